@@ -1,0 +1,88 @@
+//! The one list of what the kernel side counts, per process slot.
+//!
+//! Ids are indices into a per-CPU array and appear in recordings: append only, never reuse.
+
+/// A figure counted in the kernel, per watched process. Slot 0 holds what no process could be named for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Tasks started since the probes were switched on.
+    Started = 0,
+    /// Tasks ended since then.
+    Ended = 1,
+    /// Of `Ended`: the task was not in the live table (it was full, or the start was not seen).
+    EndWithoutStart = 2,
+    /// A start on a task address that was still in the live table: an end was not seen.
+    StartWithoutEnd = 3,
+    /// Executions of any of our uprobe programs in the process.
+    ProbeHits = 4,
+    /// A start could not be put into the live table because that was full. Totals stay exact.
+    LiveTableFull = 5,
+    /// A start or end could not be counted by site because the site table was full. Totals stay exact.
+    SiteTableFull = 6,
+    /// An event did not fit into the ring buffer. Totals stay exact.
+    RingFull = 7,
+    /// `bpf_probe_read_user` failed on the task's facts: the event counts, its site is unknown (0).
+    FactsUnreadable = 8,
+    /// The task pointer itself could not be read: the event is lost from every figure but this.
+    TaskUnreadable = 9,
+    /// The cookie named no descriptor. Always a bug of ours.
+    DescriptorMissing = 10,
+    /// Threads created in the process.
+    ThreadsStarted = 11,
+    /// Threads of the process that exited.
+    ThreadsEnded = 12,
+    /// Child processes forked.
+    Forks = 13,
+    /// `execve` calls that replaced the image.
+    Execs = 14,
+    /// A field of a tracepoint record could not be read: the event was counted, its details are unknown.
+    TracepointUnreadable = 15,
+}
+
+/// Number of counters: the length of one process's row.
+pub const COUNTERS: usize = 16;
+
+impl Counter {
+    /// Every counter, in id order.
+    pub const ALL: [Self; COUNTERS] = [
+        Self::Started,
+        Self::Ended,
+        Self::EndWithoutStart,
+        Self::StartWithoutEnd,
+        Self::ProbeHits,
+        Self::LiveTableFull,
+        Self::SiteTableFull,
+        Self::RingFull,
+        Self::FactsUnreadable,
+        Self::TaskUnreadable,
+        Self::DescriptorMissing,
+        Self::ThreadsStarted,
+        Self::ThreadsEnded,
+        Self::Forks,
+        Self::Execs,
+        Self::TracepointUnreadable,
+    ];
+
+    /// The name under which the figure is reported, `snake_case`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Ended => "ended",
+            Self::EndWithoutStart => "end_without_start",
+            Self::StartWithoutEnd => "start_without_end",
+            Self::ProbeHits => "probe_hits",
+            Self::LiveTableFull => "live_table_full",
+            Self::SiteTableFull => "site_table_full",
+            Self::RingFull => "ring_full",
+            Self::FactsUnreadable => "facts_unreadable",
+            Self::TaskUnreadable => "task_unreadable",
+            Self::DescriptorMissing => "descriptor_missing",
+            Self::ThreadsStarted => "threads_started",
+            Self::ThreadsEnded => "threads_ended",
+            Self::Forks => "forks",
+            Self::Execs => "execs",
+            Self::TracepointUnreadable => "tracepoint_unreadable",
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Sizes of every shared type, asserted where the compiler sees them: a change on one side alone cannot build.
+
+use core::mem::{align_of, size_of};
+
+use crate::{EventRecord, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout};
+
+const _: () = assert!(size_of::<EventRecord>() == 48 && align_of::<EventRecord>() == 8);
+const _: () = assert!(size_of::<LiveKey>() == 16 && align_of::<LiveKey>() == 8);
+const _: () = assert!(size_of::<LiveValue>() == 32);
+const _: () = assert!(size_of::<SiteKey>() == 24);
+const _: () = assert!(size_of::<SiteCounters>() == 16 + 8 * crate::LIFETIME_BUCKETS);
+const _: () = assert!(size_of::<ProbeDescriptor>() == 16);
+const _: () = assert!(size_of::<ProcessSlot>() == 16);
+const _: () = assert!(size_of::<TracepointLayout>() == 16);

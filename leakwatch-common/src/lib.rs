@@ -1,0 +1,24 @@
+//! The types that the kernel side (`leakwatch-ebpf`) and the user side (`leakwatch`) share.
+//!
+//! Everything here is `no_std`, plain old data, little-endian by construction (both sides run on one
+//! machine), without implicit padding, and its size is asserted at compile time (`layout.rs`).
+//! This crate must never allocate, never depend on either side, and never change the meaning of a number
+//! once given out: counter and event ids are recorded in files.
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod counter;
+mod event;
+mod layout;
+pub mod limits;
+mod live;
+mod probe;
+mod process;
+mod site;
+
+pub use counter::{COUNTERS, Counter};
+pub use event::{EventKind, EventRecord};
+pub use live::{LiveKey, LiveState, LiveValue};
+pub use probe::{Action, NO_WORD, ProbeDescriptor, REGISTERS, Register, RuntimeKind, TaskSource};
+pub use process::{ProcessSlot, TracepointLayout, process_flags};
+pub use site::{LIFETIME_BUCKETS, SiteCounters, SiteKey, bucket_floor_ns, lifetime_bucket};

@@ -1,0 +1,12 @@
+//! Default sizes of the kernel's maps. The user side may choose others at load.
+
+/// Most tasks that the live table holds.
+pub const LIVE_TASKS: u32 = 1 << 20;
+/// Most (process, site, entry) triples.
+pub const SITES: u32 = 1 << 14;
+/// Most processes at once; also rows of the counter array (row 0 is nobody's).
+pub const PROCESSES: u32 = 1 << 10;
+/// Most probe descriptors.
+pub const DESCRIPTORS: u32 = 1 << 12;
+/// Bytes of the ring buffer; a power of two and a multiple of the page size.
+pub const RING_BYTES: u32 = 1 << 23;

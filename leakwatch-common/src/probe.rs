@@ -1,0 +1,113 @@
+//! Probe descriptors: what the one uprobe program must do at an attach point.
+//!
+//! Each attach point carries a cookie, the index of its descriptor. A new runtime is a new descriptor,
+//! not new kernel code.
+
+/// A runtime whose tasks are watched. Ids are recorded in files: append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum RuntimeKind {
+    /// Goroutines.
+    Go = 1,
+    /// tokio tasks.
+    Tokio = 2,
+    /// What a user-named pair of functions makes.
+    Custom = 3,
+}
+
+impl RuntimeKind {
+    /// The runtime with this id.
+    pub const fn from_id(id: u16) -> Option<Self> {
+        Some(match id {
+            1 => Self::Go,
+            2 => Self::Tokio,
+            3 => Self::Custom,
+            _ => return None,
+        })
+    }
+
+    /// The name used in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Tokio => "tokio",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+/// What passing a probe point means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    /// A task begins.
+    Start = 1,
+    /// A task ends.
+    End = 2,
+    /// Count the hit, nothing else: the floor that overhead is compared with, and calibration.
+    Count = 3,
+}
+
+/// A general register of x86-64, numbered in the order in which hardware encodes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the variants are the registers' names")]
+pub enum Register {
+    Rax = 0,
+    Rcx = 1,
+    Rdx = 2,
+    Rbx = 3,
+    Rsp = 4,
+    Rbp = 5,
+    Rsi = 6,
+    Rdi = 7,
+    R8 = 8,
+    R9 = 9,
+    R10 = 10,
+    R11 = 11,
+    R12 = 12,
+    R13 = 13,
+    R14 = 14,
+    R15 = 15,
+}
+
+/// Number of [`Register`]s.
+pub const REGISTERS: usize = 16;
+
+/// Where the task's identity is at the probe point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TaskSource {
+    /// The register's value.
+    Register = 0,
+    /// The word at `register + task_offset` in the program's memory.
+    Memory = 1,
+}
+
+/// "No such word" in [`ProbeDescriptor::site_word`] and [`ProbeDescriptor::entry_word`].
+pub const NO_WORD: u8 = 0xff;
+
+/// What the uprobe program does at one kind of attach point. An all-zero descriptor means "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProbeDescriptor {
+    /// [`Action`] id; 0 is an empty entry.
+    pub action: u8,
+    /// [`Register`] that holds the task, or the base of the word that does.
+    pub task_register: u8,
+    /// [`TaskSource`] id.
+    pub task_source: u8,
+    /// Index (0 to 2) of the site among the facts, or [`NO_WORD`].
+    pub site_word: u8,
+    /// Index (0 to 2) of the entry function among the facts, or [`NO_WORD`].
+    pub entry_word: u8,
+    /// Reserved, 0.
+    pub reserved: u8,
+    /// [`RuntimeKind`] id.
+    pub runtime: u16,
+    /// For [`TaskSource::Memory`].
+    pub task_offset: i32,
+    /// The facts are the three words at task + this offset; they are read when `site_word` or
+    /// `entry_word` asks for one.
+    pub facts_offset: i32,
+}
