@@ -1,0 +1,14 @@
+//! What collection tells the model: identities, samples, census results, events.
+//!
+//! Plain data. Nothing here reads a clock, a process or a file, and nothing here knows names: addresses are as
+//! the process has them, names are the business of `images` and `report`.
+
+pub mod event;
+pub mod ids;
+pub mod sample;
+
+pub use event::{Event, Observed};
+pub use ids::{ProcessId, SiteId};
+pub use sample::{
+    AgeSummary, Census, CensusTask, Counters, LiveByState, ProcessSample, SiteSample, TaskStatus, Waiting,
+};

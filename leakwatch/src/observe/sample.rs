@@ -1,0 +1,155 @@
+//! One look at one process: what the kernel counted and what its memory shows.
+
+use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS};
+
+use super::SiteId;
+
+/// The kernel's counters for one process, since attach, summed over CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters(pub [u64; COUNTERS]);
+
+impl Counters {
+    /// One figure.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Ages of a site's live tasks whose birth the probe saw, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AgeSummary {
+    /// How many tasks the figures are of.
+    pub count: u64,
+    /// Median.
+    pub p50_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// Oldest.
+    pub max_ns: u64,
+}
+
+/// Figures of one site, since attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteSample {
+    /// Which site.
+    pub id: SiteId,
+    /// Tasks that were alive at attach.
+    pub live_at_attach: u64,
+    /// Starts since attach.
+    pub started: u64,
+    /// Ends since attach, of tasks from before attach too.
+    pub ended: u64,
+    /// Lifetimes of ended tasks whose birth was seen, by [`leakwatch_common::lifetime_bucket`].
+    pub lifetimes: [u64; LIFETIME_BUCKETS],
+    /// Ages of live tasks born after attach; `None` when the live table was not read for this sample.
+    pub ages: Option<AgeSummary>,
+}
+
+impl SiteSample {
+    /// Tasks alive now.
+    pub fn live(&self) -> u64 {
+        (self.live_at_attach + self.started).saturating_sub(self.ended)
+    }
+}
+
+/// Everything that was read of a process at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessSample {
+    /// `CLOCK_MONOTONIC`, ns.
+    pub time_ns: u64,
+    /// Kernel counters since attach.
+    pub counters: Counters,
+    /// By site; sites without any figure are absent. No order.
+    pub sites: Vec<SiteSample>,
+    /// Threads alive; `None`: could not be read.
+    pub threads_live: Option<u64>,
+    /// Resident set in bytes; `None`: could not be read.
+    pub rss_bytes: Option<u64>,
+    /// A census, where this sample took one.
+    pub census: Option<Census>,
+}
+
+/// What a task was doing when the census read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TaskStatus {
+    /// On a run queue.
+    Runnable,
+    /// Executing.
+    Running,
+    /// In a system call.
+    Syscall,
+    /// Parked; see [`CensusTask::wait_reason`].
+    Waiting,
+    /// Stopped for a moment by its own runtime (stack copy, preemption).
+    Preempted,
+}
+
+/// One live task as its process's memory shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CensusTask {
+    /// Its address (Go: the `g`).
+    pub address: u64,
+    /// Its number in its runtime (Go: goid).
+    pub id: u64,
+    /// Site and entry.
+    pub site: SiteId,
+    /// State.
+    pub status: TaskStatus,
+    /// Go: `g.waitreason`, where `status` is waiting.
+    pub wait_reason: Option<u8>,
+    /// `CLOCK_MONOTONIC` ns since which it waits; `None`: the runtime has not noted it.
+    pub waiting_since_ns: Option<u64>,
+    /// Bytes of stack it holds.
+    pub stack_bytes: u64,
+    /// Return addresses, innermost first; empty when it was not walked.
+    pub stack: Vec<u64>,
+}
+
+/// Tasks by status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveByState {
+    /// On a run queue.
+    pub runnable: u64,
+    /// Executing.
+    pub running: u64,
+    /// In a system call.
+    pub syscall: u64,
+    /// Parked.
+    pub waiting: u64,
+    /// Stopped by its runtime.
+    pub preempted: u64,
+}
+
+/// Live tasks of one site that wait for the same thing at the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which site made them.
+    pub site: SiteId,
+    /// Go: wait reason or status, as text (`chan receive`, `running`).
+    pub reason: String,
+    /// Return addresses, innermost first; empty when stacks were not read.
+    pub stack: Vec<u64>,
+    /// How many.
+    pub count: u64,
+    /// Longest wait, ns; `None`: unknown.
+    pub longest_ns: Option<u64>,
+    /// Bytes of stack they hold together.
+    pub stack_bytes: u64,
+}
+
+/// A process's live tasks by its own memory, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Live tasks, the runtime's own (system) ones among them.
+    pub live: u64,
+    /// By status.
+    pub by_state: LiveByState,
+    /// Grouped by site, reason and stack.
+    pub waiting: Vec<Waiting>,
+    /// Tasks that could not be read or did not hold still; they are in no other figure.
+    pub unreadable: u64,
+    /// Bytes of task stacks; `None`: not known for this runtime.
+    pub stack_bytes: Option<u64>,
+    /// Live tasks by probes minus live tasks by memory at this moment, where both are known. 0 at rest.
+    pub drift: Option<i64>,
+}
