@@ -2,7 +2,9 @@
 
 use core::mem::{align_of, size_of};
 
-use crate::{EventRecord, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout};
+use crate::{
+    EventRecord, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout,
+};
 
 const _: () = assert!(size_of::<EventRecord>() == 48 && align_of::<EventRecord>() == 8);
 const _: () = assert!(size_of::<LiveKey>() == 16 && align_of::<LiveKey>() == 8);

@@ -2,6 +2,10 @@
 
 /// Key of the live table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct LiveKey {
     /// The task's address or handle. Reused by the program as soon as the task ended.
@@ -26,6 +30,10 @@ pub enum LiveState {
 
 /// Value of the live table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct LiveValue {
     /// `CLOCK_MONOTONIC` ns at the start probe; for [`LiveState::Seen`] 0: unknown.

@@ -89,6 +89,10 @@ pub const NO_WORD: u8 = 0xff;
 
 /// What the uprobe program does at one kind of attach point. An all-zero descriptor means "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct ProbeDescriptor {
     /// [`Action`] id; 0 is an empty entry.

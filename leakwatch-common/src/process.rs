@@ -15,6 +15,10 @@ pub mod process_flags {
 
 /// Value of the process map, whose key is the tgid in the kernel's first pid namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct ProcessSlot {
     /// Row of the counter array. Reused after the process is forgotten; 0 belongs to nobody.
@@ -30,6 +34,10 @@ pub struct ProcessSlot {
 /// Byte offsets of the tracepoint fields that we read, from this kernel's own format files.
 /// `u32::MAX` means that the kernel has no such field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct TracepointLayout {
     /// `task:task_newtask`, field `pid`: the new task's id.

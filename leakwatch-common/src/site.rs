@@ -2,6 +2,10 @@
 
 /// Key of the site table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct SiteKey {
     /// Creation site, 0 unknown.
@@ -22,6 +26,10 @@ const FIRST_EXPONENT: u32 = 10;
 
 /// Value of the site table. All fields only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
 #[repr(C)]
 pub struct SiteCounters {
     /// Tasks started.

@@ -1,0 +1,56 @@
+//! Every map in one place, with who writes and who reads it.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use leakwatch_common::{
+    COUNTERS, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
+    TracepointLayout, limits,
+};
+
+/// tgid -> slot. Written by the user side, read by every program: a miss means "not watched".
+#[map]
+pub(crate) static PROCESSES: HashMap<u32, ProcessSlot> = HashMap::with_max_entries(limits::PROCESSES, 0);
+
+/// Cookie -> descriptor. Written by the user side before it attaches.
+#[map]
+pub(crate) static DESCRIPTORS: Array<ProbeDescriptor> = Array::with_max_entries(limits::DESCRIPTORS, 0);
+
+/// Slot -> counters. Written here, read by the user side.
+#[map]
+pub(crate) static COUNTER_ROWS: PerCpuArray<[u64; COUNTERS]> =
+    PerCpuArray::with_max_entries(limits::PROCESSES, 0);
+
+/// Every live task. Written here; the user side adds those that were alive before the attach.
+/// Not preallocated: a million entries would cost 100 MB up front.
+#[map]
+pub(crate) static LIVE: HashMap<LiveKey, LiveValue> =
+    HashMap::with_max_entries(limits::LIVE_TASKS, BPF_F_NO_PREALLOC);
+
+/// Counters by creation site. Written here, read by the user side, which also removes forgotten processes.
+#[map]
+pub(crate) static SITES: HashMap<SiteKey, SiteCounters> = HashMap::with_max_entries(limits::SITES, 0);
+
+/// One all-zero value: a new `SITES` entry is copied from it, as it is larger than our stack should carry.
+#[map]
+pub(crate) static SITE_ZERO: Array<SiteCounters> = Array::with_max_entries(1, 0);
+
+/// The stream of events, for the user side.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+/// Where the tracepoints' fields are; set by the user side at load.
+#[unsafe(no_mangle)]
+pub(crate) static TRACEPOINTS: Global<TracepointLayout> = Global::new(TracepointLayout {
+    newtask_pid: u32::MAX,
+    newtask_clone_flags: u32::MAX,
+    exec_old_pid: u32::MAX,
+    exit_pid: u32::MAX,
+});
+
+/// Wake the reader once this many bytes wait in the ring; it polls anyway. Set by the user side at load.
+#[unsafe(no_mangle)]
+pub(crate) static WAKE_BYTES: Global<u64> = Global::new(limits::RING_BYTES as u64 / 8);

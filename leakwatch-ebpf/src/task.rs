@@ -1,0 +1,243 @@
+//! Starts and ends of tasks.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
+    programs::ProbeContext,
+};
+use aya_log_ebpf::debug;
+use leakwatch_common::{
+    Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, NO_WORD, ProbeDescriptor,
+    ProcessSlot, SiteCounters, SiteKey, TaskSource, lifetime_bucket, process_flags,
+};
+
+use crate::{
+    counters::{Row, increment},
+    maps::{DESCRIPTORS, LIVE, PROCESSES, SITE_ZERO, SITES},
+    registers,
+    ring::{self, Urgency},
+};
+
+/// `-EEXIST` of include/uapi/asm-generic/errno-base.h, as `bpf_map_update_elem` returns it.
+const EEXIST: i32 = -17;
+
+/// One hit of a probe: whose it is and what it tells.
+struct Hit {
+    row: Row,
+    slot: ProcessSlot,
+    runtime: u16,
+    now: u64,
+    task: u64,
+}
+
+/// Site and entry function of a task; 0 is unknown.
+#[derive(Clone, Copy)]
+struct Facts {
+    site: u64,
+    entry: u64,
+}
+
+const UNKNOWN: Facts = Facts { site: 0, entry: 0 };
+
+/// The uprobe program.
+#[inline(always)]
+pub(crate) fn on_probe(ctx: &ProbeContext) {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the slot is copied out at once; the user side replaces whole values only.
+    let Some(slot) = (unsafe { PROCESSES.get(&tgid) }).copied() else {
+        // Another process of the same file, or a fork of ours: nobody asked.
+        return;
+    };
+    let Some(row) = Row::of(slot.slot) else { return };
+    row.add(Counter::ProbeHits);
+    if slot.flags & process_flags::COUNTING == 0 {
+        return;
+    }
+    // SAFETY: a plain helper call on our own context.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let Some(descriptor) = DESCRIPTORS.get(cookie as u32) else {
+        row.add(Counter::DescriptorMissing);
+        return;
+    };
+    let Some(task) = task_of(ctx, descriptor) else {
+        row.add(Counter::TaskUnreadable);
+        debug!(ctx, "tgid {}: the task pointer at cookie {} cannot be read", tgid, cookie);
+        return;
+    };
+    // SAFETY: a plain helper call.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let hit = Hit { row, slot, runtime: descriptor.runtime, now, task };
+    if descriptor.action == Action::Start as u8 {
+        on_start(ctx, &hit, descriptor);
+    } else if descriptor.action == Action::End as u8 {
+        on_end(ctx, &hit, descriptor);
+    } else if descriptor.action != Action::Count as u8 {
+        row.add(Counter::DescriptorMissing);
+    }
+}
+
+#[inline(always)]
+fn on_start(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
+    let facts = read_facts(ctx, hit, descriptor);
+    hit.row.add(Counter::Started);
+    if let Some(site) = site_counters(hit, facts) {
+        // SAFETY: a field of a live map value.
+        increment(unsafe { &raw mut (*site).started });
+    }
+    if hit.slot.flags & process_flags::LIVE_TABLE != 0 {
+        let value = LiveValue {
+            born_ns: hit.now,
+            site: facts.site,
+            entry: facts.entry,
+            state: LiveState::Started as u64,
+        };
+        put_live(hit, &value);
+    }
+    if hit.slot.flags & process_flags::STREAM != 0 {
+        ring::send(hit.row, record(hit, EventKind::TaskStart, facts, 0), Urgency::Stream);
+    }
+}
+
+#[inline(always)]
+fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
+    hit.row.add(Counter::Ended);
+    let key = live_key(hit);
+    let mut born_ns = 0;
+    let mut facts = UNKNOWN;
+    let mut known = false;
+    // SAFETY: the entry is not preallocated, so RCU keeps it whole while we copy it.
+    if let Some(live) = unsafe { LIVE.get(&key) }.copied()
+        && live.state != LiveState::Tombstone as u64
+    {
+        known = true;
+        born_ns = live.born_ns;
+        facts = Facts { site: live.site, entry: live.entry };
+    }
+    if hit.slot.flags & process_flags::CENSUS != 0 {
+        // The census may have read this task as alive a moment ago; the tombstone says better.
+        let tombstone = LiveValue { born_ns: 0, site: 0, entry: 0, state: LiveState::Tombstone as u64 };
+        if LIVE.insert(&key, &tombstone, u64::from(BPF_ANY)).is_err() {
+            hit.row.add(Counter::LiveTableFull);
+        }
+    } else if known && LIVE.remove(&key).is_err() {
+        // Somebody else ended the same task between our look and our removal.
+        hit.row.add(Counter::EndWithoutStart);
+    }
+    if !known {
+        hit.row.add(Counter::EndWithoutStart);
+        facts = read_facts(ctx, hit, descriptor);
+    }
+    if let Some(site) = site_counters(hit, facts) {
+        // SAFETY: a field of a live map value.
+        increment(unsafe { &raw mut (*site).ended });
+        if born_ns != 0 {
+            let bucket = lifetime_bucket(hit.now.saturating_sub(born_ns));
+            // SAFETY: the bucket is below LIFETIME_BUCKETS.
+            increment(unsafe { &raw mut (*site).lifetimes[bucket & (leakwatch_common::LIFETIME_BUCKETS - 1)] });
+        }
+    }
+    if hit.slot.flags & process_flags::STREAM != 0 {
+        ring::send(hit.row, record(hit, EventKind::TaskEnd, facts, born_ns), Urgency::Stream);
+    }
+}
+
+/// Puts a started task into the live table, over what may have been left there.
+#[inline(always)]
+fn put_live(hit: &Hit, value: &LiveValue) {
+    let key = live_key(hit);
+    match LIVE.insert(&key, value, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {}
+        Err(EEXIST) => {
+            // SAFETY: as in `on_end`.
+            if let Some(old) = unsafe { LIVE.get(&key) }
+                && old.state != LiveState::Tombstone as u64
+            {
+                hit.row.add(Counter::StartWithoutEnd);
+            }
+            if LIVE.insert(&key, value, u64::from(BPF_ANY)).is_err() {
+                hit.row.add(Counter::LiveTableFull);
+            }
+        }
+        Err(_) => hit.row.add(Counter::LiveTableFull),
+    }
+}
+
+#[inline(always)]
+fn task_of(ctx: &ProbeContext, descriptor: &ProbeDescriptor) -> Option<u64> {
+    let register = registers::read(ctx, descriptor.task_register)?;
+    if descriptor.task_source == TaskSource::Register as u8 {
+        return Some(register);
+    }
+    let address = register.wrapping_add_signed(i64::from(descriptor.task_offset));
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
+
+/// The task's site and entry from its own memory; counted as unknown when that is not readable.
+#[inline(always)]
+fn read_facts(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) -> Facts {
+    if descriptor.site_word == NO_WORD && descriptor.entry_word == NO_WORD {
+        return UNKNOWN;
+    }
+    let address = hit.task.wrapping_add_signed(i64::from(descriptor.facts_offset));
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    let Ok(words) = (unsafe { bpf_probe_read_user(address as *const [u64; 3]) }) else {
+        hit.row.add(Counter::FactsUnreadable);
+        debug!(ctx, "the facts at {:x} of task {:x} cannot be read", address, hit.task);
+        return UNKNOWN;
+    };
+    Facts { site: pick(&words, descriptor.site_word), entry: pick(&words, descriptor.entry_word) }
+}
+
+#[inline(always)]
+fn pick(words: &[u64; 3], index: u8) -> u64 {
+    match index {
+        0 => words[0],
+        1 => words[1],
+        2 => words[2],
+        _ => 0,
+    }
+}
+
+/// The counters of the hit's site, made on first use; `None` is counted.
+#[inline(always)]
+fn site_counters(hit: &Hit, facts: Facts) -> Option<*mut SiteCounters> {
+    let key = SiteKey {
+        site: facts.site,
+        entry: facts.entry,
+        process: hit.slot.incarnation,
+        runtime: u32::from(hit.runtime),
+    };
+    if let Some(site) = SITES.get_ptr_mut(&key) {
+        return Some(site);
+    }
+    if let Some(zero) = SITE_ZERO.get(0) {
+        // Another CPU may make it first: then the insert fails and the look-up below finds theirs.
+        let _lost_race = SITES.insert(&key, zero, u64::from(BPF_NOEXIST));
+    }
+    let site = SITES.get_ptr_mut(&key);
+    if site.is_none() {
+        hit.row.add(Counter::SiteTableFull);
+    }
+    site
+}
+
+#[inline(always)]
+fn live_key(hit: &Hit) -> LiveKey {
+    LiveKey { task: hit.task, process: hit.slot.incarnation, runtime: u32::from(hit.runtime) }
+}
+
+#[inline(always)]
+fn record(hit: &Hit, kind: EventKind, facts: Facts, extra: u64) -> EventRecord {
+    EventRecord {
+        time_ns: hit.now,
+        task: hit.task,
+        site: facts.site,
+        entry: facts.entry,
+        extra,
+        process: hit.slot.incarnation,
+        kind: kind as u16,
+        runtime: hit.runtime,
+    }
+}
