@@ -1,2 +1,79 @@
-//! placeholder
-fn main() {}
+//! Every build, check, test and bench step of leakwatch: `cargo xtask TASK`, `cargo xtask` lists them.
+//!
+//! What CI runs is a task here, so that a person's run and CI's are the same. Nothing of this is part of
+//! the product.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task's result and its progress are its output"
+)]
+
+mod ebpf;
+mod shell;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// One step that a person can ask for.
+struct Task {
+    name: &'static str,
+    /// What it takes besides its name.
+    usage: &'static str,
+    help: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const TASKS: &[Task] = &[Task {
+    name: "ebpf",
+    usage: "[--check | --fresh-to PATH]",
+    help: "rebuild the kept eBPF object from source; check that it is from these sources; build beside it",
+    run: ebpf::run,
+}];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprint!("xtask: there is no task {name:?}\n\n{}", help());
+        return ExitCode::from(2);
+    };
+    match (task.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help() -> String {
+    let task =
+        |Task { name, usage, help, .. }: &Task| format!("  {:<36} {help}\n", format!("{name} {usage}"));
+    let tasks: String = TASKS.iter().map(task).collect();
+    format!("cargo xtask TASK\n\n{tasks}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_is_listed_once() {
+        let help = help();
+        for task in TASKS {
+            assert_eq!(
+                help.lines().filter(|line| line.trim_start().starts_with(&format!("{} ", task.name))).count(),
+                1
+            );
+        }
+    }
+}

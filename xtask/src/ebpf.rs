@@ -1,0 +1,247 @@
+//! Builds the kernel side: `leakwatch-ebpf` -> `leakwatch/ebpf/leakwatch.bpf.o`, the kept object.
+//!
+//! The object is kept in the repository so that plain stable Rust builds leakwatch; beside it stands the
+//! record of the sources it was built from. Needs a compiler with the library's sources (a nightly with
+//! rust-src, or Debian's rustc-web) and bpf-linker; nobody who only builds leakwatch needs these.
+
+mod sources;
+mod strip;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+use sources::{Record, Sources};
+
+/// The target of the kernel side. The BPF instructions are the same on every host ...
+const TARGET: &str = "bpfel-unknown-none";
+/// ... but the registers of a probed process are the host's.
+const REGISTERS_OF: &str = "x86_64";
+/// The newest LLVM whose bitcode bpf-linker is built for (its feature `llvm-22`).
+const NEWEST_LLVM: u32 = 22;
+
+/// `cargo xtask ebpf [--check | --fresh-to PATH]`
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => rebuild_kept(),
+        ["--check"] => check(),
+        ["--fresh-to", path] => fresh_to(&std::path::absolute(path).context("failed to resolve the path")?),
+        _ => bail!("`cargo xtask ebpf` takes nothing, --check, or --fresh-to PATH"),
+    }
+}
+
+/// Fails, naming what differs, when the kept object is not from the present sources.
+pub(crate) fn check() -> Result<()> {
+    let kept = Kept::at(&shell::root());
+    let object = fs::read(&kept.object).with_context(|| format!("{} is missing; {REBUILD}", Kept::OBJECT))?;
+    let text = fs::read_to_string(&kept.record)
+        .with_context(|| format!("{} is missing; {REBUILD}", Kept::RECORD))?;
+    let record = Record::parse(&text).with_context(|| format!("{} is damaged; {REBUILD}", Kept::RECORD))?;
+    if record.object != sources::sha256(&object) {
+        bail!("{} is not the object that {} was written for; {REBUILD}", Kept::OBJECT, Kept::RECORD);
+    }
+    let differences = Sources::of(&shell::root(), &recipe())?.differences(&record.sources);
+    if !differences.is_empty() {
+        let shown = differences.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        let more = differences.len().saturating_sub(5);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        bail!("{} was not built from these sources ({shown}{more}); {REBUILD}", Kept::OBJECT);
+    }
+    eprintln!("    {} is from these sources", Kept::OBJECT);
+    Ok(())
+}
+
+/// Builds from the present sources to `path`; the kept object stays as it is.
+pub(crate) fn fresh_to(path: &Path) -> Result<()> {
+    let built = build()?;
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    }
+    fs::write(path, &built.object).with_context(|| format!("failed to write {}", path.display()))?;
+    eprintln!("    {}: {} bytes by {}", path.display(), built.object.len(), built.compiler);
+    Ok(())
+}
+
+const REBUILD: &str = "run `cargo xtask ebpf` and commit what it writes";
+
+/// The kept object and its record.
+struct Kept {
+    object: PathBuf,
+    record: PathBuf,
+}
+
+impl Kept {
+    const OBJECT: &str = "leakwatch/ebpf/leakwatch.bpf.o";
+    const RECORD: &str = "leakwatch/ebpf/leakwatch.bpf.sources";
+
+    fn at(root: &Path) -> Self {
+        Self { object: root.join(Self::OBJECT), record: root.join(Self::RECORD) }
+    }
+}
+
+fn rebuild_kept() -> Result<()> {
+    let built = build()?;
+    let kept = Kept::at(&shell::root());
+    if let Some(dir) = kept.object.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    }
+    fs::write(&kept.object, &built.object).with_context(|| format!("failed to write {}", Kept::OBJECT))?;
+    let record = Record::write(&built.object, &built.compiler, &built.sources);
+    fs::write(&kept.record, record).with_context(|| format!("failed to write {}", Kept::RECORD))?;
+    eprintln!("    {}: {} bytes by {}", Kept::OBJECT, built.object.len(), built.compiler);
+    Ok(())
+}
+
+/// A freshly built object.
+struct Built {
+    object: Vec<u8>,
+    compiler: String,
+    sources: Sources,
+}
+
+fn build() -> Result<Built> {
+    let root = shell::root();
+    let compiler = Compiler::find()?;
+    let linker_dirs = [shell::cargo_bin_dir().unwrap_or_default(), shell::work_dir().join("tools/cargo/bin")];
+    let linker = shell::find_program("bpf-linker", &linker_dirs)
+        .context("bpf-linker is not installed; `cargo xtask tools` installs it")?;
+    let sources = Sources::of(&root, &recipe())?;
+
+    let target_dir = shell::work_dir().join("ebpf");
+    let mut cargo = compiler.cargo();
+    cargo
+        .args(["build", "--locked", "--release", "-Zbuild-std=core", "--target", TARGET])
+        .args(["--package", "leakwatch-ebpf", "--bin", "leakwatch", "--target-dir"])
+        .arg(&target_dir);
+    let flags =
+        recipe().into_iter().chain([format!("-Clinker={}", linker.display())]).chain(compiler.remaps(&root));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\u{1f}"));
+    shell::run(&mut cargo).context("failed to build the eBPF object")?;
+
+    if Sources::of(&root, &recipe())? != sources {
+        bail!("the sources of the eBPF object changed while it was built; run the same command again");
+    }
+    let linked = target_dir.join(TARGET).join("release").join("leakwatch");
+    let linked = fs::read(&linked).with_context(|| format!("failed to read {}", linked.display()))?;
+    let object = strip::without_dwarf(&linked)?;
+    let mut own_paths = vec![root.display().to_string()];
+    own_paths.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1));
+    strip::refuse_paths(&object, &own_paths)?;
+    Ok(Built { object, compiler: compiler.version, sources })
+}
+
+/// The flags that decide the object's bytes; the same on every machine, and recorded with the object.
+fn recipe() -> Vec<String> {
+    let mut flags: Vec<String> = [
+        // The oldest kernel we run on, 5.15, has every v3 instruction (atomics with fetch since 5.12).
+        "-Ctarget-cpu=v3",
+        "-Copt-level=3",
+        "-Cpanic=abort",
+        // Types and lines for BTF; the DWARF is stripped afterwards.
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+    ]
+    .map(str::to_owned)
+    .into();
+    flags.push(format!("--cfg=bpf_target_arch=\"{REGISTERS_OF}\""));
+    flags
+}
+
+/// A compiler that can build `core` for BPF.
+struct Compiler {
+    /// The rustc to use, or none for the one rustup knows as `nightly`.
+    rustc: Option<PathBuf>,
+    /// What it calls itself.
+    version: String,
+    /// Where its library's sources are.
+    library: PathBuf,
+}
+
+impl Compiler {
+    /// A rustup nightly with rust-src, else Debian's rustc with rust-web-src.
+    fn find() -> Result<Self> {
+        let debian = Path::new("/usr/bin/rustc");
+        let compiler = Self::probe(None).or_else(|| Self::probe(Some(debian)));
+        compiler.context(
+            "no compiler that can build for BPF: neither a rustup nightly with the component rust-src nor \
+             Debian's rustc-web with rust-web-src is installed; `cargo xtask tools` installs the latter",
+        )
+    }
+
+    /// The compiler, if it is there, has its library's sources, and an LLVM that bpf-linker reads.
+    fn probe(path: Option<&Path>) -> Option<Self> {
+        let ask = |question: &[&str]| {
+            let mut rustc = shell::command(path.unwrap_or(Path::new("rustc")));
+            if path.is_none() {
+                rustc.env("RUSTUP_TOOLCHAIN", "nightly");
+            }
+            // Not there, or not working, is an answer here.
+            shell::output(rustc.env_remove("LD_LIBRARY_PATH").args(question)).ok()
+        };
+        let version = ask(&["--version", "--verbose"])?;
+        let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+        let major: u32 = llvm.split('.').next()?.parse().ok()?;
+        let library = Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib/src/rust/library");
+        let usable = major <= NEWEST_LLVM && library.join("core").is_dir();
+        let version = format!("{}, LLVM {llvm}", version.lines().next()?);
+        usable.then(|| Self { rustc: path.map(Path::to_path_buf), version, library })
+    }
+
+    /// A cargo that uses this compiler and nothing of the caller's own build settings.
+    fn cargo(&self) -> Command {
+        let mut cargo;
+        if let Some(rustc) = &self.rustc {
+            // cargo's own version does not matter: -Zbuild-std needs only the leave to use it.
+            cargo = shell::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+        } else {
+            cargo = shell::command("cargo");
+            cargo.env("RUSTUP_TOOLCHAIN", "nightly").env_remove("RUSTC");
+        }
+        for inherited in [
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "CARGO_BUILD_RUSTFLAGS",
+            "LD_LIBRARY_PATH",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTFLAGS",
+        ] {
+            cargo.env_remove(inherited);
+        }
+        cargo
+    }
+
+    /// Flags that replace this machine's folders by names that every machine has in common.
+    fn remaps(&self, root: &Path) -> Vec<String> {
+        let cargo_home = shell::cargo_bin_dir().and_then(|bin| bin.parent().map(Path::to_path_buf));
+        let registries = cargo_home.map(|home| home.join("registry/src")).unwrap_or_default();
+        let registries: Vec<PathBuf> = fs::read_dir(&registries)
+            .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+            .unwrap_or_default();
+        // The library's folder is often a link, and some paths are written as where it leads.
+        let library = [Some(self.library.clone()), fs::canonicalize(&self.library).ok()];
+        let mut folders: Vec<(PathBuf, &str)> = vec![(root.to_path_buf(), ".")];
+        folders.extend(registries.into_iter().map(|folder| (folder, "registry")));
+        folders.extend(library.into_iter().flatten().map(|folder| (folder, "library")));
+        folders.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_names_no_machine() {
+        assert!(recipe().iter().all(|flag| !flag.contains('/')), "{:?}", recipe());
+    }
+
+    #[test]
+    fn other_arguments_are_refused() {
+        run(&["--chekc".to_owned()]).expect_err("a typing error is not a rebuild");
+    }
+}
