@@ -1,6 +1,19 @@
 //! The file as ELF: segments, sections, symbols, and addresses <-> file offsets.
+//!
+//! Must never panic, and never allocate by a size that the file only claims.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod parse;
+mod relocations;
+mod sections;
+mod symbols;
+
+pub use symbols::Symbol;
 
 use std::ops::Range;
+
+use crate::Problem;
+use crate::reader::range_of;
 
 /// Why a file cannot be inspected at all.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +79,14 @@ pub struct Section {
     pub address: Range<u64>,
     /// Where its bytes stand in the file (empty for `.bss`; clipped to the file's end).
     pub file: Range<u64>,
+    /// Its size as the header says, also where the file is shorter.
+    pub size: u64,
+    /// `sh_type`.
+    pub kind: u32,
+    /// `sh_flags`.
+    pub flags: u64,
+    /// `sh_link`: the section that belongs to it, such as a symbol table's strings.
+    pub link: u32,
 }
 
 /// An ELF file's headers and tables. Does not borrow the image: methods that need bytes take it again.
@@ -87,4 +108,65 @@ pub struct Elf {
     pub segments: Vec<Segment>,
     /// Named sections in file order; empty when the section headers were stripped.
     pub sections: Vec<Section>,
+    /// What is odd in the headers, such as a file that is shorter than they say.
+    pub problems: Vec<Problem>,
+    /// `PT_DYNAMIC`'s bytes in the file.
+    dynamic_table: Range<u64>,
+}
+
+impl Elf {
+    /// Reads the headers of a 64-bit little-endian x86-64 or arm64 ELF file.
+    ///
+    /// # Errors
+    /// When it is none, or its program headers cannot be read. Damage elsewhere becomes a [`Problem`] in
+    /// [`Elf::problems`].
+    pub fn parse(image: &[u8]) -> Result<Elf, InspectError> {
+        parse::parse(image)
+    }
+
+    /// The segment that holds an address.
+    pub fn segment_at(&self, address: u64) -> Option<&Segment> {
+        let after = self.segments.partition_point(|s| s.address.start <= address);
+        self.segments.get(..after)?.iter().rev().find(|s| s.address.contains(&address))
+    }
+
+    /// Where the byte at an address stands in the file; `None` for `.bss` and for what is not loaded.
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        let segment = self.segment_at(address)?;
+        let offset = segment.file.start.checked_add(address.checked_sub(segment.address.start)?)?;
+        segment.file.contains(&offset).then_some(offset)
+    }
+
+    /// At which address the byte at a file offset is loaded.
+    pub fn address_of(&self, file_offset: u64) -> Option<u64> {
+        let segment = self.segments.iter().find(|s| s.file.contains(&file_offset))?;
+        segment.address.start.checked_add(file_offset.checked_sub(segment.file.start)?)
+    }
+
+    /// `len` bytes at an address, if all of them are in the file.
+    pub fn bytes<'a>(&self, image: &'a [u8], address: u64, len: usize) -> Option<&'a [u8]> {
+        self.bytes_to_segment_end(image, address)?.get(..len)
+    }
+
+    /// The bytes from an address to the end of what its segment has in the file.
+    pub fn bytes_to_segment_end<'a>(&self, image: &'a [u8], address: u64) -> Option<&'a [u8]> {
+        let segment = self.segment_at(address)?;
+        let start = segment.file.start.checked_add(address.checked_sub(segment.address.start)?)?;
+        range_of(image, &(start..segment.file.end)).filter(|b| !b.is_empty())
+    }
+
+    /// Is the byte at this address mapped executable?
+    pub fn executable_at(&self, address: u64) -> bool {
+        self.segment_at(address).is_some_and(|s| s.executable)
+    }
+
+    /// Is the byte at this address mapped writable? (Also true for what the dynamic linker protects later.)
+    pub fn writable_at(&self, address: u64) -> bool {
+        self.segment_at(address).is_some_and(|s| s.writable)
+    }
+
+    /// The first section of this name.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|s| s.name == name)
+    }
 }

@@ -13,8 +13,9 @@
 pub mod elf;
 pub mod go;
 mod probe;
+mod reader;
 
-pub use elf::{Arch, Elf, ElfKind, InspectError, Segment};
+pub use elf::{Arch, Elf, ElfKind, InspectError, Section, Segment, Symbol};
 pub use probe::{ProbeAction, ProbeSite};
 
 /// Something that is missing or odd in a binary, in one sentence for the user.
