@@ -146,6 +146,9 @@ pub struct Census {
     pub by_state: LiveByState,
     /// Grouped by site, reason and stack.
     pub waiting: Vec<Waiting>,
+    /// Tasks on threads that the runtime did not start (Go: C threads that call back into Go). No start
+    /// function made them and no end function ends them; they are in no other figure.
+    pub foreign: u64,
     /// Tasks that could not be read or did not hold still; they are in no other figure.
     pub unreadable: u64,
     /// Bytes of task stacks; `None`: not known for this runtime.

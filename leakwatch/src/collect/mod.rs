@@ -1,0 +1,11 @@
+//! Joins processes, images and the kernel side into samples: attach without a gap, count, look, compare.
+//!
+//! It must never interpret figures (that is `model` and `detect`), never read a clock (time is an argument), and
+//! never leave a process half attached: an error takes everything off again.
+
+mod attach;
+pub mod go;
+mod session;
+
+pub use attach::CollectError;
+pub use session::{Looks, Mode, Session, sample_all};

@@ -1,0 +1,15 @@
+//! The kernel side, as the user side sees it: load the object, attach, read tables, drain the ring.
+//!
+//! The only floor that names aya. It knows nothing of Go or of names: it moves descriptors in and figures out.
+//! Everything it puts into the kernel is held by file descriptors of this process, so nothing stays behind
+//! when we die: no pins, no tracefs events.
+
+mod batch;
+mod object;
+mod plain;
+mod ring;
+mod tables;
+
+pub use object::{Kernel, KernelError, LoadedProgram, Options, Tracepoint, Watched};
+pub use ring::EventReader;
+pub use tables::LiveTask;

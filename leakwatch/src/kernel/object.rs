@@ -1,0 +1,431 @@
+//! The kernel object: loading it with the sizes asked for, attaching it, forgetting processes.
+
+use std::{
+    io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
+    programs::{
+        ProgramError, TracePoint, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+};
+use leakwatch_common::{COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits};
+use rustc_hash::FxHashMap;
+
+use super::{plain::Plain, ring::EventReader};
+
+/// The object kept in the repository, or the one that `LEAKWATCH_EBPF_OBJECT` named when this was built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leakwatch.bpf.o"));
+
+/// Why the kernel side could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The object did not load.
+    #[error("the kernel refused leakwatch's eBPF object; `leakwatch doctor` says what is missing")]
+    Load(#[source] Box<EbpfError>),
+    /// A program did not load (permission, verifier).
+    #[error("the kernel refused the eBPF program {program}; `leakwatch doctor` says what is missing")]
+    Program {
+        /// Its name in the object.
+        program: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// The object has no such program or map: not built from this leakwatch's sources.
+    #[error("the eBPF object has no `{name}`: it was not built from this leakwatch's sources; run `cargo xtask ebpf`")]
+    Missing {
+        /// What was looked for.
+        name: &'static str,
+    },
+    /// A uprobe could not be attached.
+    #[error("cannot probe {path} at file offset {offset:#x}")]
+    Attach {
+        /// The file.
+        path: PathBuf,
+        /// Byte offset in it.
+        offset: u64,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// A tracepoint could not be attached.
+    #[error("cannot attach to the tracepoint {category}:{name}")]
+    Tracepoint {
+        /// Such as `sched`.
+        category: &'static str,
+        /// Such as `sched_process_exit`.
+        name: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// A map could not be read or written.
+    #[error("cannot access the eBPF map {map}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        source: Box<MapError>,
+    },
+    /// A map could not be read as a whole.
+    #[error("cannot read the eBPF map {map}")]
+    MapRead {
+        /// Its name.
+        map: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A table of ours is full.
+    #[error("{what} is full ({size} entries); raise it with {flag}")]
+    Full {
+        /// Which.
+        what: &'static str,
+        /// How many it holds.
+        size: u32,
+        /// The option that makes it larger.
+        flag: &'static str,
+    },
+    /// Pid 0 was asked for.
+    #[error("pid 0 is the kernel's idle task; give the pid of a process")]
+    PidZero,
+}
+
+/// Sizes and switches of the kernel side.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most tasks in the live table.
+    pub live_tasks: u32,
+    /// Most sites over all processes.
+    pub sites: u32,
+    /// Most processes watched at once.
+    pub processes: u32,
+    /// Ring buffer bytes, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Kernel-side log level as aya-log numbers it (0 off, 4 debug, 5 trace).
+    pub log_level: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            live_tasks: limits::LIVE_TASKS,
+            sites: limits::SITES,
+            processes: limits::PROCESSES,
+            ring_bytes: limits::RING_BYTES,
+            log_level: 0,
+        }
+    }
+}
+
+/// A tracepoint program of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracepoint {
+    /// Threads and forks.
+    NewTask,
+    /// `execve`.
+    Exec,
+    /// Thread ends.
+    Exit,
+}
+
+impl Tracepoint {
+    const ALL: [Self; 3] = [Self::NewTask, Self::Exec, Self::Exit];
+
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NewTask => ("task", "task_newtask"),
+            Self::Exec => ("sched", "sched_process_exec"),
+            Self::Exit => ("sched", "sched_process_exit"),
+        }
+    }
+}
+
+/// A program as the verifier saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedProgram {
+    /// Its name.
+    pub name: String,
+    /// Instructions after translation, if the kernel tells.
+    pub instructions: Option<u32>,
+    /// Instructions that the verifier walked, if the kernel tells (5.16 and later).
+    pub verified: Option<u32>,
+}
+
+/// One process that the kernel side watches. Give it back with [`Kernel::forget`].
+#[derive(Debug)]
+pub struct Watched {
+    /// Its tgid.
+    pub pid: u32,
+    pub(super) slot: ProcessSlot,
+    links: Vec<UProbeLink>,
+}
+
+impl Watched {
+    /// The number under which its events and tables run.
+    pub fn incarnation(&self) -> u32 {
+        self.slot.incarnation
+    }
+}
+
+/// The loaded kernel side.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    options: Options,
+    descriptors: FxHashMap<[u8; 16], u32>,
+    free_slots: Vec<u32>,
+    next_slot: u32,
+    next_incarnation: u32,
+}
+
+impl Kernel {
+    /// Loads the object and its programs; attaches nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses the object, for want of a permission or a feature.
+    pub fn load(options: Options, tracepoints: TracepointLayout) -> Result<Self, KernelError> {
+        let layout = Plain(tracepoints);
+        let wake_bytes = u64::from(options.ring_bytes / 8);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("TRACEPOINTS", &layout, true)
+            .override_global("WAKE_BYTES", &wake_bytes, true)
+            .override_global("AYA_LOG_LEVEL", &options.log_level, false)
+            .map_max_entries("LIVE", options.live_tasks)
+            .map_max_entries("SITES", options.sites)
+            .map_max_entries("PROCESSES", options.processes)
+            .map_max_entries("COUNTER_ROWS", options.processes)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .load(OBJECT)
+            .map_err(|source| KernelError::Load(Box::new(source)))?;
+        for name in ["task_probe", "empty_probe"] {
+            uprobe(&mut ebpf, name)?
+                .load()
+                .map_err(|source| KernelError::Program { program: name, source: Box::new(source) })?;
+        }
+        for point in Tracepoint::ALL {
+            let (_, name) = point.names();
+            tracepoint(&mut ebpf, name)?
+                .load()
+                .map_err(|source| KernelError::Program { program: name, source: Box::new(source) })?;
+        }
+        Ok(Self {
+            ebpf,
+            options,
+            descriptors: FxHashMap::default(),
+            free_slots: Vec::new(),
+            next_slot: 1,
+            next_incarnation: 1,
+        })
+    }
+
+    /// The sizes that it was loaded with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Attaches one of the sched tracepoints, for the life of `self`.
+    pub fn attach_tracepoint(&mut self, point: Tracepoint) -> Result<(), KernelError> {
+        let (category, name) = point.names();
+        let program = tracepoint(&mut self.ebpf, name)?;
+        program
+            .attach(category, name)
+            .map_err(|source| KernelError::Tracepoint { category, name, source: Box::new(source) })?;
+        Ok(())
+    }
+
+    /// Attaches all of them.
+    pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
+        Tracepoint::ALL.into_iter().try_for_each(|point| self.attach_tracepoint(point))
+    }
+
+    /// Takes the reading end of the ring buffer; once.
+    pub fn take_events(&mut self) -> Result<EventReader, KernelError> {
+        let map = self.ebpf.take_map("EVENTS").ok_or(KernelError::Missing { name: "EVENTS" })?;
+        let ring = RingBuf::try_from(map)
+            .map_err(|source| KernelError::Map { map: "EVENTS", source: Box::new(source) })?;
+        Ok(EventReader::new(ring))
+    }
+
+    /// The aya-log reader for kernel-side diagnostics; the caller flushes it now and then.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// Begins to watch a process, with nothing switched on ([`Self::set_flags`]).
+    pub fn watch(&mut self, pid: u32) -> Result<Watched, KernelError> {
+        let slot = match self.free_slots.pop() {
+            Some(slot) => slot,
+            None if self.next_slot < self.options.processes => {
+                self.next_slot += 1;
+                self.next_slot - 1
+            }
+            None => {
+                return Err(KernelError::Full {
+                    what: "the table of processes",
+                    size: self.options.processes,
+                    flag: "--max-processes",
+                });
+            }
+        };
+        self.clear_counters(slot)?;
+        let incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        let watched =
+            Watched { pid, slot: ProcessSlot { slot, incarnation, flags: 0, reserved: 0 }, links: Vec::new() };
+        self.write_slot(&watched)?;
+        Ok(watched)
+    }
+
+    /// Sets the process's flags ([`leakwatch_common::process_flags`]).
+    pub fn set_flags(&mut self, watched: &mut Watched, flags: u32) -> Result<(), KernelError> {
+        watched.slot.flags = flags;
+        self.write_slot(watched)
+    }
+
+    /// The process's flags.
+    pub fn flags(watched: &Watched) -> u32 {
+        watched.slot.flags
+    }
+
+    /// Puts the task program on an instruction of the process's file.
+    ///
+    /// The probe fires in this process only; the link lives as long as `watched`.
+    pub fn attach(
+        &mut self,
+        watched: &mut Watched,
+        path: &Path,
+        offset: u64,
+        descriptor: ProbeDescriptor,
+    ) -> Result<(), KernelError> {
+        let cookie = self.descriptor(descriptor)?;
+        let link = self.attach_program("task_probe", watched.pid, path, offset, Some(u64::from(cookie)))?;
+        watched.links.push(link);
+        Ok(())
+    }
+
+    /// Puts the empty program there instead: the floor that overhead is compared with.
+    pub fn attach_empty(&mut self, watched: &mut Watched, path: &Path, offset: u64) -> Result<(), KernelError> {
+        let link = self.attach_program("empty_probe", watched.pid, path, offset, None)?;
+        watched.links.push(link);
+        Ok(())
+    }
+
+    /// Takes the process's probes off; its tables stay readable.
+    pub fn detach(&mut self, watched: &mut Watched) {
+        watched.links.clear();
+    }
+
+    /// Stops watching: takes the probes off, removes the process from every table and frees its slot.
+    pub fn forget(&mut self, mut watched: Watched) -> Result<(), KernelError> {
+        self.processes()?.remove(&watched.pid).or_else(|source| match source {
+            MapError::KeyNotFound => Ok(()),
+            MapError::SyscallError(ref error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            source => Err(KernelError::Map { map: "PROCESSES", source: Box::new(source) }),
+        })?;
+        watched.links.clear();
+        self.purge(watched.slot.incarnation)?;
+        self.free_slots.push(watched.slot.slot);
+        Ok(())
+    }
+
+    /// Every loaded program, with its size.
+    pub fn programs(&self) -> Vec<LoadedProgram> {
+        let mut programs: Vec<_> = self
+            .ebpf
+            .programs()
+            .map(|(name, program)| {
+                let info = program.info().ok();
+                LoadedProgram {
+                    name: name.to_owned(),
+                    instructions: info.as_ref().and_then(|info| info.size_translated()).map(|bytes| bytes / 8),
+                    verified: info.as_ref().and_then(aya::programs::ProgramInfo::verified_instruction_count),
+                }
+            })
+            .collect();
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        programs
+    }
+
+    fn attach_program(
+        &mut self,
+        name: &'static str,
+        pid: u32,
+        path: &Path,
+        offset: u64,
+        cookie: Option<u64>,
+    ) -> Result<UProbeLink, KernelError> {
+        let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).ok_or(KernelError::PidZero)?);
+        let program = uprobe(&mut self.ebpf, name)?;
+        let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie };
+        let attach_error =
+            |source| KernelError::Attach { path: path.to_owned(), offset, source: Box::new(source) };
+        let id = program.attach(point, path, scope).map_err(attach_error)?;
+        program.take_link(id).map_err(attach_error)
+    }
+
+    /// The index of a descriptor, written to the map on first use.
+    fn descriptor(&mut self, descriptor: ProbeDescriptor) -> Result<u32, KernelError> {
+        let bytes: [u8; 16] = zerocopy::transmute!(descriptor);
+        if let Some(&index) = self.descriptors.get(&bytes) {
+            return Ok(index);
+        }
+        let index = u32::try_from(self.descriptors.len()).unwrap_or(u32::MAX);
+        if index >= limits::DESCRIPTORS {
+            return Err(KernelError::Full {
+                what: "the table of probe descriptors",
+                size: limits::DESCRIPTORS,
+                flag: "a build with larger limits",
+            });
+        }
+        let map = self.ebpf.map_mut("DESCRIPTORS").ok_or(KernelError::Missing { name: "DESCRIPTORS" })?;
+        let map_error = |source| KernelError::Map { map: "DESCRIPTORS", source: Box::new(source) };
+        let mut array = Array::<_, Plain<ProbeDescriptor>>::try_from(map).map_err(map_error)?;
+        array.set(index, Plain(descriptor), 0).map_err(map_error)?;
+        self.descriptors.insert(bytes, index);
+        Ok(index)
+    }
+
+    fn write_slot(&mut self, watched: &Watched) -> Result<(), KernelError> {
+        self.processes()?
+            .insert(watched.pid, Plain(watched.slot), 0)
+            .map_err(|source| KernelError::Map { map: "PROCESSES", source: Box::new(source) })
+    }
+
+    fn processes(&mut self) -> Result<HashMap<&mut MapData, u32, Plain<ProcessSlot>>, KernelError> {
+        let map = self.ebpf.map_mut("PROCESSES").ok_or(KernelError::Missing { name: "PROCESSES" })?;
+        HashMap::try_from(map)
+            .map_err(|source| KernelError::Map { map: "PROCESSES", source: Box::new(source) })
+    }
+
+    fn clear_counters(&mut self, slot: u32) -> Result<(), KernelError> {
+        let map_error = |source| KernelError::Map { map: "COUNTER_ROWS", source: Box::new(source) };
+        let map = self.ebpf.map_mut("COUNTER_ROWS").ok_or(KernelError::Missing { name: "COUNTER_ROWS" })?;
+        let mut rows = PerCpuArray::<_, [u64; COUNTERS]>::try_from(map).map_err(map_error)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
+        let zero = PerCpuValues::try_from(vec![[0; COUNTERS]; cpus])
+            .map_err(|source| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
+        rows.set(slot, zero, 0).map_err(map_error)
+    }
+}
+
+fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+    program.try_into().map_err(|source| KernelError::Program { program: name, source: Box::new(source) })
+}
+
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut TracePoint, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+    program.try_into().map_err(|source| KernelError::Program { program: name, source: Box::new(source) })
+}
+
+/// The raw data of a hash map.
+pub(super) fn hash_map<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, KernelError> {
+    match ebpf.map(name) {
+        Some(Map::HashMap(data)) => Ok(data),
+        _ => Err(KernelError::Missing { name }),
+    }
+}

@@ -1,0 +1,83 @@
+//! The reading end of the ring buffer.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use aya::maps::{MapData, RingBuf};
+use leakwatch_common::{EventKind, EventRecord, RuntimeKind};
+use zerocopy::FromBytes as _;
+
+use crate::observe::{Event, Observed};
+
+/// Reads events. Its file descriptor is readable when the kernel side thinks that it is worth a look; records
+/// that wait below that mark are found by polling.
+pub struct EventReader {
+    ring: RingBuf<MapData>,
+}
+
+impl EventReader {
+    pub(super) fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring }
+    }
+
+    /// Hands over what waits, `most` records at most; returns how many there were.
+    pub fn drain(&mut self, most: usize, mut each: impl FnMut(Observed)) -> usize {
+        let mut count = 0;
+        while count < most {
+            let Some(item) = self.ring.next() else { break };
+            each(decode(&item));
+            count += 1;
+        }
+        count
+    }
+}
+
+impl AsFd for EventReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl AsRawFd for EventReader {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for EventReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventReader").finish_non_exhaustive()
+    }
+}
+
+/// One record. Bytes that are not a record of this build are [`Observed::Malformed`].
+fn decode(bytes: &[u8]) -> Observed {
+    let Ok(record) = EventRecord::read_from_bytes(bytes) else { return Observed::Malformed };
+    let Some(kind) = EventKind::from_id(record.kind) else { return Observed::Malformed };
+    Observed::Event(Event {
+        time_ns: record.time_ns,
+        process: record.process,
+        kind,
+        runtime: RuntimeKind::from_id(record.runtime),
+        task: record.task,
+        site: record.site,
+        entry: record.entry,
+        extra: record.extra,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+
+    #[test]
+    fn odd_records_are_malformed_not_fatal() {
+        let good = EventRecord { kind: 1, runtime: 1, task: 7, ..EventRecord::default() };
+        assert!(matches!(decode(good.as_bytes()), Observed::Event(event) if event.task == 7));
+        let unknown = EventRecord { kind: 999, ..good };
+        assert_eq!(decode(unknown.as_bytes()), Observed::Malformed);
+        assert_eq!(decode(&good.as_bytes()[..47]), Observed::Malformed);
+        assert_eq!(decode(&[]), Observed::Malformed);
+    }
+}
