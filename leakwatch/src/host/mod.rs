@@ -1,0 +1,22 @@
+//! The machine: processes, their memory and mappings, their executables, tracefs, what the kernel allows.
+//!
+//! This floor asks the operating system and reports what it said. It knows nothing of runtimes, ELF files
+//! (`images` joins the two), probes or time: it must never interpret a program's bytes, never read a clock, and
+//! never name aya or tokio. All `unsafe` of the user side that is not aya's lives here, a block at a time.
+//!
+//! Everything a process can change under our hands (it may end, exec, unmap) is answered by an error that says
+//! so, never by a zero or a stale value.
+
+pub mod capability;
+pub mod container;
+mod error;
+pub mod exe;
+pub mod memory;
+pub mod process;
+mod stat;
+pub mod tracefs;
+
+pub use error::{Denied, HostError};
+pub use exe::{Executable, FileIdentity};
+pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest};
+pub use process::Process;

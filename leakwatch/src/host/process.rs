@@ -1,0 +1,410 @@
+//! One process: who it is, whether it is still there, what it holds.
+//!
+//! A [`Process`] is made of a pidfd first and of `/proc/PID` files second, and it is given out only when the
+//! pidfd says that the process still ran after the last file was read. So all of its facts are of one process,
+//! even if the pid was reused a moment later.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+    process::{Pid, PidfdFlags},
+};
+
+use super::{
+    Denied, HostError,
+    container::container_id,
+    stat::{Stat, Status, parse_boot_time},
+};
+use crate::observe::ProcessId;
+
+/// A process that can be watched: not a kernel thread, not a zombie, and we may look into it.
+#[derive(Debug)]
+pub struct Process {
+    id: ProcessId,
+    pidfd: OwnedFd,
+    comm: String,
+    exe: ExePath,
+    uid: u32,
+    namespace_pid: Option<u32>,
+    container: Option<String>,
+}
+
+/// Where `/proc/PID/exe` points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExePath {
+    /// The path in the process's own mount namespace, without the kernel's ` (deleted)`.
+    pub path: PathBuf,
+    /// The file has no such name any more: it was deleted or replaced by another.
+    pub deleted: bool,
+}
+
+impl Process {
+    /// Looks a process up.
+    ///
+    /// # Errors
+    /// [`HostError::NoSuchProcess`], [`HostError::Thread`], [`HostError::KernelThread`],
+    /// [`HostError::Zombie`], [`HostError::Hidden`], [`HostError::NotPermitted`] (we may not look at its
+    /// executable), [`HostError::Ended`] (while we looked).
+    pub fn open(pid: u32) -> Result<Self, HostError> {
+        let pidfd = open_pidfd(pid)?;
+        let result = Self::read(pid, pidfd);
+        match result {
+            // Whatever a vanishing process made fail, the one true sentence is that it ended.
+            Ok(process) if !process.alive() => Err(HostError::Ended { pid }),
+            other => other,
+        }
+    }
+
+    fn read(pid: u32, pidfd: OwnedFd) -> Result<Self, HostError> {
+        let stat = match read_stat(pid) {
+            // The pidfd was opened, so the process is there or has just ended.
+            Err(HostError::Ended { .. }) if is_alive(pidfd.as_fd()) => return Err(HostError::Hidden { pid }),
+            other => other?,
+        };
+        if stat.kernel_thread {
+            return Err(HostError::KernelThread { pid, comm: stat.comm });
+        }
+        if stat.is_zombie() {
+            return Err(HostError::Zombie { pid, comm: stat.comm, parent: stat.parent });
+        }
+        let status = read_proc(pid, "status")?;
+        let status = Status::parse(&status).ok_or_else(|| malformed(pid, "status"))?;
+        let cgroups = read_proc(pid, "cgroup").unwrap_or_default();
+        let exe = match read_exe(pid) {
+            // Between fork's end and the loss of its memory a process has a stat line but no executable.
+            Err(HostError::Ended { .. }) => return Err(HostError::Ended { pid }),
+            other => other?,
+        };
+        Ok(Self {
+            id: ProcessId { pid, start_ticks: stat.start_ticks },
+            pidfd,
+            comm: stat.comm,
+            exe,
+            uid: status.uid,
+            namespace_pid: status.namespace_pid,
+            container: container_id(&String::from_utf8_lossy(&cgroups)),
+        })
+    }
+
+    /// Pid and start time: no other process has both.
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// Its pid in leakwatch's pid namespace.
+    pub fn pid(&self) -> u32 {
+        self.id.pid
+    }
+
+    /// Its name as of [`Process::open`] (`/proc/PID/comm`; an exec changes it).
+    pub fn comm(&self) -> &str {
+        &self.comm
+    }
+
+    /// Its executable as of [`Process::open`].
+    pub fn exe(&self) -> &ExePath {
+        &self.exe
+    }
+
+    /// Effective user id.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Its pid in the innermost of its own pid namespaces; `None`: the kernel does not tell.
+    pub fn namespace_pid(&self) -> Option<u32> {
+        self.namespace_pid
+    }
+
+    /// Id of the container it runs in; `None`: on the host, or in an engine whose cgroups we do not know.
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
+    /// Whether it still runs. A zombie does not.
+    pub fn alive(&self) -> bool {
+        is_alive(self.pidfd.as_fd())
+    }
+
+    /// When it was started, by the wall clock.
+    ///
+    /// # Errors
+    /// When `/proc/stat` cannot be read.
+    pub fn start_time(&self) -> Result<Timestamp, HostError> {
+        let path = Path::new("/proc/stat");
+        let text = std::fs::read_to_string(path).map_err(|source| HostError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        let malformed = |what: &str| HostError::Malformed { path: path.to_owned(), what: what.to_owned() };
+        let boot = parse_boot_time(&text).ok_or_else(|| malformed("no btime line"))?;
+        let boot = Timestamp::from_second(boot).map_err(|error| malformed(&error.to_string()))?;
+        let after_boot = ticks_to_duration(self.id.start_ticks, rustix::param::clock_ticks_per_second());
+        boot.checked_add(after_boot).map_err(|error| malformed(&error.to_string()))
+    }
+
+    /// Threads that it has now.
+    ///
+    /// # Errors
+    /// [`HostError::Ended`], or what reading `/proc/PID/stat` said.
+    pub fn threads_live(&self) -> Result<u64, HostError> {
+        Ok(self.stat()?.threads)
+    }
+
+    /// Its resident memory in bytes. The kernel keeps this figure per thread and is off by up to 64 pages for
+    /// each (`SPLIT_RSS_COUNTING`, before 6.2) or per CPU (later).
+    ///
+    /// # Errors
+    /// [`HostError::Ended`], or what reading `/proc/PID/stat` said.
+    pub fn rss_bytes(&self) -> Result<u64, HostError> {
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        Ok(self.stat()?.rss_pages.saturating_mul(page))
+    }
+
+    /// `/proc/PID/stat`, if it is still this process's.
+    fn stat(&self) -> Result<Stat, HostError> {
+        let stat = read_stat(self.id.pid)?;
+        if stat.start_ticks != self.id.start_ticks || stat.is_zombie() {
+            return Err(HostError::Ended { pid: self.id.pid });
+        }
+        Ok(stat)
+    }
+}
+
+/// Becomes readable when the process has ended: for event loops.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+fn open_pidfd(pid: u32) -> Result<OwnedFd, HostError> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(HostError::NoSuchProcess { pid })?;
+    rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(|error| match error {
+        Errno::SRCH => HostError::NoSuchProcess { pid },
+        // A thread that is not the first of its process: EINVAL up to Linux 6.8, ENOENT after.
+        Errno::INVAL | Errno::NOENT => match process_of_thread(pid) {
+            Some(process) if process != pid => HostError::Thread { tid: pid, pid: process },
+            _ => HostError::NoSuchProcess { pid },
+        },
+        other => HostError::File {
+            action: "open",
+            path: PathBuf::from(format!("pidfd of {pid}")),
+            source: other.into(),
+        },
+    })
+}
+
+fn process_of_thread(tid: u32) -> Option<u32> {
+    Some(Status::parse(&read_proc(tid, "status").ok()?)?.tgid)
+}
+
+/// A pidfd is readable from the moment the last thread of its process has ended.
+pub(super) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Err(Errno::INTR) => {}
+            Ok(0) => return true,
+            _ => return false,
+        }
+    }
+}
+
+fn ticks_to_duration(ticks: u64, per_second: u64) -> SignedDuration {
+    let per_second = per_second.max(1);
+    let seconds = i64::try_from(ticks / per_second).unwrap_or(i64::MAX);
+    let rest = ticks % per_second;
+    let nanoseconds = rest.saturating_mul(1_000_000_000) / per_second;
+    SignedDuration::new(seconds, i32::try_from(nanoseconds).unwrap_or(0))
+}
+
+fn read_stat(pid: u32) -> Result<Stat, HostError> {
+    let bytes = read_proc(pid, "stat")?;
+    Stat::parse(&bytes).ok_or_else(|| malformed(pid, "stat"))
+}
+
+/// Where `/proc/PID/exe` points. The link is magic: the name is for people, the file is reached through the link.
+fn read_exe(pid: u32) -> Result<ExePath, HostError> {
+    const DELETED: &[u8] = b" (deleted)";
+    let link = PathBuf::from(format!("/proc/{pid}/exe"));
+    let target =
+        std::fs::read_link(&link).map_err(|error| of_proc(pid, "see the executable", &link, error))?;
+    let bytes = target.as_os_str().as_bytes();
+    let Some(name) = bytes.strip_suffix(DELETED) else {
+        return Ok(ExePath { path: target, deleted: false });
+    };
+    // A file may really have such a name.
+    let literal =
+        PathBuf::from(format!("/proc/{pid}/root")).join(target.strip_prefix("/").unwrap_or(&target));
+    let same = match (std::fs::metadata(&link), std::fs::metadata(literal)) {
+        (Ok(file), Ok(named)) => (file.dev(), file.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    };
+    if same {
+        return Ok(ExePath { path: target, deleted: false });
+    }
+    Ok(ExePath { path: PathBuf::from(std::ffi::OsStr::from_bytes(name)), deleted: true })
+}
+
+/// Reads a file of `/proc/PID` in one go.
+pub(super) fn read_proc(pid: u32, name: &str) -> Result<Vec<u8>, HostError> {
+    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+    let mut bytes = Vec::with_capacity(1024);
+    File::open(&path)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|error| of_proc(pid, "read the state", &path, error))?;
+    Ok(bytes)
+}
+
+/// The meaning of an error from a file of `/proc/PID`.
+pub(super) fn of_proc(pid: u32, action: &'static str, path: &Path, error: io::Error) -> HostError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT | Errno::SRCH) => HostError::Ended { pid },
+        Some(Errno::ACCESS | Errno::PERM) => {
+            HostError::NotPermitted { pid, action, denied: Denied::of_process() }
+        }
+        _ => HostError::File { action: "read", path: path.to_owned(), source: error },
+    }
+}
+
+pub(super) fn malformed(pid: u32, name: &str) -> HostError {
+    HostError::Malformed {
+        path: PathBuf::from(format!("/proc/{pid}/{name}")),
+        what: "a field is missing".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A child that is killed and reaped, whatever the test does.
+    struct Target(Child);
+
+    impl Target {
+        fn start(command: &mut Command) -> Self {
+            let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            Self(command.spawn().expect("start a child"))
+        }
+    }
+
+    impl Drop for Target {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    #[test]
+    fn a_live_process_and_its_end() {
+        let mut child = Target::start(Command::new("sleep").arg("1000"));
+        let process = Process::open(child.0.id()).expect("a live child");
+        assert!(process.alive());
+        assert_eq!(process.pid(), child.0.id());
+        assert!(process.id().start_ticks > 0);
+        assert!(process.threads_live().expect("threads") >= 1);
+        assert!(process.start_time().expect("a start time") > Timestamp::UNIX_EPOCH);
+        child.0.kill().expect("kill");
+        child.0.wait().expect("reap");
+        assert!(!process.alive());
+        assert!(matches!(process.threads_live(), Err(HostError::Ended { .. })));
+        assert!(matches!(Process::open(child.0.id()), Err(HostError::NoSuchProcess { .. })));
+    }
+
+    #[test]
+    fn ourselves() {
+        let me = std::process::id();
+        let process = Process::open(me).expect("ourselves");
+        assert_eq!(process.exe().path, std::env::current_exe().expect("our path"));
+        assert!(!process.exe().deleted);
+        assert!(process.rss_bytes().expect("rss") > 100_000);
+    }
+
+    #[test]
+    fn impossible_pids() {
+        for pid in [0, u32::MAX, 1 << 30] {
+            assert!(matches!(Process::open(pid), Err(HostError::NoSuchProcess { .. })), "{pid}");
+        }
+    }
+
+    #[test]
+    fn a_zombie_is_named_so() {
+        let mut child = Target::start(Command::new("sh").args(["-c", "exit 0"]));
+        // The end of its output is the end of the process or just before it.
+        let mut output = Vec::new();
+        child.0.stdout.take().expect("a pipe").read_to_end(&mut output).expect("read");
+        let pidfd = open_pidfd(child.0.id()).expect("a pidfd of a zombie");
+        while is_alive(pidfd.as_fd()) {
+            std::thread::yield_now();
+        }
+        let error = Process::open(child.0.id()).expect_err("a zombie");
+        assert!(matches!(error, HostError::Zombie { parent, .. } if parent == std::process::id()), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_thread_is_named_so() {
+        // pid 2 is kthreadd wherever pid 1 is the machine's init.
+        if !read_stat(2).is_ok_and(|stat| stat.kernel_thread) {
+            return;
+        }
+        let error = Process::open(2).expect_err("a kernel thread");
+        assert!(matches!(error, HostError::KernelThread { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_thread_id_names_its_process() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid()).expect("send");
+            stopped.recv().expect_err("the sender is dropped");
+        });
+        let tid = u32::try_from(told.recv().expect("a tid").as_raw_nonzero().get()).expect("positive");
+        let error = Process::open(tid).expect_err("a thread");
+        drop(stop);
+        thread.join().expect("join");
+        assert!(matches!(error, HostError::Thread { pid, .. } if pid == std::process::id()), "{error}");
+    }
+
+    #[test]
+    fn a_deleted_executable_is_noticed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let copy = dir.path().join("sleeper");
+        std::fs::copy("/bin/sleep", &copy).expect("copy");
+        let child = Target::start(Command::new(&copy).arg("1000"));
+        std::fs::remove_file(&copy).expect("delete");
+        let process = Process::open(child.0.id()).expect("a live child");
+        assert_eq!(*process.exe(), ExePath { path: copy, deleted: true });
+    }
+
+    #[test]
+    fn a_name_that_says_deleted_is_not_deleted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let copy = dir.path().join("sleeper (deleted)");
+        std::fs::copy("/bin/sleep", &copy).expect("copy");
+        let child = Target::start(Command::new(&copy).arg("1000"));
+        let process = Process::open(child.0.id()).expect("a live child");
+        assert_eq!(*process.exe(), ExePath { path: copy, deleted: false });
+    }
+
+    #[test]
+    fn ticks_become_time() {
+        assert_eq!(ticks_to_duration(12_345, 100), SignedDuration::new(123, 450_000_000));
+        assert_eq!(ticks_to_duration(5, 0), SignedDuration::new(5, 0));
+    }
+}
