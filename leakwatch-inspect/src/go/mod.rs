@@ -3,14 +3,20 @@
 //! Knowledge that differs between Go versions lives in `layouts.toml` (data) and in `pclntab.rs` (header
 //! formats); nothing else may compare versions.
 
+mod arm64;
+mod code;
+mod disasm;
+pub mod globals;
 pub mod layout;
 pub mod pclntab;
+mod probes;
 pub mod version;
 
-use crate::{Elf, Problem, ProbeSite};
+use crate::{Elf, ElfKind, ProbeSite, Problem};
+use code::Code;
 use layout::GoLayout;
-use pclntab::PclntabLocation;
-use version::GoVersion;
+use pclntab::{Pclntab, PclntabLocation};
+use version::{BuildInfo, GoVersion};
 
 /// Where a fact was taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +61,16 @@ pub struct GoGlobals {
     pub wait_reason_strings: Option<Global>,
     /// `runtime.firstmoduledata`.
     pub firstmoduledata: Option<Global>,
+    /// `runtime.mheap_`, the `mheap`.
+    pub mheap: Option<Global>,
+    /// `runtime.semtable`, 251 semaphore roots.
+    pub semtable: Option<Global>,
+    /// `runtime.allp`, a slice header {ptr, len, cap} of `*p`.
+    pub allp: Option<Global>,
 }
 
 /// What the Go toolchain and its flags made of the binary.
+#[expect(clippy::struct_excessive_bools, reason = "independent findings, not states")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildFlavour {
     /// `-buildmode=pie` or an externally linked PIE.
@@ -104,6 +117,75 @@ pub struct GoFacts {
 }
 
 /// Looks for a Go runtime; `None` when there is none.
-pub(crate) fn inspect(_elf: &Elf, _image: &[u8]) -> Option<GoFacts> {
-    None
+pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
+    let build_info = version::find_build_info(elf, image);
+    let mut problems = Vec::new();
+    let location = match Pclntab::locate(elf, image) {
+        Ok(location) => Some(location),
+        Err(_) if build_info.is_none() => return None,
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    let code =
+        location.as_ref().and_then(|location| Some(Code::new(elf, image, &Pclntab::new(image, location)?)));
+
+    let mut sites = code.as_ref().map(probes::find).unwrap_or_default();
+    problems.append(&mut sites.problems);
+
+    let from_code = match (&code, &location) {
+        (Some(code), Some(location)) => globals::find(code, location),
+        _ => GoGlobals::default(),
+    };
+    let (globals, mut missing) = globals::combine(globals::from_symbols(elf, image), from_code);
+    problems.append(&mut missing);
+
+    let (version, version_source) = version_of(elf, image, build_info.as_ref());
+    let build_info = build_info.unwrap_or_default();
+    Some(GoFacts {
+        version,
+        version_source,
+        flavour: flavour(elf, code.as_ref(), &build_info.settings),
+        main_path: build_info.main_path,
+        settings: build_info.settings,
+        pclntab: location,
+        start: sites.start,
+        end: sites.end,
+        layout: None,
+        globals,
+        wait_reasons: Vec::new(),
+        problems,
+    })
+}
+
+/// The version that the build info tells, else what the data looks like.
+fn version_of(
+    elf: &Elf,
+    image: &[u8],
+    build_info: Option<&BuildInfo>,
+) -> (Option<GoVersion>, Option<Source>) {
+    if let Some(version) = build_info.and_then(|info| GoVersion::parse(&info.version)) {
+        return (Some(version), Some(Source::BuildInfo));
+    }
+    match version::guess_version(elf, image) {
+        Some(version) => (Some(version), Some(Source::Guess)),
+        None => (None, None),
+    }
+}
+
+/// What the sections, functions and build settings tell of the way it was built.
+fn flavour(elf: &Elf, code: Option<&Code<'_>>, settings: &[(String, String)]) -> BuildFlavour {
+    let has_section = |name| (!elf.sections.is_empty()).then(|| elf.section(name).is_some());
+    let setting = |key: &str| settings.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
+    BuildFlavour {
+        pie: elf.kind == ElfKind::PositionIndependent,
+        // Assembly of package runtime/cgo that is linked in whenever the package is.
+        cgo: code.is_some_and(|code| code.function("crosscall2").is_some()),
+        // Comes with crti.o, which only the C compiler's driver links in.
+        external_link: has_section(".init"),
+        stripped: !elf.symtab,
+        no_dwarf: !elf.dwarf,
+        trimpath: (!settings.is_empty()).then(|| setting("-trimpath") == Some("true")),
+    }
 }
