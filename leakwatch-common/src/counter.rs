@@ -38,10 +38,13 @@ pub enum Counter {
     Execs = 14,
     /// A field of a tracepoint record could not be read: the event was counted, its details are unknown.
     TracepointUnreadable = 15,
+    /// Tasks from before the attach that ended while the census ran, before it had seen them: they were
+    /// alive at attach, although no table ever held them.
+    EndedBeforeSeen = 16,
 }
 
 /// Number of counters: the length of one process's row.
-pub const COUNTERS: usize = 16;
+pub const COUNTERS: usize = 17;
 
 impl Counter {
     /// Every counter, in id order.
@@ -62,6 +65,7 @@ impl Counter {
         Self::Forks,
         Self::Execs,
         Self::TracepointUnreadable,
+        Self::EndedBeforeSeen,
     ];
 
     /// The name under which the figure is reported, `snake_case`.
@@ -83,6 +87,7 @@ impl Counter {
             Self::Forks => "forks",
             Self::Execs => "execs",
             Self::TracepointUnreadable => "tracepoint_unreadable",
+            Self::EndedBeforeSeen => "ended_before_seen",
         }
     }
 }

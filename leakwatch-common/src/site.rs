@@ -36,13 +36,15 @@ pub struct SiteCounters {
     pub started: u64,
     /// Tasks ended.
     pub ended: u64,
+    /// Of `ended`: counted by [`crate::Counter::EndedBeforeSeen`].
+    pub ended_before_seen: u64,
     /// Lifetimes of ended tasks whose birth was seen, by [`lifetime_bucket`].
     pub lifetimes: [u64; LIFETIME_BUCKETS],
 }
 
 impl Default for SiteCounters {
     fn default() -> Self {
-        Self { started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS] }
+        Self { started: 0, ended: 0, ended_before_seen: 0, lifetimes: [0; LIFETIME_BUCKETS] }
     }
 }
 

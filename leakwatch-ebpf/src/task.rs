@@ -106,6 +106,7 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     let mut born_ns = 0;
     let mut facts = UNKNOWN;
     let mut known = false;
+    let mut before_seen = false;
     // SAFETY: the entry is not preallocated, so RCU keeps it whole while we copy it.
     if let Some(live) = unsafe { LIVE.get(&key) }.copied()
         && live.state != LiveState::Tombstone as u64
@@ -116,6 +117,7 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     }
     if hit.slot.flags & process_flags::CENSUS != 0 {
         // The census may have read this task as alive a moment ago; the tombstone says better.
+        before_seen = !known;
         let tombstone = LiveValue { born_ns: 0, site: 0, entry: 0, state: LiveState::Tombstone as u64 };
         if LIVE.insert(&key, &tombstone, u64::from(BPF_ANY)).is_err() {
             hit.row.add(Counter::LiveTableFull);
@@ -124,13 +126,21 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
         // Somebody else ended the same task between our look and our removal.
         hit.row.add(Counter::EndWithoutStart);
     }
-    if !known {
+    if before_seen {
+        hit.row.add(Counter::EndedBeforeSeen);
+    } else if !known {
         hit.row.add(Counter::EndWithoutStart);
+    }
+    if !known {
         facts = read_facts(ctx, hit, descriptor);
     }
     if let Some(site) = site_counters(hit, facts) {
         // SAFETY: a field of a live map value.
         increment(unsafe { &raw mut (*site).ended });
+        if before_seen {
+            // SAFETY: as above.
+            increment(unsafe { &raw mut (*site).ended_before_seen });
+        }
         if born_ns != 0 {
             let bucket = lifetime_bucket(hit.now.saturating_sub(born_ns));
             // SAFETY: the bucket is below LIFETIME_BUCKETS.
