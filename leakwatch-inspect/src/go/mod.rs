@@ -141,7 +141,7 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
     let (globals, mut missing) = globals::combine(globals::from_symbols(elf, image), from_code);
     problems.append(&mut missing);
 
-    let (version, version_source) = version_of(elf, image, build_info.as_ref());
+    let (version, version_source) = version_of(elf, image, build_info.as_ref(), location.as_ref());
     let build_info = build_info.unwrap_or_default();
     Some(GoFacts {
         version,
@@ -164,11 +164,12 @@ fn version_of(
     elf: &Elf,
     image: &[u8],
     build_info: Option<&BuildInfo>,
+    location: Option<&PclntabLocation>,
 ) -> (Option<GoVersion>, Option<Source>) {
     if let Some(version) = build_info.and_then(|info| GoVersion::parse(&info.version)) {
         return (Some(version), Some(Source::BuildInfo));
     }
-    match version::guess_version(elf, image) {
+    match version::guess_version(elf, image, location) {
         Some(version) => (Some(version), Some(Source::Guess)),
         None => (None, None),
     }
