@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"time"
+)
+
+// seen is what a dump of the runtime says of the goroutines of one creating function.
+type seen struct {
+	live   int64
+	active int64 // running or runnable: not yet at the place where they block
+}
+
+// readDump asks the runtime for every goroutine and groups them by creating function; main is under "".
+func readDump() map[string]seen {
+	buf := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			buf = buf[:n]
+			break
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+	groups := map[string]seen{}
+	for _, trace := range strings.Split(string(buf), "\n\n") {
+		if !strings.HasPrefix(trace, "goroutine ") {
+			continue
+		}
+		header := trace[:strings.IndexByte(trace, ':')]
+		group := groups[creator(trace)]
+		group.live++
+		if strings.Contains(header, "[running") || strings.Contains(header, "[runnable") {
+			group.active++
+		}
+		groups[creator(trace)] = group
+	}
+	return groups
+}
+
+// checkAgainstDump compares the book with the runtime's own dump, site by site.
+func checkAgainstDump() (interface{}, error) {
+	var wrong []string
+	book, dump := account(), readDump()
+	for name, e := range book.Sites {
+		if dump[name].live != e.Live {
+			wrong = append(wrong, fmt.Sprintf("%s: the book says %d live, the dump %d", name, e.Live, dump[name].live))
+		}
+	}
+	for name, group := range dump {
+		if _, known := book.Sites[name]; !known && (name != "" || group.live != 1) {
+			wrong = append(wrong, fmt.Sprintf("%q: the dump has %d, the book has no such site", name, group.live))
+		}
+	}
+	if int64(book.NumGoroutine) != book.Live+1 {
+		wrong = append(wrong, fmt.Sprintf("NumGoroutine is %d, the book says %d", book.NumGoroutine, book.Live+1))
+	}
+	if len(wrong) > 0 {
+		return nil, errors.New(strings.Join(wrong, "; "))
+	}
+	return book, nil
+}
+
+// parkedDumpLimit is the size up to which a dump, which stops the world, is cheap enough to ask.
+const parkedDumpLimit = 3000
+
+// parked waits until all goroutines of a site have come to the place where they block, not merely run
+// their first line.
+func parked(s *site) error {
+	if err := settle(); err != nil {
+		return err
+	}
+	if liveTotal() > parkedDumpLimit {
+		// They have all run; this gives the last ones, at most one a processor, their time to park.
+		time.Sleep(20 * time.Millisecond)
+		return nil
+	}
+	return await(s.name()+" blocking", func() bool { return readDump()[s.name()].active == 0 })
+}
+
+// dump writes what net/http/pprof serves as debug=2.
+func dump(args []string) (interface{}, error) {
+	if len(args) != 1 {
+		return nil, errors.New("one path is needed")
+	}
+	file, err := os.Create(args[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.Lookup("goroutine").WriteTo(file, 2); err != nil {
+		return nil, err
+	}
+	return none{}, file.Close()
+}
