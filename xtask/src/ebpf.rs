@@ -127,9 +127,10 @@ fn build() -> Result<Built> {
     let linked = target_dir.join(TARGET).join("release").join("leakwatch");
     let linked = fs::read(&linked).with_context(|| format!("failed to read {}", linked.display()))?;
     let object = strip::without_dwarf(&linked)?;
-    let mut own_paths = vec![root.display().to_string()];
-    own_paths.extend(std::env::var("HOME").ok().filter(|home| home.len() > 1));
-    strip::refuse_paths(&object, &own_paths)?;
+    let folders = compiler.folders(&root).into_iter().map(|(folder, _)| folder.display().to_string());
+    let home = std::env::var("HOME").into_iter();
+    let roots = ["/home/", "/usr/"].map(str::to_owned);
+    strip::refuse_paths(&object, &folders.chain(home).chain(roots).collect::<Vec<_>>())?;
     Ok(Built { object, compiler: compiler.version, sources })
 }
 
@@ -217,6 +218,12 @@ impl Compiler {
 
     /// Flags that replace this machine's folders by names that every machine has in common.
     fn remaps(&self, root: &Path) -> Vec<String> {
+        let flag = |(from, to): (PathBuf, &str)| format!("--remap-path-prefix={}={to}", from.display());
+        self.folders(root).into_iter().map(flag).collect()
+    }
+
+    /// The folders that sources come from, and their common names.
+    fn folders(&self, root: &Path) -> Vec<(PathBuf, &'static str)> {
         let cargo_home = shell::cargo_bin_dir().and_then(|bin| bin.parent().map(Path::to_path_buf));
         let registries = cargo_home.map(|home| home.join("registry/src")).unwrap_or_default();
         let registries: Vec<PathBuf> = fs::read_dir(&registries)
@@ -224,10 +231,10 @@ impl Compiler {
             .unwrap_or_default();
         // The library's folder is often a link, and some paths are written as where it leads.
         let library = [Some(self.library.clone()), fs::canonicalize(&self.library).ok()];
-        let mut folders: Vec<(PathBuf, &str)> = vec![(root.to_path_buf(), ".")];
+        let mut folders = vec![(root.to_path_buf(), ".")];
         folders.extend(registries.into_iter().map(|folder| (folder, "registry")));
         folders.extend(library.into_iter().flatten().map(|folder| (folder, "library")));
-        folders.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
+        folders
     }
 }
 

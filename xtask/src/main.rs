@@ -11,6 +11,7 @@
 
 mod ebpf;
 mod shell;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -25,12 +26,15 @@ struct Task {
     run: fn(&[String]) -> Result<()>,
 }
 
-const TASKS: &[Task] = &[Task {
-    name: "ebpf",
-    usage: "[--check | --fresh-to PATH]",
-    help: "rebuild the kept eBPF object from source; check that it is from these sources; build beside it",
-    run: ebpf::run,
-}];
+const TASKS: &[Task] = &[
+    Task {
+        name: "ebpf",
+        usage: "[--check | --fresh-to PATH]",
+        help: "rebuild the kept eBPF object from source; check that it is from these sources; build beside it",
+        run: ebpf::run,
+    },
+    Task { name: "tidy", usage: "", help: "check the floors and what no compiler checks", run: tidy::run },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
