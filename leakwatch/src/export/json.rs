@@ -1,0 +1,323 @@
+//! The JSON form of a report, schema `leakwatch.report/1` (CONTRACT.md). Fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use serde::Serialize;
+
+use super::safe;
+use crate::report::{
+    Ages, Pod, ProcessReport, Report, RuntimeReport, SiteReport, TasksReport, Verdict, WaitingReport,
+};
+
+/// Name of the schema.
+pub const SCHEMA: &str = "leakwatch.report/1";
+
+/// A report as an indented JSON document that ends with a newline.
+pub fn to_json(report: &Report) -> String {
+    text(report, true)
+}
+
+/// A report as one line of JSON, with its newline.
+pub fn to_json_line(report: &Report) -> String {
+    text(report, false)
+}
+
+fn text(report: &Report, pretty: bool) -> String {
+    let mut bytes = Vec::new();
+    // Writing into memory does not fail, and these types have no key that is not a string.
+    if safe::write(&mut bytes, &ReportJson::from(report), pretty).is_err() {
+        bytes.clear();
+    }
+    bytes.push(b'\n');
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A time as RFC 3339 in UTC with this many decimals.
+pub(super) fn rfc3339(time: Timestamp, decimals: u8) -> String {
+    DateTimePrinter::new().precision(Some(decimals)).timestamp_to_string(&time)
+}
+
+/// A figure that JSON can hold, without digits that mean nothing.
+fn number(value: f64) -> Option<f64> {
+    let rounded = (value * 1e6).round() / 1e6;
+    // Not minus zero.
+    rounded.is_finite().then_some(rounded + 0.0)
+}
+
+fn known(value: Option<f64>) -> Option<f64> {
+    value.and_then(number)
+}
+
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    schema: &'static str,
+    host: &'a str,
+    started: String,
+    duration_s: Option<f64>,
+    overhead: OverheadJson,
+    processes: Vec<ProcessJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct OverheadJson {
+    probe_hits: u64,
+    cpu_percent_of_one_core: Option<f64>,
+    budget_percent: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct ProcessJson<'a> {
+    pid: u32,
+    start_time: Option<String>,
+    comm: &'a str,
+    exe: Option<&'a str>,
+    container: Option<&'a str>,
+    pod: Option<PodJson<'a>>,
+    exited: bool,
+    watched_s: Option<f64>,
+    runtimes: Vec<RuntimeJson<'a>>,
+    tasks: TasksJson,
+    threads: ThreadsJson,
+    forks: ForksJson,
+    memory: MemoryJson,
+    losses: BTreeMap<&'static str, u64>,
+    sites: Vec<SiteJson<'a>>,
+    leaks: usize,
+}
+
+#[derive(Serialize)]
+struct PodJson<'a> {
+    name: Option<&'a str>,
+    namespace: Option<&'a str>,
+    uid: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RuntimeJson<'a> {
+    kind: &'a str,
+    version: Option<&'a str>,
+    mode: &'static str,
+    problems: &'a [String],
+}
+
+#[derive(Serialize)]
+struct TasksJson {
+    live: u64,
+    live_at_attach: Option<u64>,
+    started: u64,
+    ended: u64,
+    start_rate_per_s: Option<f64>,
+    end_rate_per_s: Option<f64>,
+    growth_per_min: Option<f64>,
+    lost_events: u64,
+    drift: Option<i64>,
+    system_live: u64,
+}
+
+#[derive(Serialize)]
+struct ThreadsJson {
+    live: Option<u64>,
+    started: u64,
+    ended: u64,
+}
+
+#[derive(Serialize)]
+struct ForksJson {
+    count: u64,
+    rate_per_s: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct MemoryJson {
+    rss_bytes: Option<u64>,
+    rss_growth_per_min: Option<f64>,
+    task_stack_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct SiteJson<'a> {
+    runtime: &'a str,
+    function: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    task: Option<&'a str>,
+    system: bool,
+    live: u64,
+    live_at_attach: Option<u64>,
+    started: u64,
+    ended: u64,
+    start_rate_per_s: Option<f64>,
+    end_rate_per_s: Option<f64>,
+    growth_per_min: Option<f64>,
+    age_s: AgeJson,
+    lifetime_s: LifetimeJson,
+    never_ending_share: Option<f64>,
+    never_ending_interval: Option<[Option<f64>; 2]>,
+    leak_rate_per_min: Option<f64>,
+    proven: Option<u64>,
+    waiting: Vec<WaitingJson<'a>>,
+    verdict: Verdict,
+    why: &'a str,
+    confidence: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct AgeJson {
+    p50: Option<f64>,
+    p99: Option<f64>,
+    max: Option<f64>,
+    /// The tasks are at least this old: some are from before attach.
+    lower_bound: bool,
+}
+
+#[derive(Serialize)]
+struct LifetimeJson {
+    p50: Option<f64>,
+    p99: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct WaitingJson<'a> {
+    reason: &'a str,
+    stack: &'a [String],
+    count: u64,
+    longest_s: Option<f64>,
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'a> From<&'a Report> for ReportJson<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            schema: SCHEMA,
+            host: &report.host,
+            started: rfc3339(report.started, 3),
+            duration_s: number(report.duration_s),
+            overhead: OverheadJson {
+                probe_hits: report.overhead.probe_hits,
+                cpu_percent_of_one_core: known(report.overhead.cpu_percent_of_one_core),
+                budget_percent: known(report.overhead.budget_percent),
+            },
+            processes: report.processes.iter().map(ProcessJson::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
+    fn from(process: &'a ProcessReport) -> Self {
+        Self {
+            pid: process.pid,
+            start_time: process.start_time.map(|time| rfc3339(time, 3)),
+            comm: &process.comm,
+            exe: process.exe.as_deref(),
+            container: process.container.as_deref(),
+            pod: process.pod.as_ref().map(PodJson::from),
+            exited: process.exited,
+            watched_s: number(process.watched_s),
+            runtimes: process.runtimes.iter().map(RuntimeJson::from).collect(),
+            tasks: TasksJson::from(&process.tasks),
+            threads: ThreadsJson {
+                live: process.threads.live,
+                started: process.threads.started,
+                ended: process.threads.ended,
+            },
+            forks: ForksJson { count: process.forks.count, rate_per_s: known(process.forks.rate_per_s) },
+            memory: MemoryJson {
+                rss_bytes: process.memory.rss_bytes,
+                rss_growth_per_min: known(process.memory.rss_growth_per_min),
+                task_stack_bytes: process.memory.task_stack_bytes,
+            },
+            losses: process.losses.iter().map(|loss| (loss.name, loss.count)).collect(),
+            sites: process.sites.iter().map(SiteJson::from).collect(),
+            leaks: process.leaks,
+        }
+    }
+}
+
+impl<'a> From<&'a Pod> for PodJson<'a> {
+    fn from(pod: &'a Pod) -> Self {
+        Self { name: pod.name.as_deref(), namespace: pod.namespace.as_deref(), uid: pod.uid.as_deref() }
+    }
+}
+
+impl<'a> From<&'a RuntimeReport> for RuntimeJson<'a> {
+    fn from(runtime: &'a RuntimeReport) -> Self {
+        Self {
+            kind: &runtime.kind,
+            version: runtime.version.as_deref(),
+            mode: runtime.mode.name(),
+            problems: &runtime.problems,
+        }
+    }
+}
+
+impl From<&TasksReport> for TasksJson {
+    fn from(tasks: &TasksReport) -> Self {
+        Self {
+            live: tasks.live,
+            live_at_attach: tasks.live_at_attach,
+            started: tasks.started,
+            ended: tasks.ended,
+            start_rate_per_s: known(tasks.start_rate_per_s),
+            end_rate_per_s: known(tasks.end_rate_per_s),
+            growth_per_min: known(tasks.growth_per_min),
+            lost_events: tasks.lost_events,
+            drift: tasks.drift,
+            system_live: tasks.system_live,
+        }
+    }
+}
+
+impl<'a> From<&'a SiteReport> for SiteJson<'a> {
+    fn from(site: &'a SiteReport) -> Self {
+        Self {
+            runtime: &site.runtime,
+            function: site.function.as_deref(),
+            file: site.file.as_deref(),
+            line: site.line,
+            task: site.task.as_deref(),
+            system: site.system,
+            live: site.live,
+            live_at_attach: site.live_at_attach,
+            started: site.started,
+            ended: site.ended,
+            start_rate_per_s: known(site.start_rate_per_s),
+            end_rate_per_s: known(site.end_rate_per_s),
+            growth_per_min: known(site.growth_per_min),
+            age_s: AgeJson::from(&site.age),
+            lifetime_s: LifetimeJson { p50: known(site.lifetime.p50_s), p99: known(site.lifetime.p99_s) },
+            never_ending_share: known(site.never_ending_share),
+            never_ending_interval: site.never_ending_interval.map(|(low, high)| [number(low), number(high)]),
+            leak_rate_per_min: known(site.leak_rate_per_min),
+            proven: site.proven,
+            waiting: site.waiting.iter().map(WaitingJson::from).collect(),
+            verdict: site.verdict,
+            why: &site.why,
+            confidence: number(site.confidence),
+        }
+    }
+}
+
+impl From<&Ages> for AgeJson {
+    fn from(ages: &Ages) -> Self {
+        let Ages { p50_s, p99_s, max_s, lower_bound } = *ages;
+        Self { p50: known(p50_s), p99: known(p99_s), max: known(max_s), lower_bound }
+    }
+}
+
+impl<'a> From<&'a WaitingReport> for WaitingJson<'a> {
+    fn from(waiting: &'a WaitingReport) -> Self {
+        Self {
+            reason: &waiting.reason,
+            stack: &waiting.stack,
+            count: waiting.count,
+            longest_s: known(waiting.longest_s),
+        }
+    }
+}

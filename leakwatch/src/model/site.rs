@@ -1,0 +1,283 @@
+//! One creation site: its latest figures and the recent course of its live count.
+
+use std::collections::VecDeque;
+
+use leakwatch_common::LIFETIME_BUCKETS;
+
+use super::ages::{self, Ages};
+use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
+use crate::observe::{AgeSummary, SiteId, SiteSample, Waiting};
+
+/// What a site is, told by whoever knows names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteClass {
+    /// The site under which this one is counted: itself, or one that a person cannot tell from it (the same
+    /// function, file, line and task at other addresses, as instances of a generic function are).
+    pub canonical: SiteId,
+    /// Its tasks are the runtime's own.
+    pub system: bool,
+}
+
+/// Says what a site is. Asked once for every site.
+pub trait Classify {
+    /// The class of a site.
+    fn class(&mut self, site: SiteId) -> SiteClass;
+}
+
+impl<F: FnMut(SiteId) -> SiteClass> Classify for F {
+    fn class(&mut self, site: SiteId) -> SiteClass {
+        self(site)
+    }
+}
+
+/// Every site is itself, and none is the runtime's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EachItself;
+
+impl Classify for EachItself {
+    fn class(&mut self, site: SiteId) -> SiteClass {
+        SiteClass { canonical: site, system: false }
+    }
+}
+
+/// A live count at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Seconds since attach.
+    pub at_s: f64,
+    /// Tasks alive.
+    pub live: u64,
+}
+
+/// Sums of one sample, over all addresses of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Figures {
+    pub(super) live_at_attach: u64,
+    pub(super) started: u64,
+    pub(super) ended: u64,
+    pub(super) lifetimes: [u64; LIFETIME_BUCKETS],
+    pub(super) ages: Option<AgeSummary>,
+}
+
+impl Figures {
+    const NONE: Self =
+        Self { live_at_attach: 0, started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS], ages: None };
+
+    fn add(&mut self, sample: &SiteSample) {
+        self.live_at_attach = self.live_at_attach.saturating_add(sample.live_at_attach);
+        self.started = self.started.saturating_add(sample.started);
+        self.ended = self.ended.saturating_add(sample.ended);
+        for (sum, count) in self.lifetimes.iter_mut().zip(sample.lifetimes) {
+            *sum = sum.saturating_add(count);
+        }
+        self.ages = ages::merge(self.ages, sample.ages);
+    }
+
+    pub(super) fn live(&self) -> u64 {
+        self.live_at_attach.saturating_add(self.started).saturating_sub(self.ended)
+    }
+}
+
+/// State of a site.
+#[derive(Debug)]
+pub(super) struct SiteState {
+    pub(super) id: SiteId,
+    pub(super) system: bool,
+    pub(super) now: Figures,
+    /// Started and ended at the sample before the last.
+    before: (u64, u64),
+    ages: Ages,
+    /// Live counts, aligned with the last moments of the process.
+    series: VecDeque<u64>,
+    pub(super) waiting: Vec<Waiting>,
+    /// Sample in which it was met last.
+    epoch: u64,
+}
+
+impl SiteState {
+    pub(super) fn new(id: SiteId, system: bool) -> Self {
+        Self {
+            id,
+            system,
+            now: Figures::NONE,
+            before: (0, 0),
+            ages: Ages::default(),
+            series: VecDeque::new(),
+            waiting: Vec::new(),
+            epoch: 0,
+        }
+    }
+
+    /// Adds what the sample `epoch` says of one of the site's addresses. `advance`: time went on since the last one.
+    pub(super) fn add(&mut self, sample: &SiteSample, epoch: u64, advance: bool) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            if advance {
+                self.before = (self.now.started, self.now.ended);
+            }
+            self.now = Figures::NONE;
+        }
+        self.now.add(sample);
+    }
+
+    /// The sample `epoch` is complete: `elapsed_ns` after attach.
+    pub(super) fn close(&mut self, epoch: u64, advance: bool, elapsed_ns: u64, limits: &Limits) {
+        if self.epoch == epoch {
+            self.close_ages(elapsed_ns);
+        } else if advance {
+            self.before = (self.now.started, self.now.ended);
+        }
+        if !advance {
+            self.series.pop_back();
+        }
+        self.push(self.now.live(), limits);
+    }
+
+    /// Takes a point of the series.
+    pub(super) fn push(&mut self, live: u64, limits: &Limits) {
+        self.series.push_back(live);
+        while self.series.len() > limits.site_samples.max(1) {
+            self.series.pop_front();
+        }
+    }
+
+    fn close_ages(&mut self, elapsed_ns: u64) {
+        let (live, longest) = (self.now.live(), self.longest_wait_ns());
+        let born = match self.now.ages {
+            // Nothing was born since attach: an empty summary is the truth.
+            None if self.now.started == 0 => Some(AgeSummary::default()),
+            ages => ages,
+        };
+        self.ages = match born {
+            _ if live == 0 => Ages::default(),
+            // Not read this time: what was read last stands.
+            None if self.ages.p50_s.is_some() => self.ages,
+            None => ages::combine(None, 0, elapsed_ns, longest),
+            Some(born) => {
+                let older = live.saturating_sub(born.count).min(self.now.live_at_attach);
+                ages::combine(Some(born), older, elapsed_ns, longest)
+            }
+        };
+    }
+
+    fn longest_wait_ns(&self) -> Option<u64> {
+        self.waiting.iter().filter_map(|group| group.longest_ns).max()
+    }
+}
+
+/// A site as of the last sample.
+#[derive(Clone, Copy, Debug)]
+pub struct SiteView<'a> {
+    pub(super) state: &'a SiteState,
+    /// Time since attach at the last sample, ns.
+    pub(super) elapsed_ns: u64,
+    /// Time between the last two samples, ns.
+    pub(super) interval_ns: u64,
+    /// Times of the process's moments, seconds since attach; its end is aligned with the series' end.
+    pub(super) times: &'a VecDeque<f64>,
+}
+
+impl<'a> SiteView<'a> {
+    /// Which site.
+    pub fn id(&self) -> SiteId {
+        self.state.id
+    }
+
+    /// Its tasks are the runtime's own.
+    pub fn system(&self) -> bool {
+        self.state.system
+    }
+
+    /// Tasks alive.
+    pub fn live(&self) -> u64 {
+        self.state.now.live()
+    }
+
+    /// Tasks that were alive at attach.
+    pub fn live_at_attach(&self) -> u64 {
+        self.state.now.live_at_attach
+    }
+
+    /// Tasks started since attach.
+    pub fn started(&self) -> u64 {
+        self.state.now.started
+    }
+
+    /// Tasks ended since attach.
+    pub fn ended(&self) -> u64 {
+        self.state.now.ended
+    }
+
+    /// Starts per second; `None` when no time passed.
+    pub fn start_rate_per_s(&self, span: Span) -> Option<f64> {
+        match span {
+            Span::Watch => per_second(self.started(), self.elapsed_ns),
+            Span::Interval => {
+                per_second(self.started().saturating_sub(self.state.before.0), self.interval_ns)
+            }
+        }
+    }
+
+    /// Ends per second; `None` when no time passed.
+    pub fn end_rate_per_s(&self, span: Span) -> Option<f64> {
+        match span {
+            Span::Watch => per_second(self.ended(), self.elapsed_ns),
+            Span::Interval => per_second(self.ended().saturating_sub(self.state.before.1), self.interval_ns),
+        }
+    }
+
+    /// The recent course of the live count, oldest first. A site met late had no task before: the points
+    /// before its first one are 0.
+    pub fn series(&self) -> Vec<Point> {
+        let own = &self.state.series;
+        let missing = self.times.len().saturating_sub(own.len());
+        let lives = std::iter::repeat_n(0, missing).chain(own.iter().copied());
+        self.times.iter().zip(lives).map(|(&at_s, live)| Point { at_s, live }).collect()
+    }
+
+    /// Growth of the live count per minute: Theil-Sen slope of [`Self::series`]. `None` before a second has passed.
+    pub fn growth_per_min(&self) -> Option<f64> {
+        growth_per_min(&self.series())
+    }
+
+    /// Lifetime in seconds that a share `q` of the ended tasks did not outlive; `None` when none ended whose
+    /// birth was seen.
+    pub fn lifetime_s(&self, q: f64) -> Option<f64> {
+        lifetimes::quantile_s(&self.state.now.lifetimes, q)
+    }
+
+    /// Counts of ended tasks by lifetime, see [`leakwatch_common::lifetime_bucket`].
+    pub fn lifetimes(&self) -> &'a [u64; LIFETIME_BUCKETS] {
+        &self.state.now.lifetimes
+    }
+
+    /// Ages of the live tasks, as of the last time when they were read.
+    pub fn ages(&self) -> Ages {
+        self.state.ages
+    }
+
+    /// What the live tasks waited for at the last census, largest group first.
+    pub fn waiting(&self) -> &'a [Waiting] {
+        &self.state.waiting
+    }
+
+    /// Time since attach, seconds.
+    pub fn elapsed_s(&self) -> f64 {
+        seconds(self.elapsed_ns)
+    }
+}
+
+/// Theil-Sen slope of a live count, per minute; `None` when the points span less than a second.
+pub(super) fn growth_per_min(points: &[Point]) -> Option<f64> {
+    let (first, last) = (points.first()?, points.last()?);
+    if last.at_s - first.at_s < 1.0 {
+        return None;
+    }
+    if points.iter().all(|point| point.live == first.live) {
+        return Some(0.0);
+    }
+    let pick = |index: usize| points.get(index).map(|point| (point.at_s, float(point.live)));
+    let thinned: Vec<(f64, f64)> =
+        trend::thin(points.len(), trend::MOST_POINTS).into_iter().filter_map(pick).collect();
+    trend::theil_sen(&thinned).map(|slope| slope * 60.0)
+}

@@ -1,0 +1,236 @@
+//! Models, findings and names into a report.
+
+use leakwatch_common::Counter;
+use std::cmp::Reverse;
+
+use super::{
+    ForksReport, Lifetimes, MemoryReport, Names, Overhead, Pod, ProcessReport, Report, RuntimeReport,
+    SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
+};
+use crate::detect::{Detector, Evidence};
+use crate::model::{Losses, ProcessModel, SiteView, seconds};
+use crate::observe::Waiting;
+
+/// What a report says besides its processes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Context {
+    /// Host name.
+    pub host: String,
+    /// When the watch began.
+    pub started: Timestamp,
+    /// Seconds watched.
+    pub duration_s: f64,
+    /// Processor time of probes and leakwatch, percent of one core.
+    pub cpu_percent_of_one_core: Option<f64>,
+    /// The user's budget, percent.
+    pub budget_percent: Option<f64>,
+    /// What rates are of: all of the watch, or its last interval (`jsonl`).
+    pub rates: Span,
+}
+
+/// What is known of a process besides its figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProcessInfo {
+    /// Process id.
+    pub pid: u32,
+    /// When it was started.
+    pub start_time: Option<Timestamp>,
+    /// Name of its main thread.
+    pub comm: String,
+    /// Path of its executable.
+    pub exe: Option<String>,
+    /// Container id.
+    pub container: Option<String>,
+    /// Kubernetes pod.
+    pub pod: Option<Pod>,
+    /// It has exited.
+    pub exited: bool,
+    /// Runtimes found in it.
+    pub runtimes: Vec<RuntimeReport>,
+    /// Events are streamed through the ring buffer: what did not fit is lost to whoever reads the stream.
+    pub streaming: bool,
+    /// What was alive at attach could not be read.
+    pub no_census_at_attach: bool,
+}
+
+/// A process to be reported.
+pub struct ProcessInput<'a> {
+    /// Facts.
+    pub info: &'a ProcessInfo,
+    /// Figures.
+    pub model: &'a ProcessModel,
+    /// Names of its addresses.
+    pub names: &'a mut dyn Names,
+}
+
+/// Makes a report of processes, in their order.
+pub fn assemble<'a>(
+    context: &Context,
+    processes: impl IntoIterator<Item = ProcessInput<'a>>,
+    detector: &Detector,
+) -> Report {
+    let mut probe_hits = 0u64;
+    let mut reports = Vec::new();
+    for input in processes {
+        probe_hits = probe_hits.saturating_add(input.model.counters().get(Counter::ProbeHits));
+        reports.push(assemble_process(input, detector, context.rates));
+    }
+    Report {
+        host: context.host.clone(),
+        started: context.started,
+        duration_s: context.duration_s,
+        overhead: Overhead {
+            probe_hits,
+            cpu_percent_of_one_core: context.cpu_percent_of_one_core,
+            budget_percent: context.budget_percent,
+        },
+        processes: reports,
+    }
+}
+
+/// Makes the report of one process.
+pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Span) -> ProcessReport {
+    let ProcessInput { info, model, names } = input;
+    let losses = model.losses();
+    let mut sites: Vec<SiteReport> = model
+        .sites()
+        .map(|site| site_report(&site, &losses, info.no_census_at_attach, &mut *names, detector, rates))
+        .collect();
+    sort_worst_first(&mut sites);
+    let threads = model.threads();
+    ProcessReport {
+        pid: info.pid,
+        start_time: info.start_time,
+        comm: info.comm.clone(),
+        exe: info.exe.clone(),
+        container: info.container.clone(),
+        pod: info.pod.clone(),
+        exited: info.exited,
+        watched_s: seconds(model.elapsed_ns()),
+        runtimes: info.runtimes.clone(),
+        tasks: tasks_report(info, model, &losses, rates),
+        threads: ThreadsReport { live: threads.live, started: threads.started, ended: threads.ended },
+        forks: ForksReport { count: threads.forks, rate_per_s: model.fork_rate_per_s(rates) },
+        memory: MemoryReport {
+            rss_bytes: model.rss_bytes(),
+            rss_growth_per_min: model.rss_growth_per_min(),
+            task_stack_bytes: model.stack_bytes(),
+        },
+        leaks: sites.iter().filter(|site| site.verdict == Verdict::Leak).count(),
+        losses: losses.named,
+        sites,
+    }
+}
+
+fn tasks_report(info: &ProcessInfo, model: &ProcessModel, losses: &Losses, rates: Span) -> TasksReport {
+    let tasks = model.tasks();
+    let streamed = if info.streaming { losses.count(Counter::RingFull.name()) } else { 0 };
+    TasksReport {
+        live: tasks.live,
+        live_at_attach: (!info.no_census_at_attach).then_some(tasks.live_at_attach),
+        started: tasks.started,
+        ended: tasks.ended,
+        start_rate_per_s: model.start_rate_per_s(rates),
+        end_rate_per_s: model.end_rate_per_s(rates),
+        growth_per_min: model.growth_per_min(),
+        lost_events: losses.count(Counter::TaskUnreadable.name()).saturating_add(streamed),
+        drift: tasks.drift,
+        system_live: tasks.system_live,
+    }
+}
+
+fn site_report(
+    site: &SiteView<'_>,
+    losses: &Losses,
+    no_census_at_attach: bool,
+    names: &mut dyn Names,
+    detector: &Detector,
+    rates: Span,
+) -> SiteReport {
+    let recent = site.series();
+    let growth_per_min = site.growth_per_min();
+    let finding = detector.judge(&Evidence { site: *site, series: &recent, growth_per_min, losses });
+    let id = site.id();
+    let name = names.site(id);
+    SiteReport {
+        runtime: id.runtime.name().to_owned(),
+        function: name.function.or_else(|| address(id.site)),
+        file: name.file,
+        line: name.line,
+        task: name.task.or_else(|| address(id.entry)),
+        system: site.system(),
+        live: site.live(),
+        live_at_attach: (!no_census_at_attach).then(|| site.live_at_attach()),
+        started: site.started(),
+        ended: site.ended(),
+        start_rate_per_s: site.start_rate_per_s(rates),
+        end_rate_per_s: site.end_rate_per_s(rates),
+        growth_per_min,
+        age: site.ages(),
+        lifetime: Lifetimes { p50_s: site.lifetime_s(0.5), p99_s: site.lifetime_s(0.99) },
+        never_ending_share: None,
+        never_ending_interval: None,
+        leak_rate_per_min: None,
+        proven: None,
+        waiting: waiting_report(site.waiting(), names),
+        verdict: finding.verdict,
+        why: finding.why,
+        confidence: finding.confidence,
+        recent,
+    }
+}
+
+/// An address in place of a name; `None` when there is none.
+fn address(address: u64) -> Option<String> {
+    (address != 0).then(|| format!("0x{address:x}"))
+}
+
+/// Groups with named frames. Stacks that differ in addresses only are one.
+fn waiting_report(groups: &[Waiting], names: &mut dyn Names) -> Vec<WaitingReport> {
+    let mut reports: Vec<WaitingReport> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let mut stack = Vec::with_capacity(group.stack.len());
+        for &pc in &group.stack {
+            let frames = names.frame(pc);
+            if frames.is_empty() {
+                stack.push(format!("0x{pc:x}"));
+            }
+            stack.extend(frames.iter().map(ToString::to_string));
+        }
+        let longest_s = group.longest_ns.map(seconds);
+        match reports.iter_mut().find(|report| report.reason == group.reason && report.stack == stack) {
+            Some(report) => {
+                report.count = report.count.saturating_add(group.count);
+                report.longest_s = report.longest_s.into_iter().chain(longest_s).reduce(f64::max);
+            }
+            None => {
+                reports.push(WaitingReport {
+                    reason: group.reason.clone(),
+                    stack,
+                    count: group.count,
+                    longest_s,
+                });
+            }
+        }
+    }
+    reports.sort_by_key(|report| Reverse(report.count));
+    reports
+}
+
+/// Worst first: verdict, then the program's before the runtime's, growth, live, starts; then by name, so that the
+/// order is the same whatever order the sites came in.
+fn sort_worst_first(sites: &mut [SiteReport]) {
+    fn growth(site: &SiteReport) -> f64 {
+        site.growth_per_min.unwrap_or(f64::NEG_INFINITY)
+    }
+    fn name(site: &SiteReport) -> (&Option<String>, &Option<String>, Option<u32>, &Option<String>) {
+        (&site.function, &site.file, site.line, &site.task)
+    }
+    sites.sort_by(|a, b| {
+        (b.verdict, Reverse(b.system))
+            .cmp(&(a.verdict, Reverse(a.system)))
+            .then_with(|| growth(b).total_cmp(&growth(a)))
+            .then_with(|| (b.live, b.started).cmp(&(a.live, a.started)))
+            .then_with(|| name(a).cmp(&name(b)))
+    });
+}

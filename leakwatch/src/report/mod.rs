@@ -1,0 +1,267 @@
+//! The one report that every output prints: plain structs with public fields, schema `leakwatch.report/1`.
+//!
+//! [`assemble`] puts it together from models, findings and names. Unknown is `None`, never 0. Nothing here is
+//! serialised, drawn or measured; names come through the trait [`Names`], so that a report needs no process.
+
+pub mod assemble;
+pub mod clock;
+pub mod names;
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use crate::detect::{Verdict, units};
+pub use crate::model::{Ages, Loss, Point, Span};
+pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};
+pub use clock::WallClock;
+pub use jiff::Timestamp;
+pub use names::{FrameName, Identities, Names, SiteName};
+
+/// A report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Host name.
+    pub host: String,
+    /// When the watch began.
+    pub started: Timestamp,
+    /// Seconds watched.
+    pub duration_s: f64,
+    /// What watching cost.
+    pub overhead: Overhead,
+    /// Watched processes, in the order in which they were given.
+    pub processes: Vec<ProcessReport>,
+}
+
+impl Report {
+    /// Sites that leak, over all processes.
+    pub fn leaks(&self) -> usize {
+        self.processes.iter().map(|process| process.leaks).sum()
+    }
+}
+
+/// What watching cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Overhead {
+    /// Executions of our probes.
+    pub probe_hits: u64,
+    /// Processor time spent in them and in leakwatch, percent of one core.
+    pub cpu_percent_of_one_core: Option<f64>,
+    /// What the user allows.
+    pub budget_percent: Option<f64>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessReport {
+    /// Process id.
+    pub pid: u32,
+    /// When it was started.
+    pub start_time: Option<Timestamp>,
+    /// Name of its main thread.
+    pub comm: String,
+    /// Path of its executable.
+    pub exe: Option<String>,
+    /// Container id.
+    pub container: Option<String>,
+    /// Kubernetes pod.
+    pub pod: Option<Pod>,
+    /// It has exited.
+    pub exited: bool,
+    /// Seconds for which this process was watched.
+    pub watched_s: f64,
+    /// Runtimes found in it.
+    pub runtimes: Vec<RuntimeReport>,
+    /// The program's tasks.
+    pub tasks: TasksReport,
+    /// Threads.
+    pub threads: ThreadsReport,
+    /// Child processes forked.
+    pub forks: ForksReport,
+    /// Memory.
+    pub memory: MemoryReport,
+    /// What was lost, by name; only what happened.
+    pub losses: Vec<Loss>,
+    /// Creation sites, worst first.
+    pub sites: Vec<SiteReport>,
+    /// Number of sites whose verdict is [`Verdict::Leak`].
+    pub leaks: usize,
+}
+
+/// A Kubernetes pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its uid.
+    pub uid: Option<String>,
+}
+
+/// How tasks are observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Starts and ends by probes.
+    Probes,
+    /// By reading the process's memory only: rates are sampled.
+    Memory,
+    /// Part of the time by probes, or some of the figures.
+    Mixed,
+}
+
+impl Mode {
+    /// The word used in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Probes => "probes",
+            Self::Memory => "memory",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
+/// A runtime found in a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeReport {
+    /// Which: `go`, `tokio`, `custom`.
+    pub kind: String,
+    /// Its version, as it calls itself (`go1.26.1`).
+    pub version: Option<String>,
+    /// How it is observed.
+    pub mode: Mode,
+    /// What is missing or odd, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Totals of the program's own tasks; the runtime's are only in `system_live`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TasksReport {
+    /// Alive.
+    pub live: u64,
+    /// Alive at attach; `None` when no census was made then: `live` is then of the tasks born since.
+    pub live_at_attach: Option<u64>,
+    /// Started since attach.
+    pub started: u64,
+    /// Ended since attach.
+    pub ended: u64,
+    /// Started per second.
+    pub start_rate_per_s: Option<f64>,
+    /// Ended per second.
+    pub end_rate_per_s: Option<f64>,
+    /// Growth of `live` per minute.
+    pub growth_per_min: Option<f64>,
+    /// Starts and ends that are in no figure, and events that the stream misses.
+    pub lost_events: u64,
+    /// Live by probes minus live by memory; 0 at rest.
+    pub drift: Option<i64>,
+    /// The runtime's own tasks alive.
+    pub system_live: u64,
+}
+
+/// Threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadsReport {
+    /// Alive.
+    pub live: Option<u64>,
+    /// Started since attach.
+    pub started: u64,
+    /// Ended since attach.
+    pub ended: u64,
+}
+
+/// Child processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ForksReport {
+    /// Forked since attach.
+    pub count: u64,
+    /// Per second.
+    pub rate_per_s: Option<f64>,
+}
+
+/// Memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MemoryReport {
+    /// Resident set.
+    pub rss_bytes: Option<u64>,
+    /// Its growth, bytes per minute.
+    pub rss_growth_per_min: Option<f64>,
+    /// Stacks of all tasks.
+    pub task_stack_bytes: Option<u64>,
+}
+
+/// A creation site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteReport {
+    /// Runtime that owns the tasks.
+    pub runtime: String,
+    /// Function that starts them, as the runtime itself prints `created by`; an address when it has no name.
+    pub function: Option<String>,
+    /// Source file of the statement that starts them.
+    pub file: Option<String>,
+    /// Its line.
+    pub line: Option<u32>,
+    /// What the tasks run; an address when it has no name.
+    pub task: Option<String>,
+    /// The runtime's own tasks.
+    pub system: bool,
+    /// Alive.
+    pub live: u64,
+    /// Alive at attach; `None` when no census was made then.
+    pub live_at_attach: Option<u64>,
+    /// Started since attach.
+    pub started: u64,
+    /// Ended since attach.
+    pub ended: u64,
+    /// Started per second.
+    pub start_rate_per_s: Option<f64>,
+    /// Ended per second.
+    pub end_rate_per_s: Option<f64>,
+    /// Growth of `live` per minute.
+    pub growth_per_min: Option<f64>,
+    /// Ages of the live ones.
+    pub age: Ages,
+    /// Lifetimes of the ended ones.
+    pub lifetime: Lifetimes,
+    /// Share of the started ones that never end, 0 to 1.
+    pub never_ending_share: Option<f64>,
+    /// Confidence interval of that share.
+    pub never_ending_interval: Option<(f64, f64)>,
+    /// Tasks per minute that never end.
+    pub leak_rate_per_min: Option<f64>,
+    /// Tasks proven unwakeable; `None` when no proof was tried.
+    pub proven: Option<u64>,
+    /// What the live ones wait for, largest group first.
+    pub waiting: Vec<WaitingReport>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in one sentence with its figures.
+    pub why: String,
+    /// How sure, 0 to 1.
+    pub confidence: f64,
+    /// Recent course of `live`, for pictures.
+    pub recent: Vec<Point>,
+}
+
+/// Lifetimes of ended tasks in seconds; `None` when none ended whose birth was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lifetimes {
+    /// Median.
+    pub p50_s: Option<f64>,
+    /// 99th percentile.
+    pub p99_s: Option<f64>,
+}
+
+/// Live tasks of a site that wait for the same thing at the same place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WaitingReport {
+    /// Wait reason or status.
+    pub reason: String,
+    /// Frames as `func (file:line)`, innermost first; empty when stacks were not read.
+    pub stack: Vec<String>,
+    /// How many.
+    pub count: u64,
+    /// Longest wait, seconds.
+    pub longest_s: Option<f64>,
+}

@@ -1,0 +1,143 @@
+//! The sentence that says how a process is, and its totals.
+
+use super::canvas::{Canvas, Style};
+use super::clean::{clean, file_name, short_function, shorten};
+use crate::report::units::{bytes, bytes_signed, count, duration, figure, signed_rate};
+use crate::report::{Overhead, ProcessReport, SiteReport, Verdict};
+
+/// Longest function name in a headline, columns.
+const LONGEST_NAME: usize = 64;
+
+/// Prints headline and totals. `overhead` is given where the report is of this process alone.
+pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, overhead: Option<&Overhead>) {
+    let worst = worst(process);
+    let style = match worst.map(|site| site.verdict) {
+        Some(Verdict::Leak) => Style::Bad,
+        Some(Verdict::Suspect) => Style::Warning,
+        _ => Style::Strong,
+    };
+    let sentence = match worst {
+        Some(site) => format!("{}; {}", subject(process), about(site)),
+        None => subject(process),
+    };
+    canvas.wrapped(style, "", 2, &sentence);
+    canvas.joined(Style::Plain, &totals(process, overhead));
+}
+
+/// What the tasks of a process are called.
+pub(super) fn noun(process: &ProcessReport) -> &'static str {
+    let go = |kind: &str| kind == "go";
+    if !process.runtimes.is_empty() && process.runtimes.iter().all(|runtime| go(&runtime.kind)) {
+        "goroutine"
+    } else {
+        "task"
+    }
+}
+
+/// Who, how many, and whether it grows.
+fn subject(process: &ProcessReport) -> String {
+    let mut facts = vec![format!("pid {}", process.pid)];
+    for runtime in &process.runtimes {
+        facts.push(clean(runtime.version.as_deref().unwrap_or(&runtime.kind)));
+    }
+    if process.exited {
+        facts.push("exited".to_owned());
+    }
+    let name = shorten(&clean(&process.comm), LONGEST_NAME);
+    let live = count(process.tasks.live, noun(process));
+    let growth = match process.tasks.growth_per_min.map(signed_rate) {
+        Some(rate) if rate != "0" => format!(", {rate}/min"),
+        Some(_) => ", steady".to_owned(),
+        None => String::new(),
+    };
+    format!("{name} ({}): {live}{growth}", facts.join(", "))
+}
+
+/// The site to name: the worst, where one is bad or grows; else the one with most tasks.
+fn worst(process: &ProcessReport) -> Option<&SiteReport> {
+    let mut sites = process.sites.iter().filter(|site| !site.system && site.live > 0);
+    let first = sites.clone().next()?;
+    if first.verdict >= Verdict::Suspect || grows(first) {
+        return Some(first);
+    }
+    let most = sites.clone().map(|site| site.live).max()?;
+    sites.find(|site| site.live == most)
+}
+
+fn grows(site: &SiteReport) -> bool {
+    site.growth_per_min.is_some_and(|growth| growth >= 0.05)
+}
+
+/// A site in half a sentence.
+fn about(site: &SiteReport) -> String {
+    let role = match site.verdict {
+        Verdict::Leak => "leaks",
+        Verdict::Suspect => "worst",
+        _ if grows(site) => "fastest growing",
+        _ => "most",
+    };
+    let function = clean(short_function(site.function.as_deref().unwrap_or("(unknown)")));
+    let mut parts = vec![format!("{role}: {}", shorten(&function, LONGEST_NAME))];
+    parts.extend(place(site).map(|place| format!(" ({})", shorten(&place, LONGEST_NAME))));
+    parts.push(format!(" {} live", count(site.live, "")));
+    parts.extend(
+        site.growth_per_min.filter(|_| grows(site)).map(|growth| format!(", growing {}/min", figure(growth))),
+    );
+    if let Some(group) = site.waiting.first() {
+        parts.push(format!(", {}", state(&group.reason)));
+        parts.extend(group.longest_s.map(|longest| format!(" up to {}", duration(longest))));
+    }
+    parts.concat()
+}
+
+/// File and line of a site, without directories.
+pub(super) fn place(site: &SiteReport) -> Option<String> {
+    let file = clean(file_name(site.file.as_deref()?));
+    Some(site.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
+}
+
+/// What a task does whose wait reason or status this is.
+pub(super) fn state(reason: &str) -> String {
+    match reason {
+        "running" | "runnable" | "preempted" => reason.to_owned(),
+        "syscall" => "in a system call".to_owned(),
+        _ => format!("blocked in {}", shorten(&clean(reason), LONGEST_NAME)),
+    }
+}
+
+/// The totals, without those that say nothing.
+fn totals(process: &ProcessReport, overhead: Option<&Overhead>) -> Vec<String> {
+    let tasks = &process.tasks;
+    let mut parts = Vec::new();
+    parts.push(match tasks.live_at_attach {
+        Some(attach) => format!("live {} ({} at attach)", count(tasks.live, ""), count(attach, "")),
+        None => format!("live {} (of those born since attach)", count(tasks.live, "")),
+    });
+    for (word, total, rate) in
+        [("started", tasks.started, tasks.start_rate_per_s), ("ended", tasks.ended, tasks.end_rate_per_s)]
+    {
+        let rate = rate.map_or_else(String::new, |rate| format!(" ({}/s)", figure(rate)));
+        parts.push(format!("{word} {}{rate}", count(total, "")));
+    }
+    if let Some(threads) = process.threads.live {
+        let change = match (process.threads.started, process.threads.ended) {
+            (0, 0) => String::new(),
+            (started, ended) => format!(" (+{} -{})", count(started, ""), count(ended, "")),
+        };
+        parts.push(format!("{}{change}", count(threads, "thread")));
+    }
+    if process.forks.count > 0 {
+        parts.push(count(process.forks.count, "fork"));
+    }
+    if let Some(rss) = process.memory.rss_bytes {
+        let growth = process.memory.rss_growth_per_min.filter(|growth| growth.abs() >= 1_024.0);
+        let growth = growth.map_or_else(String::new, |growth| format!(" ({}/min)", bytes_signed(growth)));
+        parts.push(format!("RSS {}{growth}", bytes(rss)));
+    }
+    if let Some(stacks) = process.memory.task_stack_bytes.filter(|bytes| *bytes > 0) {
+        parts.push(format!("{} stacks {}", noun(process), bytes(stacks)));
+    }
+    parts.push(format!("watched {}", duration(process.watched_s)));
+    parts.extend(overhead.and_then(super::overhead));
+    parts
+}
