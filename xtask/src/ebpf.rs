@@ -56,7 +56,7 @@ pub(crate) fn check() -> Result<()> {
 
 /// Builds from the present sources to `path`; the kept object stays as it is.
 pub(crate) fn fresh_to(path: &Path) -> Result<()> {
-    let built = build()?;
+    let built = build(Warnings::Deny)?;
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
     }
@@ -83,7 +83,7 @@ impl Kept {
 }
 
 fn rebuild_kept() -> Result<()> {
-    let built = build()?;
+    let built = build(Warnings::Show)?;
     let kept = Kept::at(&shell::root());
     if let Some(dir) = kept.object.parent() {
         fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
@@ -102,11 +102,17 @@ struct Built {
     sources: Sources,
 }
 
-fn build() -> Result<Built> {
+/// What a warning of the kernel side's own code is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Warnings {
+    Show,
+    Deny,
+}
+
+fn build(warnings: Warnings) -> Result<Built> {
     let root = shell::root();
     let compiler = Compiler::find()?;
-    let linker_dirs = [shell::cargo_bin_dir().unwrap_or_default(), shell::work_dir().join("tools/cargo/bin")];
-    let linker = shell::find_program("bpf-linker", &linker_dirs)
+    let linker = shell::find_cargo_program("bpf-linker")
         .context("bpf-linker is not installed; `cargo xtask tools` installs it")?;
     let sources = Sources::of(&root, &recipe())?;
 
@@ -116,6 +122,10 @@ fn build() -> Result<Built> {
         .args(["build", "--locked", "--release", "-Zbuild-std=core", "--target", TARGET])
         .args(["--package", "leakwatch-ebpf", "--bin", "leakwatch", "--target-dir"])
         .arg(&target_dir);
+    if warnings == Warnings::Deny {
+        // Unlike `-D warnings` this is no flag that the objects built so far depend on.
+        cargo.args(["-Zwarnings", "--config", "build.warnings=\"deny\""]);
+    }
     let flags =
         recipe().into_iter().chain([format!("-Clinker={}", linker.display())]).chain(compiler.remaps(&root));
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.collect::<Vec<_>>().join("\u{1f}"));

@@ -9,6 +9,9 @@
     reason = "a task's result and its progress are its output"
 )]
 
+mod ci;
+mod demo;
+mod deny;
 mod ebpf;
 mod shell;
 mod tidy;
@@ -28,12 +31,31 @@ struct Task {
 
 const TASKS: &[Task] = &[
     Task {
+        name: "demo",
+        usage: "[ARGUMENT…]",
+        help: "from a fresh clone to `leakwatch demo` running; arguments go to it",
+        run: demo::run,
+    },
+    Task {
+        name: "test",
+        usage: "",
+        help: "from a fresh clone to all tests passed, live ones included; LEAKWATCH_LIVE=require allows no skip",
+        run: ci::run,
+    },
+    Task { name: "ci", usage: "", help: "the same as `test`: CI runs nothing else", run: ci::run },
+    Task {
         name: "ebpf",
         usage: "[--check | --fresh-to PATH]",
         help: "rebuild the kept eBPF object from source; check that it is from these sources; build beside it",
         run: ebpf::run,
     },
     Task { name: "tidy", usage: "", help: "check the floors and what no compiler checks", run: tidy::run },
+    Task {
+        name: "deny",
+        usage: "",
+        help: "check licences, doubled crates and sources of dependencies",
+        run: deny::run,
+    },
 ];
 
 fn main() -> ExitCode {

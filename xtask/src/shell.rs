@@ -4,8 +4,10 @@
 //! interprets a command line: arguments go to the program as they are.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,6 +23,23 @@ pub(crate) fn root() -> PathBuf {
 /// Where xtask keeps what it builds and installs for itself: ignored by git, kept between runs.
 pub(crate) fn work_dir() -> PathBuf {
     root().join("target").join("leakwatch")
+}
+
+/// Where cargo puts what it builds for people.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Where `tools` and other tasks install cargo programs: `--root` of `cargo install`.
+pub(crate) fn cargo_tools_dir() -> PathBuf {
+    work_dir().join("tools").join("cargo")
+}
+
+/// The full path of a program that cargo installed, by us or by the user.
+pub(crate) fn find_cargo_program(name: &str) -> Option<PathBuf> {
+    let mut also: Vec<PathBuf> = cargo_bin_dir().into_iter().collect();
+    also.push(cargo_tools_dir().join("bin"));
+    find_program(name, &also)
 }
 
 /// A command that runs in the repository's root.
@@ -55,6 +74,43 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         eprintln!("      {took:.1} s");
     }
     Ok(())
+}
+
+/// As `run`, and returns what the command printed, standard output and standard error as they came.
+///
+/// The text is returned also when the command failed; `Ok(false)` then.
+pub(crate) fn run_and_read(command: &mut Command) -> Result<(bool, String)> {
+    let line = line(command);
+    eprintln!("    $ {line}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to start `{line}`"))?;
+    let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let read: Mutex<String> = Mutex::default();
+    std::thread::scope(|scope| {
+        for pipe in [stdout, stderr].into_iter().flatten() {
+            scope.spawn(|| forward(pipe, &read));
+        }
+    });
+    let status = child.wait().with_context(|| format!("failed to wait for `{line}`"))?;
+    Ok((status.success(), read.into_inner().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// Shows every line at once and keeps it.
+fn forward(pipe: impl Read, read: &Mutex<String>) {
+    let mut lines = BufReader::new(pipe);
+    let mut line = Vec::new();
+    // A pipe that breaks has no more to say.
+    while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+        let text = String::from_utf8_lossy(&line);
+        eprint!("{text}");
+        read.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+        line.clear();
+    }
 }
 
 /// Runs `command` quietly and returns its standard output; its standard error is part of a failure's text.
@@ -140,6 +196,17 @@ mod tests {
         assert!(error.to_string().starts_with("`false 'a b'` failed after"), "{error}");
         let error = output(Command::new("leakwatch-no-such-program").arg("x")).expect_err("no such program");
         assert_eq!(error.to_string(), "failed to start `leakwatch-no-such-program x`");
+    }
+
+    #[test]
+    fn what_a_command_prints_is_kept() {
+        let mut command = Command::new("sh");
+        let (good, text) =
+            run_and_read(command.args(["-c", "echo out; echo err >&2; exit 3"])).expect("sh starts");
+        assert!(!good);
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["err", "out"]);
     }
 
     #[test]

@@ -1,0 +1,233 @@
+//! Everything from a fresh clone to all tests passed, step by step: what CI runs, and what a person runs.
+//!
+//! A step that fails does not keep the others from being looked at, unless they need what it makes. The last
+//! line sums the tests up in the form that test runners use.
+
+mod counts;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{deny, ebpf, shell, tidy};
+use counts::Counts;
+
+/// One promise, and how it is checked.
+struct Step {
+    name: &'static str,
+    promise: &'static str,
+    /// Steps without which this one says nothing.
+    needs: &'static [&'static str],
+    run: fn(&mut Counts) -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "ebpf fresh",
+        promise: "the kernel side builds from source, without a warning",
+        needs: &[],
+        run: |_| ebpf::fresh_to(&fresh_object()),
+    },
+    Step {
+        name: "ebpf check",
+        promise: "the kept eBPF object is from these sources",
+        needs: &[],
+        run: |_| ebpf::check(),
+    },
+    Step {
+        name: "fmt",
+        promise: "rustfmt has nothing to change",
+        needs: &[],
+        run: |_| shell::run(shell::cargo("fmt").args(["--all", "--", "--check"])),
+    },
+    Step { name: "tidy", promise: "imports go down the floors", needs: &[], run: |_| tidy::run(&[]) },
+    Step {
+        name: "clippy",
+        promise: "no lint of the workspace's table fires",
+        needs: &[],
+        run: |_| {
+            let mut clippy = shell::cargo("clippy");
+            clippy.args(WHOLE_WORKSPACE).args(["--all-targets", "--locked", "--", "-D", "warnings"]);
+            shell::run(&mut clippy)
+        },
+    },
+    Step {
+        name: "deny",
+        promise: "dependencies have permissive licences, one version each, and one source",
+        needs: &[],
+        run: |_| deny::run(&[]),
+    },
+    Step {
+        name: "build",
+        promise: "stable Rust and the kept object are enough for a release binary",
+        needs: &[],
+        run: |_| build_release(None),
+    },
+    Step {
+        name: "unit and offline tests",
+        promise: "what needs no kernel is right",
+        needs: &[],
+        run: offline_tests,
+    },
+    Step { name: "doc tests", promise: "the examples in the documentation run", needs: &[], run: doc_tests },
+    Step {
+        name: "live tests",
+        promise: "with the fresh object, real programs are counted exactly on this kernel",
+        needs: &["ebpf fresh"],
+        run: live_tests,
+    },
+];
+
+/// leakwatch-ebpf builds only for its own target.
+const WHOLE_WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "leakwatch-ebpf"];
+
+/// `cargo xtask test`, also known as `cargo xtask ci`
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if !arguments.is_empty() {
+        bail!("`cargo xtask test` takes no arguments");
+    }
+    let all = shell::Stopwatch::start();
+    let mut counts = Counts::default();
+    let mut outcomes: Vec<(&Step, Outcome, f64)> = Vec::new();
+    for (number, step) in (1..).zip(STEPS) {
+        eprintln!("\n[{number}/{}] {}: {}", STEPS.len(), step.name, step.promise);
+        let started = shell::Stopwatch::start();
+        let missing = step.needs.iter().find(|need| {
+            outcomes.iter().any(|(step, outcome, _)| step.name == **need && !matches!(outcome, Outcome::Kept))
+        });
+        let outcome = match missing {
+            Some(need) => Outcome::NotRun(need),
+            None => match (step.run)(&mut counts) {
+                Ok(()) => Outcome::Kept,
+                Err(error) => Outcome::Broken(format!("{error:#}")),
+            },
+        };
+        if let Outcome::Broken(error) = &outcome {
+            eprintln!("    FAILED: {error}");
+        }
+        outcomes.push((step, outcome, started.seconds()));
+    }
+
+    println!();
+    for (step, outcome, seconds) in &outcomes {
+        let said = match outcome {
+            Outcome::Kept => "ok".to_owned(),
+            Outcome::NotRun(need) => format!("NOT RUN: needs `{need}`"),
+            Outcome::Broken(error) => format!("FAILED, the promise was: {}\n{:>36}{error}", step.promise, ""),
+        };
+        println!("{:<24} {seconds:>8.1} s  {said}", step.name);
+    }
+    println!("{:<24} {:>8.1} s", "all", all.seconds());
+    for skip in &counts.skips {
+        println!("skipped: {skip}");
+    }
+    let broken = outcomes.iter().filter(|(_, outcome, _)| !matches!(outcome, Outcome::Kept)).count();
+    // The last line is for whoever counts tests.
+    println!("{counts}");
+    if broken > 0 {
+        bail!("{broken} of {} steps failed", STEPS.len());
+    }
+    Ok(())
+}
+
+/// How a step ended.
+enum Outcome {
+    Kept,
+    Broken(String),
+    NotRun(&'static str),
+}
+
+/// The object that the live tests load.
+fn fresh_object() -> PathBuf {
+    shell::work_dir().join("fresh").join("leakwatch.bpf.o")
+}
+
+fn build_release(object: Option<PathBuf>) -> Result<()> {
+    let mut build = shell::cargo("build");
+    build.args(["--release", "--locked", "--package", "leakwatch"]).env_remove("LEAKWATCH_EBPF_OBJECT");
+    if let Some(object) = object {
+        build.env("LEAKWATCH_EBPF_OBJECT", object);
+    }
+    shell::run(&mut build)?;
+    shell::run(shell::command(release_binary()).arg("--version"))
+}
+
+fn release_binary() -> PathBuf {
+    shell::target_dir().join("release").join("leakwatch")
+}
+
+/// Everything but the live tests: nextest where it is installed, cargo's own runner elsewhere.
+fn offline_tests(counts: &mut Counts) -> Result<()> {
+    if has_nextest() {
+        let mut nextest = shell::cargo("nextest");
+        nextest.args(["run", "--locked", "--no-fail-fast"]).args(WHOLE_WORKSPACE);
+        return tests(nextest.args(["-E", "not binary(live)"]), counts);
+    }
+    let mut libraries = shell::cargo("test");
+    libraries.args(["--locked", "--no-fail-fast", "--lib", "--bins"]).args(WHOLE_WORKSPACE);
+    let libraries = tests(&mut libraries, counts);
+    let mut offline = shell::cargo("test");
+    offline.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", "offline"]);
+    libraries.and(tests(&mut offline, counts))
+}
+
+fn doc_tests(counts: &mut Counts) -> Result<()> {
+    tests(shell::cargo("test").args(["--locked", "--doc"]).args(WHOLE_WORKSPACE), counts)
+}
+
+/// The tests that watch real programs, one at a time: they load the machine, and measure it.
+fn live_tests(counts: &mut Counts) -> Result<()> {
+    build_release(Some(fresh_object())).context("failed to build leakwatch with the fresh object")?;
+    let mut live;
+    if has_nextest() {
+        live = shell::cargo("nextest");
+        live.args(["run", "--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", "live"]);
+        // What a skipped test says must be seen.
+        live.args(["--test-threads", "1", "--success-output", "immediate"]);
+    } else {
+        live = shell::cargo("test");
+        live.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", "live"]);
+        live.args(["--", "--test-threads=1", "--nocapture"]);
+    }
+    live.env("LEAKWATCH_BIN", release_binary()).env("LEAKWATCH_EBPF_OBJECT", fresh_object());
+    let before = counts.skips.len();
+    tests(&mut live, counts)?;
+    let skipped = counts.skips.len().saturating_sub(before);
+    if skipped > 0 && std::env::var("LEAKWATCH_LIVE").is_ok_and(|value| value == "require") {
+        bail!("{skipped} live tests were skipped, and LEAKWATCH_LIVE=require allows none");
+    }
+    Ok(())
+}
+
+fn tests(command: &mut Command, counts: &mut Counts) -> Result<()> {
+    let line = shell::line(command);
+    let (good, text) = shell::run_and_read(command)?;
+    counts.add(&Counts::read(&text));
+    if !good {
+        bail!("`{line}` failed");
+    }
+    Ok(())
+}
+
+fn has_nextest() -> bool {
+    shell::find_cargo_program("cargo-nextest").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_need_is_an_earlier_step() {
+        for (index, step) in STEPS.iter().enumerate() {
+            for need in step.needs {
+                assert!(
+                    STEPS.iter().take(index).any(|earlier| earlier.name == *need),
+                    "{} needs {need}",
+                    step.name
+                );
+            }
+        }
+    }
+}
