@@ -273,7 +273,7 @@ impl<'a> Pclntab<'a> {
 
     /// Offset of a name in the name table, where each name stands once between NULs.
     fn name_offset(&self, name: &str) -> Option<u32> {
-        let name = name.as_bytes();
+        let name = Some(name.as_bytes()).filter(|n| !n.is_empty() && !n.contains(&0))?;
         memchr::memmem::find_iter(self.names, name).find_map(|at| {
             let after = self.names.get(at.checked_add(name.len())?);
             let before = at.checked_sub(1).and_then(|before| self.names.get(before));
@@ -347,7 +347,7 @@ impl<'a> Pclntab<'a> {
 
     fn starts_a_name(&self, offset: u32) -> bool {
         let before = usize::try_from(offset).ok().and_then(|o| o.checked_sub(1));
-        before.is_some_and(|at| self.names.get(at) == Some(&0)) && self.name(offset).is_some()
+        before.is_none_or(|at| self.names.get(at) == Some(&0)) && self.name(offset).is_some()
     }
 }
 

@@ -1,0 +1,97 @@
+//! What the fuzz targets do with foreign bytes. Must use nothing but leakwatch-inspect's public API, so that its
+//! stable tests can include this file and replay the corpus (`leakwatch-inspect/tests/handmade/corpus.rs`).
+
+use leakwatch_inspect::Elf;
+use leakwatch_inspect::elf::Arch;
+use leakwatch_inspect::go::pclntab::{Pclntab, PclntabLocation};
+use leakwatch_inspect::go::version::{GoVersion, find_build_info, guess_version};
+
+/// Functions, pcs and words that are looked at of one input: more would only repeat.
+const SAMPLES: usize = 32;
+/// What sections may decompress to.
+const CAP: usize = 1 << 20;
+
+/// The bytes as a whole file: headers, sections, symbols, relocations, tables, version.
+pub fn elf(image: &[u8]) {
+    let Ok(elf) = Elf::parse(image) else { return };
+    for name in [".debug_info", ".debug_abbrev", ".gopclntab", ".text", ".shstrtab"] {
+        if let Ok(Some(bytes)) = elf.section_bytes(image, name, CAP) {
+            assert!(bytes.len() <= CAP.max(image.len()));
+        }
+    }
+    let found = elf.symbols(image, ["runtime.text", "main.main", ""]);
+    let starts = elf.segments.iter().flat_map(|s| [s.address.start, s.address.end.saturating_sub(1)]);
+    let symbols = found.iter().flatten().map(|s| s.address);
+    for address in starts.chain(symbols).chain([0, u64::MAX]).take(SAMPLES) {
+        if let Some(offset) = elf.file_offset(address) {
+            assert!(usize::try_from(offset).is_ok_and(|o| o < image.len()));
+            assert!(elf.address_of(offset).is_some());
+            assert_eq!(elf.bytes(image, address, 1).map(<[u8]>::len), Some(1));
+        }
+        looked_at((elf.executable_at(address), elf.writable_at(address), elf.pointers(image, address, 4)));
+        looked_at(elf.places_of(image, address));
+    }
+    assert!(elf.relative_relocations(image).count() <= image.len());
+    if let Ok(location) = Pclntab::locate(&elf, image) {
+        tables(image, &location);
+    }
+    looked_at(leakwatch_inspect::inspect(image));
+}
+
+/// The bytes as a function table whose first byte says what the rest does not: where funcdata begins, and the machine.
+pub fn pclntab(input: &[u8]) {
+    let Some((&choice, image)) = input.split_first() else { return };
+    let len = u64::try_from(image.len()).unwrap_or(0);
+    let word =
+        |at: usize| image.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let location = PclntabLocation {
+        address: 0x1000,
+        file: 0..len,
+        text_start: 0x40_0000,
+        text_end: 0x40_1000,
+        format: match image.first() {
+            Some(0xfa) => 16,
+            Some(0xf0) => 18,
+            _ => 20,
+        },
+        functions: word(8),
+        gofunc: Some(0x1000),
+        gofunc_file: len * u64::from(choice >> 1) / 128..len,
+        moduledata: None,
+        arch: if choice & 1 == 0 { Arch::X86_64 } else { Arch::Aarch64 },
+    };
+    tables(image, &location);
+}
+
+fn tables(image: &[u8], location: &PclntabLocation) {
+    let Some(table) = Pclntab::new(image, location) else { return };
+    let found = table.find(["main.main", "runtime.goexit", "runtime.newproc1", ""]);
+    for function in table.functions().take(SAMPLES).chain(found.into_iter().flatten()) {
+        assert!(!function.name.is_empty());
+        for pc in [function.entry, function.entry.wrapping_add(3), function.end.wrapping_sub(1), function.end]
+        {
+            let frames = table.frames(pc);
+            if let (Some(frame), Some((file, line))) = (frames.first(), table.line_at(pc)) {
+                assert_eq!((frame.file, frame.line), (Some(file), Some(line)));
+            }
+            looked_at(table.function_at(pc));
+        }
+    }
+    looked_at((table.frames(0), table.frames(u64::MAX), table.function(table.len())));
+}
+
+/// The bytes as a version's text, and as a file with build info or without.
+pub fn version(input: &[u8]) {
+    if let Some(version) = str::from_utf8(input).ok().and_then(GoVersion::parse) {
+        assert_eq!(GoVersion::parse(&version.text).as_ref(), Some(&version));
+        assert!(version.at_least(version.major, version.minor));
+    }
+    if let Ok(elf) = Elf::parse(input) {
+        looked_at((find_build_info(&elf, input), guess_version(&elf, input, None)));
+    }
+}
+
+/// The answer does not matter, only that there is one.
+fn looked_at<T>(answer: T) {
+    drop(answer);
+}
