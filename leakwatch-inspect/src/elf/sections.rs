@@ -28,19 +28,54 @@ impl Elf {
         name: &str,
         cap: usize,
     ) -> Result<Option<Cow<'a, [u8]>>, Problem> {
-        let older = || self.section(&format!(".zdebug_{}", name.strip_prefix(".debug_")?));
-        let Some(section) = self.section(name).or_else(older).filter(|s| !s.file.is_empty()) else {
-            return Ok(None);
+        let Some(section) = self.debug_section(name) else { return Ok(None) };
+        let bytes = match section.encoding(image) {
+            Ok(Encoding::Plain(bytes)) => Ok(Cow::Borrowed(bytes)),
+            Ok(Encoding::Zlib(data, size)) => inflate(data, size, cap).map(Cow::Owned),
+            Ok(Encoding::Zstd(data, size)) => unzstd(data, size, cap).map(Cow::Owned),
+            Err(what) => Err(what),
         };
-        section
-            .contents(image, cap)
-            .map(Some)
-            .map_err(|what| Problem(format!("section {}: {what}", section.name)))
+        bytes.map(Some).map_err(|what| Problem(format!("section {}: {what}", section.name)))
+    }
+
+    /// A section's bytes as a stream, decompressed as they are read, so that nothing of their size is held.
+    /// `Ok(None)` as for [`Elf::section_bytes`].
+    ///
+    /// # Errors
+    /// When the section is truncated or compressed in an unknown way. Damage further in is an error of the reader.
+    pub fn section_reader<'a>(
+        &self,
+        image: &'a [u8],
+        name: &str,
+    ) -> Result<Option<Box<dyn Read + 'a>>, Problem> {
+        let Some(section) = self.debug_section(name) else { return Ok(None) };
+        let reader: Result<Box<dyn Read + 'a>, String> = match section.encoding(image) {
+            Ok(Encoding::Plain(bytes)) => Ok(Box::new(bytes)),
+            Ok(Encoding::Zlib(data, size)) => Ok(Box::new(flate2::read::ZlibDecoder::new(data).take(size))),
+            Ok(Encoding::Zstd(data, size)) => {
+                zstd_decoder(data).map(|d| Box::new(d.take(size)) as Box<dyn Read>)
+            }
+            Err(what) => Err(what),
+        };
+        reader.map(Some).map_err(|what| Problem(format!("section {}: {what}", section.name)))
+    }
+
+    /// The section with this name that has bytes in the file, or its older compressed form.
+    fn debug_section(&self, name: &str) -> Option<&Section> {
+        let older = || self.section(&format!(".zdebug_{}", name.strip_prefix(".debug_")?));
+        self.section(name).or_else(older).filter(|section| !section.file.is_empty())
     }
 }
 
+/// How a section's bytes are stored, and its size when they are compressed.
+enum Encoding<'a> {
+    Plain(&'a [u8]),
+    Zlib(&'a [u8], u64),
+    Zstd(&'a [u8], u64),
+}
+
 impl Section {
-    fn contents<'a>(&self, image: &'a [u8], cap: usize) -> Result<Cow<'a, [u8]>, String> {
+    fn encoding<'a>(&self, image: &'a [u8]) -> Result<Encoding<'a>, String> {
         let bytes = range_of(image, &self.file).unwrap_or_default();
         if u64::try_from(bytes.len()).is_ok_and(|len| len < self.size) {
             return Err(format!("the file has only {} of its {} bytes", bytes.len(), self.size));
@@ -52,19 +87,18 @@ impl Section {
                 return Err("it ends inside the compression header".into());
             };
             return match format {
-                ELFCOMPRESS_ZLIB => inflate(data, size, cap),
-                ELFCOMPRESS_ZSTD => unzstd(data, size, cap),
+                ELFCOMPRESS_ZLIB => Ok(Encoding::Zlib(data, size)),
+                ELFCOMPRESS_ZSTD => Ok(Encoding::Zstd(data, size)),
                 other => Err(format!("unknown compression {other}")),
-            }
-            .map(Cow::Owned);
+            };
         }
         let size = array_at::<8>(bytes, 4).map(u64::from_be_bytes);
         if let (true, true, Some(size), Some(data)) =
             (self.name.starts_with(".zdebug_"), bytes.starts_with(b"ZLIB"), size, bytes.get(12..))
         {
-            return inflate(data, size, cap).map(Cow::Owned);
+            return Ok(Encoding::Zlib(data, size));
         }
-        Ok(Cow::Borrowed(bytes))
+        Ok(Encoding::Plain(bytes))
     }
 }
 
@@ -73,9 +107,11 @@ fn inflate(data: &[u8], size: u64, cap: usize) -> Result<Vec<u8>, String> {
 }
 
 fn unzstd(data: &[u8], size: u64, cap: usize) -> Result<Vec<u8>, String> {
-    let decoder =
-        ruzstd::decoding::StreamingDecoder::new(data).map_err(|e| format!("damaged zstd data: {e}"))?;
-    collect(decoder, size, cap)
+    collect(zstd_decoder(data)?, size, cap)
+}
+
+fn zstd_decoder(data: &[u8]) -> Result<impl Read + '_, String> {
+    ruzstd::decoding::StreamingDecoder::new(data).map_err(|e| format!("damaged zstd data: {e}"))
 }
 
 /// Reads `size` bytes; the output grows as data comes, not by what the header claims.

@@ -15,7 +15,7 @@ const MODULEDATA_FTAB_LEN: u64 = 8 * (1 + 5 * 3 + 1);
 /// Number of wait reasons that are looked at to recognise `waitReasonStrings`; 1.18 has 31.
 const CHECKED_WAIT_REASONS: usize = 24;
 /// Longest wait reason ("GC worker (idle)", "flushing proc caches", ...) that is believed.
-const MAX_WAIT_REASON: u64 = 64;
+const MAX_WAIT_REASON: usize = 64;
 
 /// The globals as the symbol table names them.
 pub fn from_symbols(elf: &Elf, image: &[u8]) -> GoGlobals {
@@ -189,21 +189,27 @@ pub(super) fn sched(code: &Code<'_>) -> Option<(u64, u64)> {
 /// The array that `waitReason.String` indexes: its elements are headers of short strings.
 fn wait_reason_strings(code: &Code<'_>) -> Option<u64> {
     let is_array = |address: &u64| {
-        code.elf.pointers(code.image, *address, 2 * CHECKED_WAIT_REASONS).is_some_and(|words| {
-            words.chunks_exact(2).skip(1).all(|header| match header {
-                [text, length] => {
-                    (1..=MAX_WAIT_REASON).contains(length)
-                        && usize::try_from(*length)
-                            .ok()
-                            .and_then(|length| code.elf.bytes(code.image, *text, length))
-                            .is_some_and(|text| text.iter().all(|byte| matches!(byte, b' '..=b'~')))
-                }
-                _ => false,
-            })
-        })
+        read_wait_reasons(code.elf, code.image, *address, CHECKED_WAIT_REASONS).len() == CHECKED_WAIT_REASONS
     };
     let references = code.references("runtime.waitReason.String");
     only(uses(&references, Access::Take, None).into_iter().filter(is_array))
+}
+
+/// Reads at most `count` elements of `waitReasonStrings`, up to the first that does not look like one: printable ASCII
+/// texts, the first empty.
+pub fn read_wait_reasons(elf: &Elf, image: &[u8], address: u64, count: usize) -> Vec<String> {
+    let headers = elf.pointers(image, address, count.saturating_mul(2)).unwrap_or_default();
+    let text = |(index, header): (usize, &[u64])| {
+        let [text, length] = header else { return None };
+        if index == 0 {
+            return (*length == 0).then(String::new);
+        }
+        let length = usize::try_from(*length).ok().filter(|length| (1..=MAX_WAIT_REASON).contains(length))?;
+        let text = elf.bytes(image, *text, length)?;
+        let printable = text.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        printable.then(|| String::from_utf8_lossy(text).into_owned())
+    };
+    headers.chunks_exact(2).enumerate().map_while(text).collect()
 }
 
 /// The moduledata that `modulesinit` starts from: it begins with the address of the pclntab and holds as many functions.

@@ -1,6 +1,49 @@
 //! Field offsets of the runtime's structs: from the binary's own DWARF, else from `layouts.toml`.
+//!
+//! The table is data, written by `cargo xtask layouts`; this file says which fields there are and what they mean. Must
+//! never answer with a wrong version's offset without saying so in [`GoLayout::source`].
 
-use super::Source;
+pub mod table;
+
+use super::code::Code;
+use super::version::GoVersion;
+use super::{Source, dwarf, globals};
+use crate::{Elf, Problem};
+
+/// A field that leakwatch reads, as `type.field.field` without the package; a type alone means its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name, such as `g.sched.sp`.
+    pub name: &'static str,
+    /// The file of Go's source that declares the type.
+    pub file: &'static str,
+}
+
+macro_rules! fields {
+    ($($file:literal: $($name:literal)*;)*) => {
+        /// Every field in `layouts.toml`. To read a new one, add it here, run `cargo xtask layouts`, and give it a place in
+        /// [`GoLayout`] or [`HeapLayout`].
+        pub const FIELDS: &[Field] = &[$($(Field { name: $name, file: $file },)*)*];
+    };
+}
+
+fields! {
+    "src/runtime/runtime2.go":
+        "g" "g.stack.lo" "g.stack.hi" "g.m" "g.sched.sp" "g.sched.pc" "g.sched.bp" "g.syscallsp" "g.syscallpc"
+        "g.syscallbp" "g.atomicstatus" "g.goid" "g.waitsince" "g.waitreason" "g.parentGoid" "g.gopc" "g.startpc"
+        "g.waiting" "g.labels" "g.lockedm" "g._defer" "g.param" "g.timer" "g.coroarg" "m.procid" "m.curg" "m.g0"
+        "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
+        "sudog.elem" "sudog.waitlink" "sudog.c";
+    "src/runtime/time.go": "timers.heap";
+    "src/runtime/chan.go": "hchan.qcount" "hchan.dataqsiz" "hchan.closed" "hchan.recvq" "hchan.sendq";
+    "src/runtime/sema.go": "semaRoot.treap";
+    "src/runtime/mheap.go":
+        "mheap.allspans" "mspan" "mspan.startAddr" "mspan.npages" "mspan.nelems" "mspan.spanclass" "mspan.state"
+        "mspan.elemsize" "mspan.specials";
+    "src/runtime/symtab.go":
+        "moduledata.text" "moduledata.etext" "moduledata.data" "moduledata.edata" "moduledata.bss" "moduledata.ebss"
+        "moduledata.next";
+}
 
 /// Byte offsets inside the runtime's structs. An `Option` is a field that this version does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,4 +96,207 @@ pub struct GoLayout {
     pub sched_ngsys: u32,
     /// `schedt.gFree`.
     pub sched_gfree: u32,
+    /// What walking the heap takes; `None` when some of it is not known for this version.
+    pub heap: Option<HeapLayout>,
+}
+
+/// Byte offsets that a walk over the heap and over waiting goroutines needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeapLayout {
+    /// `g._defer`.
+    pub g_defer: u32,
+    /// `g.param`.
+    pub g_param: u32,
+    /// `g.timer`.
+    pub g_timer: u32,
+    /// `g.coroarg` (Go 1.23 and later).
+    pub g_coroarg: Option<u32>,
+    /// `unsafe.Sizeof(sudog{})`.
+    pub sudog_size: u32,
+    /// `sudog.g`.
+    pub sudog_g: u32,
+    /// `sudog.next`.
+    pub sudog_next: u32,
+    /// `sudog.prev`.
+    pub sudog_prev: u32,
+    /// `sudog.elem`; in a semaphore's treap the semaphore's address.
+    pub sudog_elem: u32,
+    /// `sudog.waitlink`.
+    pub sudog_waitlink: u32,
+    /// `sudog.c`.
+    pub sudog_c: u32,
+    /// `hchan.qcount`, a uint.
+    pub hchan_qcount: u32,
+    /// `hchan.dataqsiz`, a uint.
+    pub hchan_dataqsiz: u32,
+    /// `hchan.closed`, a u32.
+    pub hchan_closed: u32,
+    /// `hchan.recvq`, a waitq {first, last}.
+    pub hchan_recvq: u32,
+    /// `hchan.sendq`, a waitq {first, last}.
+    pub hchan_sendq: u32,
+    /// `semaRoot.treap`.
+    pub sema_treap: u32,
+    /// `mheap.allspans`, a slice of `*mspan`.
+    pub mheap_allspans: u32,
+    /// `unsafe.Sizeof(mspan{})`.
+    pub mspan_size: u32,
+    /// `mspan.startAddr`.
+    pub mspan_start: u32,
+    /// `mspan.npages`.
+    pub mspan_npages: u32,
+    /// `mspan.spanclass`, a u8; bit 0: without pointers.
+    pub mspan_class: u32,
+    /// `mspan.state`, a u8; 1: in use.
+    pub mspan_state: u32,
+    /// `mspan.elemsize`.
+    pub mspan_elemsize: u32,
+    /// `mspan.specials`.
+    pub mspan_specials: u32,
+    /// `p.timers`: a slice before Go 1.23, the struct `timers` since.
+    pub p_timers: u32,
+    /// `timers.heap`, a slice (Go 1.23 and later).
+    pub timers_heap: Option<u32>,
+    /// `moduledata.data`; edata follows.
+    pub module_data: u32,
+    /// `moduledata.bss`; ebss follows.
+    pub module_bss: u32,
+    /// `moduledata.next`.
+    pub module_next: u32,
+}
+
+impl GoLayout {
+    /// Puts a layout together from the offsets that `offset` knows by name.
+    ///
+    /// # Errors
+    /// When a field that every version has is not known.
+    pub(super) fn from_offsets(
+        source: Source,
+        offset: impl Fn(&str) -> Option<u32>,
+    ) -> Result<GoLayout, Problem> {
+        let need = |name: &str| {
+            offset(name).ok_or_else(|| Problem(format!("the offset of runtime.{name} is not known")))
+        };
+        Ok(GoLayout {
+            source,
+            g_size: need("g")?,
+            stack_lo: need("g.stack.lo")?,
+            stack_hi: need("g.stack.hi")?,
+            m: need("g.m")?,
+            sched_sp: need("g.sched.sp")?,
+            sched_pc: need("g.sched.pc")?,
+            sched_bp: need("g.sched.bp")?,
+            syscallsp: need("g.syscallsp")?,
+            syscallpc: need("g.syscallpc")?,
+            syscallbp: offset("g.syscallbp"),
+            atomicstatus: need("g.atomicstatus")?,
+            goid: need("g.goid")?,
+            waitsince: need("g.waitsince")?,
+            waitreason: need("g.waitreason")?,
+            parent_goid: offset("g.parentGoid"),
+            gopc: need("g.gopc")?,
+            startpc: need("g.startpc")?,
+            waiting: need("g.waiting")?,
+            labels: need("g.labels")?,
+            lockedm: need("g.lockedm")?,
+            sched_goidgen: need("schedt.goidgen")?,
+            sched_ngsys: need("schedt.ngsys")?,
+            sched_gfree: need("schedt.gFree")?,
+            heap: HeapLayout::from_offsets(&offset),
+        })
+    }
+}
+
+impl GoLayout {
+    /// Has the same offsets, wherever they are from. Only compares what both know.
+    pub(super) fn agrees_with(&self, other: &GoLayout) -> bool {
+        let heap = if self.heap.is_some() { other.heap } else { None };
+        let own = if other.heap.is_some() { self.heap } else { None };
+        GoLayout { source: other.source, heap: own, ..*self } == GoLayout { heap, ..*other }
+    }
+}
+
+impl HeapLayout {
+    fn from_offsets(offset: &impl Fn(&str) -> Option<u32>) -> Option<HeapLayout> {
+        Some(HeapLayout {
+            g_defer: offset("g._defer")?,
+            g_param: offset("g.param")?,
+            g_timer: offset("g.timer")?,
+            g_coroarg: offset("g.coroarg"),
+            sudog_size: offset("sudog")?,
+            sudog_g: offset("sudog.g")?,
+            sudog_next: offset("sudog.next")?,
+            sudog_prev: offset("sudog.prev")?,
+            sudog_elem: offset("sudog.elem")?,
+            sudog_waitlink: offset("sudog.waitlink")?,
+            sudog_c: offset("sudog.c")?,
+            hchan_qcount: offset("hchan.qcount")?,
+            hchan_dataqsiz: offset("hchan.dataqsiz")?,
+            hchan_closed: offset("hchan.closed")?,
+            hchan_recvq: offset("hchan.recvq")?,
+            hchan_sendq: offset("hchan.sendq")?,
+            sema_treap: offset("semaRoot.treap")?,
+            mheap_allspans: offset("mheap.allspans")?,
+            mspan_size: offset("mspan")?,
+            mspan_start: offset("mspan.startAddr")?,
+            mspan_npages: offset("mspan.npages")?,
+            mspan_class: offset("mspan.spanclass")?,
+            mspan_state: offset("mspan.state")?,
+            mspan_elemsize: offset("mspan.elemsize")?,
+            mspan_specials: offset("mspan.specials")?,
+            p_timers: offset("p.timers")?,
+            timers_heap: offset("timers.heap"),
+            module_data: offset("moduledata.data")?,
+            module_bss: offset("moduledata.bss")?,
+            module_next: offset("moduledata.next")?,
+        })
+    }
+}
+
+/// A layout with what belongs to it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) layout: Option<GoLayout>,
+    /// The table's.
+    pub(super) wait_reasons: &'static [String],
+    pub(super) problems: Vec<Problem>,
+}
+
+/// The layout: the binary's own DWARF, else the table, unless the code contradicts it.
+pub(super) fn find(elf: &Elf, image: &[u8], version: Option<&GoVersion>, code: Option<&Code<'_>>) -> Found {
+    let mut found = Found::default();
+    let known = table::known(version);
+    if let Ok(known) = &known {
+        found.wait_reasons = known.wait_reasons;
+    }
+    let own = dwarf::offsets(elf, image).and_then(|offsets| {
+        offsets.map(|all| GoLayout::from_offsets(Source::Dwarf, |name| all.get(name).copied())).transpose()
+    });
+    match (own, known) {
+        // Too old: nothing else about this runtime is known either.
+        (_, Err(problem)) => found.problems.push(problem),
+        (Ok(Some(own)), Ok(known)) => {
+            if known.layout.source == Source::Table && !known.layout.agrees_with(&own) {
+                let differs = "its DWARF and leakwatch's table have different layouts (a modified toolchain?); the DWARF is believed";
+                found.problems.push(Problem(differs.into()));
+            }
+            found.layout = Some(own);
+        }
+        (own, Ok(known)) => {
+            if let Err(problem) = own {
+                found.problems.push(Problem(format!("its DWARF is of no use: {}", problem.0)));
+            }
+            found.problems.extend(known.problem);
+            match code.and_then(globals::sched) {
+                Some((_, ngsys)) if ngsys != u64::from(known.layout.sched_ngsys) => {
+                    found.problems.push(Problem(format!(
+                        "its code has sched.ngsys at {ngsys}, leakwatch's table at {}: the layouts of this runtime are not known",
+                        known.layout.sched_ngsys
+                    )));
+                }
+                _ => found.layout = Some(known.layout),
+            }
+        }
+    }
+    found
 }

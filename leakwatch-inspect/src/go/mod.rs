@@ -6,6 +6,7 @@
 mod arm64;
 mod code;
 mod disasm;
+pub mod dwarf;
 pub mod globals;
 pub mod layout;
 pub mod pclntab;
@@ -17,6 +18,9 @@ use code::Code;
 use layout::GoLayout;
 use pclntab::{Pclntab, PclntabLocation};
 use version::{BuildInfo, GoVersion};
+
+/// Most wait reasons that are read; 1.27 has 45.
+const MAX_WAIT_REASONS: usize = 64;
 
 /// Where a fact was taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +146,11 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
     problems.append(&mut missing);
 
     let (version, version_source) = version_of(elf, image, build_info.as_ref(), location.as_ref());
+    let mut layout = layout::find(elf, image, version.as_ref(), code.as_ref());
+    problems.append(&mut layout.problems);
+    let in_binary = globals.wait_reason_strings.map_or_else(Vec::new, |strings| {
+        globals::read_wait_reasons(elf, image, strings.address, MAX_WAIT_REASONS)
+    });
     let build_info = build_info.unwrap_or_default();
     Some(GoFacts {
         version,
@@ -152,11 +161,22 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
         pclntab: location,
         start: sites.start,
         end: sites.end,
-        layout: None,
+        layout: layout.layout,
         globals,
-        wait_reasons: Vec::new(),
+        wait_reasons: wait_reasons(in_binary, layout.wait_reasons),
         problems,
     })
+}
+
+/// Wait reasons as they stand in the binary. The table tells where they end, as more texts may follow in memory.
+fn wait_reasons(mut binary: Vec<String>, table: &[String]) -> Vec<String> {
+    if binary.is_empty() {
+        return table.to_vec();
+    }
+    if binary.starts_with(table) {
+        binary.truncate(table.len());
+    }
+    binary
 }
 
 /// The version that the build info tells, else what the data looks like.
