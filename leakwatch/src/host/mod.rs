@@ -11,6 +11,9 @@ pub mod capability;
 pub mod container;
 mod error;
 pub mod exe;
+pub mod features;
+mod find;
+pub mod maps;
 pub mod memory;
 pub mod process;
 mod stat;
@@ -18,5 +21,6 @@ pub mod tracefs;
 
 pub use error::{Denied, HostError};
 pub use exe::{Executable, FileIdentity};
+pub use find::{Selector, find, pids};
 pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest};
 pub use process::Process;

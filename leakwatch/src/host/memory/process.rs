@@ -21,6 +21,8 @@ use crate::host::{
 
 /// Most vectors in one call: `UIO_MAXIOV` of `include/uapi/linux/uio.h`.
 const BATCH: usize = 1024;
+/// Vectors in the next call after one that failed at once.
+const SMALL_BATCH: usize = 4;
 
 /// The memory of a running process.
 ///
@@ -101,8 +103,9 @@ impl Memory for ProcessMemory {
         }
         let mut total = 0;
         let mut rest = &mut *requests;
+        let mut size = BATCH;
         while !rest.is_empty() {
-            let batch = rest.len().min(BATCH);
+            let batch = rest.len().min(size);
             let (now, _) = rest.split_at_mut(batch);
             let served = match self.read_batch(now) {
                 Ok(served) => served,
@@ -111,8 +114,9 @@ impl Memory for ProcessMemory {
                 Err(_) => break,
             };
             total += served;
-            // The one that stopped the batch stays marked as failed.
-            let done = if served == batch { batch } else { served + 1 };
+            // The one that stopped the batch stays marked as failed. Where many fail, long batches are made in vain.
+            let (done, next) = if served == batch { (batch, size * 2) } else { (served + 1, served * 2) };
+            size = next.clamp(SMALL_BATCH, BATCH);
             rest = rest.split_at_mut(done).1;
         }
         if !self.is_alive() {
