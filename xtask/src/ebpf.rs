@@ -62,6 +62,23 @@ pub(crate) fn fresh_to(path: &Path) -> Result<()> {
     }
     fs::write(path, &built.object).with_context(|| format!("failed to write {}", path.display()))?;
     eprintln!("    {}: {} bytes by {}", path.display(), built.object.len(), built.compiler);
+    compare_with_kept(&built)
+}
+
+/// The same compiler gives the same bytes from the same sources, in whatever folder: a kept object that
+/// differs is not what its record says.
+fn compare_with_kept(built: &Built) -> Result<()> {
+    let Ok(Ok(record)) = fs::read_to_string(Kept::at(&shell::root()).record).map(|text| Record::parse(&text))
+    else {
+        return Ok(()); // `check` says so.
+    };
+    if record.object == sources::sha256(&built.object) {
+        eprintln!("    byte for byte the kept object");
+    } else if record.compiler != built.compiler {
+        eprintln!("    not comparable with the kept object, which is by {}", record.compiler);
+    } else if record.sources == built.sources {
+        bail!("{} is not what its sources give with the compiler that it names; {REBUILD}", Kept::OBJECT);
+    }
     Ok(())
 }
 
@@ -141,7 +158,8 @@ fn build(warnings: Warnings) -> Result<Built> {
     let home = std::env::var("HOME").into_iter();
     let roots = ["/home/", "/usr/"].map(str::to_owned);
     strip::refuse_paths(&object, &folders.chain(home).chain(roots).collect::<Vec<_>>())?;
-    Ok(Built { object, compiler: compiler.version, sources })
+    let linker = shell::output(shell::command(linker).arg("--version"))?;
+    Ok(Built { object, compiler: format!("{}, {}", compiler.version, linker.trim()), sources })
 }
 
 /// The flags that decide the object's bytes; the same on every machine, and recorded with the object.

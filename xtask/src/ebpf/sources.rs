@@ -1,7 +1,7 @@
 //! The record of what the kept eBPF object was built from, and the comparison with what is there now.
 //!
 //! One line per thing that decides the object's bytes, so that a stale object can be explained by name. The
-//! compiler is recorded for information only: another compiler gives other bytes from the same sources.
+//! compiler is no such thing: another one gives other bytes from the same sources, and that is all right.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -56,6 +56,8 @@ impl Sources {
 pub(super) struct Record {
     /// Hash of the object that the record belongs to.
     pub(super) object: String,
+    /// What built it.
+    pub(super) compiler: String,
     /// What the object was built from.
     pub(super) sources: Sources,
 }
@@ -88,8 +90,8 @@ impl Record {
             inputs.insert(name.to_owned(), value.to_owned());
         }
         let object = inputs.remove("object").context("the line `object = …` is missing")?;
-        inputs.remove("compiler");
-        Ok(Self { object, sources: Sources(inputs) })
+        let compiler = inputs.remove("compiler").context("the line `compiler = …` is missing")?;
+        Ok(Self { object, compiler, sources: Sources(inputs) })
     }
 }
 
@@ -193,6 +195,7 @@ mod tests {
         let built_from = sources(&[("file a.rs", "00"), ("recipe", "-Cx --cfg=a=\"b\"")]);
         let record = Record::parse(&Record::write(b"object", "rustc 1", &built_from)).expect("own text");
         assert_eq!(record.object, sha256(b"object"));
+        assert_eq!(record.compiler, "rustc 1");
         assert_eq!(record.sources, built_from);
         Record::parse("file a.rs 00\n").expect_err("no ` = `");
         Record::parse("file a.rs = 00\n").expect_err("no object");
