@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{deny, ebpf, shell, tidy};
+use crate::{deny, ebpf, layouts, shell, tidy};
 use counts::Counts;
 
 /// One promise, and how it is checked.
@@ -57,6 +57,12 @@ const STEPS: &[Step] = &[
         promise: "dependencies have permissive licences, one version each, and one source",
         needs: &[],
         run: |_| deny::run(&[]),
+    },
+    Step {
+        name: "layouts",
+        promise: "the table of Go's runtime layouts says what the DWARF of the targets says",
+        needs: &[],
+        run: |_| layouts::run(&["--check".to_owned()]),
     },
     Step {
         name: "build",

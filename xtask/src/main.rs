@@ -13,8 +13,11 @@ mod ci;
 mod demo;
 mod deny;
 mod ebpf;
+mod layouts;
 mod shell;
+mod targets;
 mod tidy;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -48,6 +51,24 @@ const TASKS: &[Task] = &[
         usage: "[--check | --fresh-to PATH]",
         help: "rebuild the kept eBPF object from source; check that it is from these sources; build beside it",
         run: ebpf::run,
+    },
+    Task {
+        name: "layouts",
+        usage: "[--check]",
+        help: "write the table of Go's runtime layouts from the targets' DWARF; check that it is up to date",
+        run: layouts::run,
+    },
+    Task {
+        name: "targets",
+        usage: "[WORD…]",
+        help: "build the test targets, all or those whose name has every word, such as `1.27.3 pie`",
+        run: targets::run,
+    },
+    Task {
+        name: "tools",
+        usage: "[go] [third-party] [ebpf] [bpftrace]",
+        help: "install what builds and tests need, all or these parts",
+        run: tools::run,
     },
     Task { name: "tidy", usage: "", help: "check the floors and what no compiler checks", run: tidy::run },
     Task {
