@@ -1,0 +1,177 @@
+//! Executables with all that their bytes tell, and names for the addresses of a process that runs one.
+//!
+//! Joins `host` (which file, mapped where) with `leakwatch_inspect` (what the bytes mean). Addresses that come in are
+//! run-time addresses of the process; the load bias is taken off here and nowhere else. Names are given as the Go
+//! runtime itself prints them. Must never guess: an address that no function holds has no name.
+
+mod bias;
+mod names;
+mod sites;
+
+use std::path::{Path, PathBuf};
+
+use leakwatch_inspect::{InspectError, Inspection, Problem};
+
+use crate::host::{Executable, HostError, Memory, Process, maps};
+
+use names::Names;
+pub use names::{Created, Frame};
+
+/// Why a program's executable cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The file or the process.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Not an ELF file that we read.
+    #[error("cannot inspect {}: {source}", path.display())]
+    Inspect {
+        /// The executable.
+        path: PathBuf,
+        /// What it is instead.
+        source: InspectError,
+    },
+    /// The process executes another program each time we look.
+    #[error("process {pid} keeps replacing its program; try again when it has settled")]
+    Restless {
+        /// Its pid.
+        pid: u32,
+    },
+    /// None of the process's mappings is code of its executable.
+    #[error(
+        "cannot find where {} is loaded in process {pid}: none of its mappings is code of that file; \
+         leakwatch cannot watch programs that load themselves (packed or emulated ones)",
+        path.display()
+    )]
+    NotMapped {
+        /// The process.
+        pid: u32,
+        /// Its executable.
+        path: PathBuf,
+    },
+}
+
+/// An executable, inspected, and where it is loaded.
+#[derive(Debug)]
+pub struct Image {
+    exe: Executable,
+    path: PathBuf,
+    inspection: Inspection,
+    bias: u64,
+    names: Names,
+}
+
+/// How often an image is taken anew because the process executed another program meanwhile.
+const TRIES: usize = 3;
+
+impl Image {
+    /// The program that a process runs.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is no ELF file that we read, or is not mapped as its headers say.
+    pub fn of_process(process: &Process) -> Result<Self, ImageError> {
+        for _ in 0..TRIES {
+            let mut exe = Executable::of_process(process)?;
+            let path = process.exe().path.clone();
+            let inspection = inspect(&exe, &path)?;
+            let mappings = maps::of_process(process)?;
+            let entry = maps::entry_address(process)?;
+            // All three are of one program only if it is still the same.
+            if !exe.is_run_by(process)? {
+                continue;
+            }
+            let found = bias::find(
+                &inspection.elf,
+                bias::entry_of(exe.bytes()),
+                entry,
+                &mappings,
+                exe.identity().ino,
+            );
+            let Some(bias) = found else {
+                return Err(ImageError::NotMapped { pid: process.pid(), path });
+            };
+            exe.forget_pages();
+            return Ok(Self { exe, path, inspection, bias, names: Names::default() });
+        }
+        Err(ImageError::Restless { pid: process.pid() })
+    }
+
+    /// A file that nobody need be running; its addresses are link-time addresses.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no ELF file that we read.
+    pub fn of_file(path: &Path) -> Result<Self, ImageError> {
+        let exe = Executable::open(path)?;
+        let inspection = inspect(&exe, path)?;
+        Ok(Self { exe, path: path.to_owned(), inspection, bias: 0, names: Names::default() })
+    }
+
+    /// What the bytes tell.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// Run-time address less link-time address.
+    pub fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// The executable's path, for people: in the process's mount namespace, and it may be deleted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path to attach uprobes through while this image lives, see [`Executable::attach_path`].
+    pub fn attach_path(&self) -> PathBuf {
+        self.exe.attach_path()
+    }
+
+    /// The file.
+    pub fn executable(&self) -> &Executable {
+        &self.exe
+    }
+
+    /// Compares the instructions at the probe sites with those in the process's memory: a probe that does not sit on
+    /// the start of the instruction that we chose would corrupt the program. No problem means no difference.
+    pub fn check_sites(&self, memory: &impl Memory) -> Vec<Problem> {
+        let go = self.inspection.go.iter();
+        go.flat_map(|go| go.start.iter().chain(&go.end))
+            .filter_map(|site| sites::check(self.inspection.elf.arch, site, self.bias, memory))
+            .collect()
+    }
+
+    /// The place that started a task, from the return address that the runtime stored (Go: `g.gopc`): named as in the
+    /// runtime's `created by`, that is the function as linked, not the one inlined there, and the line of the `go`
+    /// statement.
+    pub fn site_name(&mut self, pc: u64) -> Created {
+        let pc = pc.wrapping_sub(self.bias);
+        self.names.created(&self.exe, &self.inspection, pc)
+    }
+
+    /// The function that holds a run-time address, as the runtime prints it.
+    pub fn function_name(&mut self, pc: u64) -> Option<String> {
+        let pc = pc.wrapping_sub(self.bias);
+        self.names.function(&self.exe, &self.inspection, pc)
+    }
+
+    /// Whether tasks that begin at this address are the runtime's own, by the runtime's rule at their creation.
+    pub fn is_system(&mut self, entry: u64) -> bool {
+        self.function_name(entry).is_some_and(|name| names::is_system(&name))
+    }
+
+    /// The frames at a return address of a stack, innermost first; several where code was inlined, none when no
+    /// function holds the address.
+    pub fn frames(&mut self, pc: u64) -> Vec<Frame> {
+        let pc = pc.wrapping_sub(self.bias);
+        self.names.frames(&self.exe, &self.inspection, pc)
+    }
+}
+
+fn inspect(exe: &Executable, path: &Path) -> Result<Inspection, ImageError> {
+    leakwatch_inspect::inspect(exe.bytes())
+        .map_err(|source| ImageError::Inspect { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;
