@@ -12,8 +12,9 @@ const PARTS: usize = 4;
 ///
 /// All of these must hold:
 /// * Mann-Kendall ([`trend::mann_kendall`]) finds a rise at [`Growth::p_most`], and the Theil-Sen slope is positive;
-/// * the lowest count of the last quarter is above the highest of the first by [`Growth::rise_least`]: what comes
-///   back is a burst or a sawtooth;
+/// * the lowest count of the last quarter is above the highest of the first: what comes back is a burst or a
+///   sawtooth;
+/// * the median of the last quarter is above that of the first by [`Growth::rise_least`];
 /// * the medians of the quarters never fall, and no single step between them makes more than
 ///   [`Growth::step_most`] of the rise: what rises at once and stays is a pool;
 /// * the second half of the time brings at least [`Growth::late_least`] of the rise: what flattens is a warm-up.
@@ -112,7 +113,7 @@ impl Rule for Growth {
         let trend = trend::mann_kendall(&lives);
         let (low, high) = course.steps();
         let rises = growth > 0.0 && trend.p_rising <= self.p_most;
-        let stays = course.last_least >= course.first_most.saturating_add(self.rise_least);
+        let stays = course.last_least > course.first_most && course.rise() >= float(self.rise_least);
         let steady =
             low >= 0.0 && high <= self.step_most * course.rise() && course.late_share() >= self.late_least;
         let sure = of_span(span_s) * of_losses(evidence.losses);

@@ -1,1 +1,280 @@
-//! Tests of this floor.
+//! Verdicts on synthetic courses of a live count.
+
+use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
+
+use super::*;
+use crate::model::{Attach, Classify, EachItself, Limits, ProcessModel, SiteClass};
+use crate::observe::{Census, Counters, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
+
+const SECOND: u64 = 1_000_000_000;
+const SITE: SiteId = SiteId { runtime: RuntimeKind::Go, site: 0x40_1234, entry: 0x40_5678 };
+
+/// What a watch of one site sees.
+struct Watch {
+    /// Live at attach, then at each interval.
+    lives: Vec<u64>,
+    interval_ns: u64,
+    /// Started and ended tasks of each interval, beside those that `lives` needs.
+    churn: u64,
+    lost: u64,
+    system: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// A watch of one second intervals.
+fn watch(lives: impl IntoIterator<Item = u64>) -> Watch {
+    Watch {
+        lives: lives.into_iter().collect(),
+        interval_ns: SECOND,
+        churn: 0,
+        lost: 0,
+        system: false,
+        waiting: Vec::new(),
+    }
+}
+
+impl Watch {
+    fn judge(&self) -> Finding {
+        let process = ProcessId { pid: 1, start_ticks: 1 };
+        let mut model = ProcessModel::new(Attach { process, time_ns: 0 }, Limits::default());
+        let mut classify = |site| SiteClass { canonical: site, system: self.system };
+        let at_attach = self.lives[0];
+        let (mut started, mut ended) = (0, 0);
+        for (number, pair) in (1u64..).zip(self.lives.windows(2)) {
+            started += self.churn + pair[1].saturating_sub(pair[0]);
+            ended += self.churn + pair[0].saturating_sub(pair[1]);
+            model.apply(&self.sample(number, at_attach, started, ended), &mut classify);
+        }
+        let losses = model.losses();
+        let site = model.site(SITE).expect("the site");
+        let series = site.series();
+        Detector::default().judge(&Evidence {
+            site,
+            series: &series,
+            growth_per_min: site.growth_per_min(),
+            losses: &losses,
+        })
+    }
+
+    fn sample(&self, number: u64, live_at_attach: u64, started: u64, ended: u64) -> ProcessSample {
+        let mut counters = Counters([0; COUNTERS]);
+        counters.0[Counter::Started as usize] = started;
+        counters.0[Counter::Ended as usize] = ended;
+        counters.0[Counter::TaskUnreadable as usize] = self.lost;
+        let lifetimes = [0; LIFETIME_BUCKETS];
+        let site = SiteSample { id: SITE, live_at_attach, started, ended, lifetimes, ages: None };
+        let census = Census { waiting: self.waiting.clone(), ..Census::default() };
+        ProcessSample {
+            time_ns: number * self.interval_ns,
+            counters,
+            sites: vec![site],
+            threads_live: None,
+            rss_bytes: None,
+            census: Some(census),
+        }
+    }
+}
+
+fn check(lives: impl IntoIterator<Item = u64>, expected: Verdict) {
+    let finding = watch(lives).judge();
+    assert_eq!(finding.verdict, expected, "{}", finding.why);
+    assert!((0.0..=1.0).contains(&finding.confidence));
+}
+
+/// Numbers that look random and are the same every time: a linear congruential generator, high bits.
+fn noise(seed: u64, below: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    })
+}
+
+#[test]
+fn flat_is_ok() {
+    check([100; 61], Verdict::Ok);
+    check([0; 61], Verdict::Ok);
+}
+
+#[test]
+fn noise_is_ok() {
+    for seed in 0..200 {
+        check(noise(seed, 50).map(|n| 100 + n).take(61), Verdict::Ok);
+    }
+}
+
+#[test]
+fn a_random_walk_is_rarely_suspect() {
+    let suspects = (0..200u64).filter(|seed| {
+        let walk = noise(*seed, 2).scan(200u64, |live, n| {
+            *live = if n == 1 { *live + 1 } else { *live - 1 };
+            Some(*live)
+        });
+        watch(walk.take(61)).judge().verdict == Verdict::Suspect
+    });
+    // A walk that happens to rise all the time cannot be told from a leak by growth.
+    assert!(suspects.count() < 20);
+}
+
+#[test]
+fn a_ramp_is_suspect() {
+    check((0..=60).map(|s| 10 + 5 * s), Verdict::Suspect);
+    check((0..=10).map(|s| 5 * s), Verdict::Suspect);
+    check((0..=119).map(|s| s / 12), Verdict::Suspect);
+}
+
+#[test]
+fn a_noisy_ramp_is_suspect() {
+    for seed in 0..100 {
+        check((0..=60).zip(noise(seed, 40)).map(|(s, n)| 100 + 3 * s + n), Verdict::Suspect);
+    }
+}
+
+#[test]
+fn a_ramp_behind_churn_is_suspect() {
+    let finding = Watch { churn: 300, ..watch((0..=60).map(|s| 10 + s)) }.judge();
+    assert_eq!(finding.verdict, Verdict::Suspect);
+    assert_eq!(
+        finding.why,
+        "live tasks grew steadily from 10 to 70 in 1m (+60/min) and did not come back; 18,060 started and 18,000 \
+         ended"
+    );
+}
+
+#[test]
+fn a_leak_in_bursts_is_suspect() {
+    check((0..=119).map(|s| 50 * (s / 20)), Verdict::Suspect);
+}
+
+#[test]
+fn a_sawtooth_is_ok() {
+    check((0..=60).map(|s| 10 * (s % 15)), Verdict::Ok);
+    check((0..=119).map(|s| 3 * (s % 40)), Verdict::Ok);
+}
+
+#[test]
+fn a_burst_is_ok() {
+    check((0..=60).map(|s| if (20..30).contains(&s) { 900 } else { 10 }), Verdict::Ok);
+    check((0..=60).map(|s| if s > 55 { 900 } else { 10 }), Verdict::Ok);
+}
+
+#[test]
+fn a_pool_that_is_filled_at_once_is_ok() {
+    for at in [10, 20, 29, 31, 40] {
+        check((0..=60).map(|s| if s < at { 4 } else { 500 }), Verdict::Ok);
+    }
+}
+
+#[test]
+fn a_warm_up_is_ok() {
+    // 500 (1 - exp(-t / 10)).
+    let warm = (0..=60).scan(500.0f64, |rest, _| {
+        let live = 500.0 - *rest;
+        *rest *= (-0.1f64).exp();
+        Some(live)
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 500")]
+    check(warm.map(|live| live as u64), Verdict::Ok);
+    // A ramp that stops.
+    check((0..=60).map(|s: u64| 10 * s.min(25)), Verdict::Ok);
+}
+
+#[test]
+fn falling_is_ok() {
+    check((0..=60).map(|s| 700 - 10 * s), Verdict::Ok);
+}
+
+#[test]
+fn a_handful_more_is_ok() {
+    check((0..=60).map(|s| 10 + s / 20), Verdict::Ok);
+}
+
+#[test]
+fn too_short_is_not_yet() {
+    check((0..=5).map(|s| 100 * s), Verdict::NotYet);
+    let few = Watch { interval_ns: 10 * SECOND, ..watch((0..=5).map(|s| 100 * s)) }.judge();
+    assert_eq!(few.verdict, Verdict::NotYet);
+    assert_eq!(few.why, "watched for 50s in 6 samples; a verdict needs 10s and 8 samples");
+    assert!(few.confidence.abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_site_that_just_began_is_not_yet() {
+    check((0..=60u64).map(|s| 20 * s.saturating_sub(55)), Verdict::NotYet);
+    check((0..=60).map(|s| u64::from(s == 58)), Verdict::Ok);
+}
+
+#[test]
+fn the_runtimes_own_tasks_are_never_suspect() {
+    let finding = Watch { system: true, ..watch((0..=60).map(|s| 5 * s)) }.judge();
+    assert_eq!(finding.verdict, Verdict::Ok);
+}
+
+#[test]
+fn loss_and_a_short_watch_lower_confidence() {
+    let ramp = || (0..=60).map(|s| 5 * s);
+    let sure = watch(ramp()).judge().confidence;
+    let lossy = Watch { lost: 60, ..watch(ramp()) }.judge().confidence;
+    let lossier = Watch { lost: 600, ..watch(ramp()) }.judge().confidence;
+    let short = watch(ramp().take(16)).judge().confidence;
+    assert!(sure > lossy && lossy > lossier, "{sure} {lossy} {lossier}");
+    assert!(sure > short && sure <= 0.8, "{sure} {short}");
+}
+
+/// Tasks that wait.
+fn waiting(reason: &str, count: u64, longest_s: u64) -> Vec<Waiting> {
+    let longest_ns = Some(longest_s * SECOND);
+    vec![Waiting { site: SITE, reason: reason.to_owned(), stack: vec![1], count, longest_ns, stack_bytes: 0 }]
+}
+
+#[test]
+fn many_old_blocked_tasks_are_suspect() {
+    let stuck = Watch { waiting: waiting("chan receive", 500, 900), ..watch([500; 61]) }.judge();
+    assert_eq!(stuck.verdict, Verdict::Suspect);
+    assert_eq!(
+        stuck.why,
+        "500 of 500 live tasks are blocked in chan receive at one place, the oldest for 15m, and none ended in 1m; \
+         an idle pool looks so too"
+    );
+    assert!(stuck.confidence <= 0.4);
+}
+
+#[test]
+fn pools_servers_and_small_groups_are_not_stuck() {
+    let cases = [
+        Watch { waiting: waiting("IO wait", 500, 900), ..watch([500; 61]) },
+        Watch { waiting: waiting("sleep", 500, 900), ..watch([500; 61]) },
+        Watch { waiting: waiting("chan receive", 500, 5), ..watch([500; 61]) },
+        Watch { waiting: waiting("chan receive", 50, 900), ..watch([50; 61]) },
+        Watch { waiting: waiting("chan receive", 300, 900), ..watch([500; 61]) },
+        Watch { churn: 1, waiting: waiting("chan receive", 500, 900), ..watch([500; 61]) },
+    ];
+    for case in cases {
+        let finding = case.judge();
+        assert_eq!(finding.verdict, Verdict::Ok, "{}", finding.why);
+        assert!(
+            finding.why.starts_with("live tasks went from"),
+            "the reason is the informed one: {}",
+            finding.why
+        );
+    }
+}
+
+#[test]
+fn every_rule_says_what_it_looks_for() {
+    let summaries: Vec<&str> = Detector::default().rules().map(Rule::summary).collect();
+    assert_eq!(summaries.len(), 2);
+    assert!(summaries.iter().all(|summary| !summary.is_empty()));
+}
+
+#[test]
+fn without_rules_there_is_no_verdict() {
+    let process = ProcessId { pid: 1, start_ticks: 1 };
+    let mut model = ProcessModel::new(Attach { process, time_ns: 0 }, Limits::default());
+    let each: &mut dyn Classify = &mut EachItself;
+    model.apply(&watch([1, 1]).sample(1, 1, 0, 0), each);
+    let losses = model.losses();
+    let site = model.site(SITE).expect("the site");
+    let evidence = Evidence { site, series: &site.series(), growth_per_min: None, losses: &losses };
+    assert_eq!(Detector::new(Vec::new()).judge(&evidence).verdict, Verdict::NotYet);
+}

@@ -67,12 +67,9 @@ impl EventEncoder {
             );
             append(out, "\"file\":null,\"line\":null,\"entry\":null");
         }
-        match lifetime_ns(event) {
-            Some(ns) => {
-                append(out, &format!(",\"lifetime_s\":{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000))
-            }
-            None => append(out, ",\"lifetime_s\":null"),
-        }
+        let lifetime =
+            lifetime_ns(event).map(|ns| format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000));
+        append(out, &format!(",\"lifetime_s\":{}", lifetime.as_deref().unwrap_or("null")));
         append(out, &format!(",\"pid\":{pid}}}\n"));
     }
 

@@ -1,1 +1,259 @@
-//! Tests of this floor.
+//! The JSON forms, field by field: scripts rely on them.
+
+use leakwatch_common::{EventKind, RuntimeKind};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::observe::{Event, SiteId};
+use crate::report::{FrameName, Names, Report, SiteName, WallClock, samples};
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_schema_has_every_promised_field() {
+    let json = parse(&to_json(&samples::report(vec![samples::leaking()])));
+    assert_eq!(json["schema"], "leakwatch.report/1");
+    assert_eq!(json["started"], "2026-10-09T03:00:00.250Z");
+    assert_eq!(
+        json["overhead"],
+        json!({"probe_hits": 2148, "cpu_percent_of_one_core": 0.0432, "budget_percent": 2.0})
+    );
+    let process = &json["processes"][0];
+    for key in [
+        "pid",
+        "start_time",
+        "comm",
+        "exe",
+        "container",
+        "pod",
+        "runtimes",
+        "tasks",
+        "threads",
+        "forks",
+        "memory",
+        "sites",
+        "leaks",
+        "losses",
+        "watched_s",
+        "exited",
+    ] {
+        assert!(keys(process).contains(&key), "{key}");
+    }
+    assert_eq!(process["start_time"], "2026-10-08T12:34:56.789Z");
+    assert_eq!(
+        process["runtimes"],
+        json!([{"kind": "go", "version": "go1.27.2", "mode": "probes", "problems": []}])
+    );
+    assert_eq!(
+        process["tasks"],
+        json!({
+            "live": 1037, "live_at_attach": 735, "started": 1038, "ended": 736, "start_rate_per_s": 17.3,
+            "end_rate_per_s": 12.27, "growth_per_min": 302.2, "lost_events": 0, "drift": 0, "system_live": 6,
+        })
+    );
+    assert_eq!(process["threads"], json!({"live": 14, "started": 3, "ended": 0}));
+    assert_eq!(process["forks"], json!({"count": 1, "rate_per_s": 0.0167}));
+    assert_eq!(
+        process["memory"],
+        json!({"rss_bytes": 129_000_000, "rss_growth_per_min": 1_300_000.0, "task_stack_bytes": 2_500_000})
+    );
+    let site = &process["sites"][0];
+    assert_eq!(
+        keys(site),
+        [
+            "age_s",
+            "confidence",
+            "end_rate_per_s",
+            "ended",
+            "file",
+            "function",
+            "growth_per_min",
+            "leak_rate_per_min",
+            "lifetime_s",
+            "line",
+            "live",
+            "live_at_attach",
+            "never_ending_interval",
+            "never_ending_share",
+            "proven",
+            "runtime",
+            "start_rate_per_s",
+            "started",
+            "system",
+            "task",
+            "verdict",
+            "waiting",
+            "why",
+        ]
+    );
+    assert_eq!(site["age_s"], json!({"p50": 61.0, "p99": 61.0, "max": 740.0, "lower_bound": true}));
+    assert_eq!(site["lifetime_s"], json!({"p50": null, "p99": null}));
+    assert_eq!(site["waiting"][1], json!({"reason": "select", "stack": [], "count": 24, "longest_s": 12.0}));
+    assert_eq!((&site["verdict"], &site["proven"]), (&json!("suspect"), &Value::Null));
+}
+
+#[test]
+fn unknown_is_null_and_losses_are_an_object() {
+    let process = &parse(&to_json(&samples::report(vec![samples::lossy()])))["processes"][0];
+    assert_eq!(process["losses"]["ring_full"], 4_201);
+    assert_eq!(process["runtimes"][0]["version"], Value::Null);
+    let site = &process["sites"][0];
+    for key in ["start_rate_per_s", "growth_per_min", "live_at_attach", "never_ending_share"] {
+        assert_eq!(site[key], Value::Null, "{key}");
+    }
+    assert_eq!(site["verdict"], "not_yet");
+}
+
+#[test]
+fn numbers_that_json_has_not_are_null() {
+    let mut process = samples::leaking();
+    process.tasks.growth_per_min = Some(f64::NAN);
+    process.sites[0].growth_per_min = Some(f64::INFINITY);
+    process.sites[0].never_ending_interval = Some((f64::NEG_INFINITY, 0.123_456_78));
+    process.sites[1].growth_per_min = Some(-0.000_000_01);
+    let json = parse(&to_json(&samples::report(vec![process])));
+    let process = &json["processes"][0];
+    assert_eq!(process["tasks"]["growth_per_min"], Value::Null);
+    assert_eq!(process["sites"][0]["growth_per_min"], Value::Null);
+    assert_eq!(process["sites"][0]["never_ending_interval"], json!([null, 0.123_457]));
+    assert_eq!(process["sites"][1]["growth_per_min"].to_string(), "0.0");
+}
+
+/// All text of a JSON form is safe to show, and none of it is lost.
+fn harmless(text: &str) -> bool {
+    !text.chars().any(|character| character.is_control() && character != '\n' || character == '\u{202e}')
+}
+
+#[test]
+fn hostile_names_are_escaped_and_kept() {
+    let report = samples::report(vec![samples::hostile()]);
+    let text = to_json(&report);
+    assert!(harmless(&text));
+    let function = report.processes[0].sites[0].function.as_deref();
+    assert_eq!(parse(&text)["processes"][0]["sites"][0]["function"].as_str(), function);
+}
+
+#[test]
+fn a_line_is_one_line_and_the_same_report() {
+    let report = samples::report(vec![samples::leaking(), samples::lossy()]);
+    let line = to_json_line(&report);
+    assert_eq!(line.matches('\n').count(), 1);
+    assert!(line.ends_with("}\n"));
+    assert_eq!(parse(&line), parse(&to_json(&report)));
+    assert!(to_json(&report).lines().count() > 50, "indented");
+}
+
+/// Names in which anything may stand.
+struct Named(String, usize);
+
+impl Names for Named {
+    fn site(&mut self, _: SiteId) -> SiteName {
+        self.1 += 1;
+        SiteName {
+            function: Some(self.0.clone()),
+            file: Some("/src/main.go".to_owned()),
+            line: Some(12),
+            task: None,
+            system: false,
+        }
+    }
+
+    fn frame(&mut self, _: u64) -> Vec<FrameName> {
+        Vec::new()
+    }
+}
+
+fn event(kind: EventKind, extra: u64) -> Event {
+    let runtime = matches!(kind, EventKind::TaskStart | EventKind::TaskEnd).then_some(RuntimeKind::Go);
+    Event {
+        time_ns: 3_500_000_000,
+        process: 1,
+        kind,
+        runtime,
+        task: 0xc000_0482,
+        site: 0x40,
+        entry: 0x50,
+        extra,
+    }
+}
+
+fn encode(event: &Event, names: &mut Named) -> String {
+    let clock = WallClock { wall: "2026-10-09T03:00:00Z".parse().unwrap(), monotonic_ns: 1_000_000_000 };
+    let mut out = Vec::new();
+    EventEncoder::default().encode(event, 4_242, &clock, names, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_task_s_events() {
+    let mut names = Named("main.leak".to_owned(), 0);
+    let line = encode(&event(EventKind::TaskStart, 0), &mut names);
+    assert_eq!(
+        line,
+        "{\"time\":\"2026-10-09T03:00:02.500000000Z\",\"kind\":\"task_start\",\"task\":\"0xc0000482\",\"tid\":null,\
+         \"runtime\":\"go\",\"function\":\"main.leak\",\"file\":\"/src/main.go\",\"line\":12,\"entry\":\"0x50\",\
+         \"lifetime_s\":null,\"pid\":4242}\n"
+    );
+    let ended = parse(&encode(&event(EventKind::TaskEnd, 2_250_000_000), &mut names));
+    assert_eq!((&ended["kind"], &ended["lifetime_s"]), (&json!("task_end"), &json!(1.25)));
+    let unknown = parse(&encode(&event(EventKind::TaskEnd, 0), &mut names));
+    assert_eq!(unknown["lifetime_s"], Value::Null, "its birth was not seen");
+}
+
+#[test]
+fn thread_and_process_events_have_the_same_keys() {
+    let mut names = Named("f".to_owned(), 0);
+    let task = parse(&encode(&event(EventKind::TaskStart, 0), &mut names));
+    let kinds = [
+        (EventKind::ThreadStart, "thread_start"),
+        (EventKind::ThreadExit, "thread_exit"),
+        (EventKind::Fork, "fork"),
+        (EventKind::Exec, "exec"),
+    ];
+    for (kind, name) in kinds {
+        let json = parse(&encode(&event(kind, 7), &mut names));
+        assert_eq!(keys(&json), keys(&task));
+        assert_eq!(
+            (&json["kind"], &json["tid"], &json["task"]),
+            (&json!(name), &json!(0xc000_0482u64), &Value::Null)
+        );
+    }
+}
+
+#[test]
+fn a_site_is_named_once() {
+    let mut names = Named("f".to_owned(), 0);
+    let mut encoder = EventEncoder::default();
+    let clock = WallClock { wall: "2026-10-09T03:00:00Z".parse().unwrap(), monotonic_ns: 0 };
+    let mut out = Vec::new();
+    for _ in 0..100 {
+        encoder.encode(&event(EventKind::TaskStart, 0), 1, &clock, &mut names, &mut out);
+    }
+    assert_eq!((names.1, String::from_utf8(out).unwrap().lines().count()), (1, 100));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_name_comes_back_as_it_was(name in prop::collection::vec(any::<char>(), 0..80), times in any::<(u64, u64)>()) {
+        let name: String = name.into_iter().collect();
+        let event = Event { time_ns: times.0, ..event(EventKind::TaskEnd, times.1) };
+        let line = encode(&event, &mut Named(name.clone(), 0));
+        prop_assert!(harmless(&line) && line.matches('\n').count() == 1);
+        let json = parse(&line);
+        prop_assert_eq!(json["function"].as_str(), Some(name.as_str()));
+
+        let mut report: Report = samples::report(vec![samples::hostile()]);
+        report.processes[0].comm.clone_from(&name);
+        let json = parse(&to_json_line(&report));
+        prop_assert_eq!(json["processes"][0]["comm"].as_str(), Some(name.as_str()));
+    }
+}

@@ -59,7 +59,8 @@ pub fn merge(a: Option<AgeSummary>, b: Option<AgeSummary>) -> Option<AgeSummary>
     let (Some(a), Some(b)) = (a, b) else { return a.or(b) };
     let count = a.count.saturating_add(b.count);
     let mean = |x: u64, y: u64| {
-        let sum = u128::from(x) * u128::from(a.count) + u128::from(y) * u128::from(b.count);
+        let products = (u128::from(x) * u128::from(a.count), u128::from(y) * u128::from(b.count));
+        let sum = products.0.saturating_add(products.1);
         u64::try_from(sum / u128::from(count.max(1))).unwrap_or(u64::MAX)
     };
     Some(AgeSummary {

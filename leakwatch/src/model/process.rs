@@ -333,7 +333,8 @@ impl ProcessModel {
                 continue;
             }
             overflow.sites += 1;
-            overflow.live = overflow.live.saturating_add(sample.live());
+            let live = sample.live_at_attach.saturating_add(sample.started).saturating_sub(sample.ended);
+            overflow.live = overflow.live.saturating_add(live);
             overflow.live_at_attach = overflow.live_at_attach.saturating_add(sample.live_at_attach);
             overflow.started = overflow.started.saturating_add(sample.started);
             overflow.ended = overflow.ended.saturating_add(sample.ended);

@@ -33,11 +33,16 @@ pub(super) struct Canvas {
     text: String,
     width: usize,
     color: bool,
+    /// Columns of the line that is being written.
+    used: usize,
 }
+
+/// Fewest columns: narrower terminals wrap our lines.
+const NARROWEST: usize = 60;
 
 impl Canvas {
     pub(super) fn new(width: usize, color: bool) -> Self {
-        Self { text: String::new(), width: width.max(40), color }
+        Self { text: String::new(), width: width.max(NARROWEST), color, used: 0 }
     }
 
     pub(super) const fn width(&self) -> usize {
@@ -52,8 +57,12 @@ impl Canvas {
         self.text.push('\n');
     }
 
-    /// Adds a piece to the line that is being written.
+    /// Adds a piece to the line that is being written; what does not fit is left out.
     pub(super) fn piece(&mut self, style: Style, text: &str) {
+        let room = self.width.saturating_sub(self.used);
+        let fits = width(text) <= room;
+        let text = if fits { text } else { &shorten(text.trim_end_matches(' '), room) };
+        self.used += width(text);
         if self.color && style != Style::Plain && !text.is_empty() {
             for part in ["\x1b[", style.code(), "m", text, "\x1b[0m"] {
                 self.text.push_str(part);
@@ -67,6 +76,7 @@ impl Canvas {
     pub(super) fn end(&mut self) {
         self.text.truncate(self.text.trim_end_matches(' ').len());
         self.text.push('\n');
+        self.used = 0;
     }
 
     /// One line, shortened in its middle where it must be.

@@ -111,7 +111,7 @@ fn totals(process: &ProcessReport, overhead: Option<&Overhead>) -> Vec<String> {
     let mut parts = Vec::new();
     parts.push(match tasks.live_at_attach {
         Some(attach) => format!("live {} ({} at attach)", count(tasks.live, ""), count(attach, "")),
-        None => format!("live {} (of those born since attach)", count(tasks.live, "")),
+        None => format!("live {} (started since attach)", count(tasks.live, "")),
     });
     for (word, total, rate) in
         [("started", tasks.started, tasks.start_rate_per_s), ("ended", tasks.ended, tasks.end_rate_per_s)]

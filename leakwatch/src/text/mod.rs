@@ -20,7 +20,7 @@ use canvas::{Canvas, Style};
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Columns of the terminal; narrower than 40 is taken as 40.
+    /// Columns of the terminal; fewer than 60 are taken as 60.
     pub width: usize,
     /// Use colours.
     pub color: bool,

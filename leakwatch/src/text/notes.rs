@@ -19,7 +19,7 @@ fn notes(process: &ProcessReport) -> Vec<String> {
         match runtime.mode {
             Mode::Probes => {}
             Mode::Memory => {
-                notes.push(format!("{} is read from memory only: rates are sampled", runtime.kind))
+                notes.push(format!("{} is read from memory only: rates are sampled", runtime.kind));
             }
             Mode::Mixed => {
                 notes.push(format!(
@@ -43,27 +43,25 @@ fn notes(process: &ProcessReport) -> Vec<String> {
     notes
 }
 
-/// A loss as a sentence that says what it does to the figures.
+/// A loss as a sentence that says what it does to the figures. Verbs agree with any number.
 fn sentence(loss: &Loss) -> String {
     let n = |noun: &str| count(loss.count, noun);
+    let halves =
+        || if loss.count == 1 { "1 start or end".to_owned() } else { format!("{} starts or ends", n("")) };
     match loss.name {
-        "ring_full" => format!("{} did not fit into the ring buffer; totals are exact", n("event")),
+        "ring_full" => format!("the ring buffer had no room for {}; totals are exact", n("event")),
         "live_table_full" => {
-            format!("{} did not fit into the live table; totals are exact, ages are not known", n("task"))
+            format!("the live table had no room for {}; totals are exact, ages are not", n("task"))
         }
-        "site_table_full" => {
-            format!("{} did not fit into the site table; totals are exact", n("start or end"))
-        }
-        "facts_unreadable" => format!("the site of {} could not be read", n("task")),
-        "task_unreadable" => format!("{} could not be read and are in no figure", n("start or end")),
-        "end_without_start" => format!("{} ended whose start was not seen", n("task")),
-        "start_without_end" => format!("the end of {} was not seen: live counts are too high", n("task")),
-        "descriptor_missing" => format!("{} had no descriptor: a bug of leakwatch", n("probe hit")),
-        "tracepoint_unreadable" => format!("{} could not be read in full", n("thread or process event")),
-        "census_unreadable" => format!("{} could not be read from memory", n("task")),
-        "sites_over_limit" => {
-            format!("{} did not fit into the model: their tasks are only in the totals", n("site"))
-        }
-        name => format!("lost: {} {}", count(loss.count, ""), clean(name)),
+        "site_table_full" => format!("the site table had no room for {}; totals are exact", halves()),
+        "facts_unreadable" => format!("could not read the site of {}", n("task")),
+        "task_unreadable" => format!("could not read {}: no figure has them", halves()),
+        "end_without_start" => format!("saw the end, but not the start, of {}", n("task")),
+        "start_without_end" => format!("missed the end of {}: live counts are too high", n("task")),
+        "descriptor_missing" => format!("could not tell what {} meant: a bug of leakwatch", n("probe hit")),
+        "tracepoint_unreadable" => format!("could not read all of {}", n("thread or process event")),
+        "census_unreadable" => format!("could not read {} from memory", n("task")),
+        "sites_over_limit" => format!("had no room for {}: their tasks are only in the totals", n("site")),
+        name => format!("lost: {} {}", n(""), clean(name)),
     }
 }

@@ -7,31 +7,39 @@ use super::headline::{noun, place, state};
 use crate::report::units::{count, duration, figure, signed_rate};
 use crate::report::{Ages, ProcessReport, SiteReport, Verdict, WaitingReport};
 
-/// Columns from which a site fits on one line.
-const WIDE: usize = 130;
 /// Widest column of wait reasons where a site has one line.
-const WAITS_MOST: usize = 30;
+const WAITS_MOST: usize = 32;
+/// Columns for the place from which a site has one line even where the place must be shortened.
+const PLACE_ENOUGH: usize = 80;
 /// Frames printed of a stack.
 const FRAMES: usize = 16;
 /// Heads of the columns of figures.
 const HEADS: [&str; 5] = ["LIVE", "+/MIN", "START/S", "END/S", "AGE p50/max"];
 
+/// Head of the column of places.
+const PLACE_HEAD: &str = "WHERE IT IS STARTED";
+
 /// A site's texts.
 struct Row<'a> {
     site: &'a SiteReport,
+    place: Place,
     figures: [String; 5],
     verdict: (Style, &'static str),
-    waits: String,
+    /// One text for each reason, most frequent first.
+    waits: Vec<String>,
 }
 
 /// Prints the sites of a process.
 pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, options: &Options) {
     let shown = |site: &&SiteReport| (site.live > 0 || site.started > 0) && (options.system || !site.system);
     let all: Vec<&SiteReport> = process.sites.iter().filter(shown).collect();
-    let rows: Vec<Row<'_>> = all.iter().take(options.sites).map(|site| Row::of(site)).collect();
+    let rows: Vec<Row<'_>> =
+        all.iter().take(options.sites).map(|site| Row::of(site, process.watched_s)).collect();
     if !rows.is_empty() {
-        let widths = widths(&rows);
-        let wide = canvas.width() >= WIDE;
+        let mut widths = widths(&rows);
+        let room = canvas.width().saturating_sub(widths.beside_place());
+        widths.place = widths.place.min(room);
+        let wide = room >= PLACE_ENOUGH || rows.iter().all(|row| width(&row.place.short()) <= room);
         canvas.blank();
         head(canvas, &widths, wide);
         for row in &rows {
@@ -42,8 +50,8 @@ pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, options: &Opti
     let rest = all.get(rows.len()..).unwrap_or_default();
     if !rest.is_empty() {
         let live = rest.iter().fold(0u64, |sum, site| sum.saturating_add(site.live));
-        let more =
-            format!("and {} more with {}", count(rest.len() as u64, "site"), count(live, noun(process)));
+        let sites = count(rest.len() as u64, "more site");
+        let more = format!("and {sites} with {}", count(live, noun(process)));
         canvas.line(Style::Faint, &more);
     }
     if !options.system && process.tasks.system_live > 0 {
@@ -52,19 +60,21 @@ pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, options: &Opti
     }
 }
 
-/// Widths of the columns: figures, verdict, waits.
+/// Widths of the columns.
 struct Widths {
     figures: [usize; 5],
-    verdict: usize,
+    /// Of the places in full.
+    place: usize,
     waits: usize,
+    verdict: usize,
 }
 
 impl Widths {
-    /// What is left for the place where each site has one line.
-    fn place(&self, total: usize) -> usize {
-        let columns = self.figures.iter().sum::<usize>() + self.verdict + self.waits;
+    /// Columns taken by all but the place where each site has one line. What tasks wait on changes from look to
+    /// look; its widest width is counted, so that the layout does not change with it.
+    fn beside_place(&self) -> usize {
         // Two blanks between columns, of which there are eight.
-        total.saturating_sub(columns + 14)
+        self.figures.iter().sum::<usize>() + WAITS_MOST + self.verdict + 14
     }
 }
 
@@ -72,28 +82,30 @@ fn widths(rows: &[Row<'_>]) -> Widths {
     let mut figures = HEADS.map(str::len);
     let mut verdict = "VERDICT".len();
     let mut waits = "WAITS ON".len();
+    let mut place = PLACE_HEAD.len();
     for row in rows {
         for (most, text) in figures.iter_mut().zip(&row.figures) {
             *most = width(text).max(*most);
         }
         verdict = verdict.max(row.verdict.1.len());
-        waits = waits.max(width(&row.waits));
+        waits = waits.max(width(&row.waits.join(", ")));
+        place = place.max(width(&row.place.long()));
     }
-    Widths { figures, verdict, waits: waits.min(WAITS_MOST) }
+    Widths { figures, place, waits: waits.min(WAITS_MOST), verdict }
 }
 
 fn head(canvas: &mut Canvas, widths: &Widths, wide: bool) {
     let figures = HEADS.map(ToOwned::to_owned);
     let figures = right_aligned(&figures, widths);
     let others = if wide {
-        let (place, waits) = (widths.place(canvas.width()), widths.waits);
-        format!("{:place$}  {:waits$}  VERDICT", "WHERE IT IS STARTED", "WAITS ON")
+        let (place, waits) = (widths.place, widths.waits);
+        format!("{PLACE_HEAD:place$}  {:waits$}  VERDICT", "WAITS ON")
     } else {
         format!("{:verdict$}  WAITS ON", "VERDICT", verdict = widths.verdict)
     };
     canvas.line(Style::Strong, &format!("{figures}  {others}"));
     if !wide {
-        canvas.line(Style::Strong, "  WHERE IT IS STARTED");
+        canvas.line(Style::Strong, &format!("  {PLACE_HEAD}"));
     }
 }
 
@@ -108,8 +120,56 @@ fn padded(text: &str, most: usize, left: bool) -> String {
     if left { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
 }
 
+/// Where a site's tasks are started: function, file and line, and what they run where that says more.
+struct Place {
+    function: String,
+    line: String,
+    task: String,
+}
+
+impl Place {
+    fn of(site: &SiteReport) -> Self {
+        let function = clean(site.function.as_deref().unwrap_or("(unknown)"));
+        let task = site.task.as_deref().map(clean).filter(|task| !inside(task, &function));
+        Self {
+            line: place(site).map_or_else(String::new, |place| format!(" {place}")),
+            task: task.unwrap_or_default(),
+            function,
+        }
+    }
+
+    fn long(&self) -> String {
+        format!("{}{}{}", self.function, self.line, arrow(&self.task))
+    }
+
+    /// Without the paths of packages.
+    fn short(&self) -> String {
+        format!("{}{}{}", short_function(&self.function), self.line, arrow(short_function(&self.task)))
+    }
+
+    /// As much as fits.
+    fn fit(&self, room: usize) -> String {
+        let (long, short) = (self.long(), self.short());
+        if width(&long) <= room {
+            return long;
+        }
+        if width(&short) <= room || self.task.is_empty() {
+            return shorten(&short, room);
+        }
+        // Half for each, and what one does not need is the other's.
+        let start = format!("{}{}", short_function(&self.function), self.line);
+        let task_room = (room / 2).max(room.saturating_sub(width(&start)));
+        let task = shorten(&arrow(short_function(&self.task)), task_room);
+        format!("{}{task}", shorten(&start, room.saturating_sub(width(&task))))
+    }
+}
+
+fn arrow(task: &str) -> String {
+    if task.is_empty() { String::new() } else { format!(" -> {task}") }
+}
+
 impl<'a> Row<'a> {
-    fn of(site: &'a SiteReport) -> Self {
+    fn of(site: &'a SiteReport, watched_s: f64) -> Self {
         let rate = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
         let growth = site.growth_per_min.map_or_else(|| "-".to_owned(), signed_rate);
         let figures = [
@@ -117,7 +177,7 @@ impl<'a> Row<'a> {
             growth,
             rate(site.start_rate_per_s),
             rate(site.end_rate_per_s),
-            age(&site.age),
+            age(&site.age, watched_s),
         ];
         let verdict = match site.verdict {
             Verdict::Leak => (Style::Bad, "LEAK"),
@@ -125,16 +185,15 @@ impl<'a> Row<'a> {
             Verdict::Ok => (Style::Good, "ok"),
             Verdict::NotYet => (Style::Faint, "not yet"),
         };
-        Self { site, figures, verdict, waits: waits(&site.waiting) }
+        Self { site, place: Place::of(site), figures, verdict, waits: waits(&site.waiting) }
     }
 
     fn write(&self, canvas: &mut Canvas, widths: &Widths, wide: bool) {
         let (style, word) = self.verdict;
         canvas.piece(Style::Plain, &format!("{}  ", right_aligned(&self.figures, widths)));
         if wide {
-            let room = widths.place(canvas.width());
-            let waits = padded(&shorten(&self.waits, widths.waits), widths.waits, true);
-            let place = padded(&self.place(room), room, true);
+            let waits = padded(&enough(&self.waits, widths.waits), widths.waits, true);
+            let place = padded(&self.place.fit(widths.place), widths.place, true);
             canvas.piece(Style::Plain, &format!("{place}  {waits}  "));
             canvas.piece(style, word);
             canvas.end();
@@ -143,36 +202,11 @@ impl<'a> Row<'a> {
         canvas.piece(style, &padded(word, widths.verdict, true));
         let used = widths.figures.iter().sum::<usize>() + widths.verdict + 12;
         canvas
-            .piece(Style::Plain, &format!("  {}", shorten(&self.waits, canvas.width().saturating_sub(used))));
+            .piece(Style::Plain, &format!("  {}", enough(&self.waits, canvas.width().saturating_sub(used))));
         canvas.end();
-        let place = self.place(canvas.width() - 2);
+        let place = self.place.fit(canvas.width() - 2);
         canvas.piece(Style::Strong, &format!("  {place}"));
         canvas.end();
-    }
-
-    /// Function, line and task of the site, as much as fits.
-    fn place(&self, room: usize) -> String {
-        let site = self.site;
-        let function = clean(site.function.as_deref().unwrap_or("(unknown)"));
-        let line = place(site).map_or_else(String::new, |place| format!(" {place}"));
-        let task = site.task.as_deref().map(clean).filter(|task| !inside(task, &function));
-        let arrow = |task: &str| format!(" -> {task}");
-        let long = format!("{function}{line}{}", task.as_deref().map_or_else(String::new, arrow));
-        if width(&long) <= room {
-            return long;
-        }
-        let (function, task) = (short_function(&function), task.as_deref().map(short_function));
-        let task = task.map_or_else(String::new, arrow);
-        let short = format!("{function}{line}{task}");
-        if width(&short) <= room || task.is_empty() {
-            return shorten(&short, room);
-        }
-        // Half for each, and what one does not need is the other's.
-        let start = format!("{function}{line}");
-        let half = room / 2;
-        let task_room = half.max(room.saturating_sub(width(&start)));
-        let task = shorten(&task, task_room);
-        format!("{}{task}", shorten(&start, room.saturating_sub(width(&task))))
     }
 
     /// Why, where the site is not well; and its stacks, where asked.
@@ -186,11 +220,12 @@ impl<'a> Row<'a> {
                 Style::Plain,
                 &format!("    {} {}{longest}", count(group.count, ""), state(&group.reason)),
             );
-            for frame in group.stack.iter().take(FRAMES) {
-                let frame = shorten(&frame_text(&clean(frame)), canvas.width() - 6);
+            let stack = telling(&group.stack);
+            for frame in stack.iter().take(FRAMES) {
+                let frame = frame_text(&clean(frame), canvas.width() - 6);
                 canvas.line(Style::Faint, &format!("      {frame}"));
             }
-            let more = group.stack.len().saturating_sub(FRAMES);
+            let more = stack.len().saturating_sub(FRAMES);
             if more > 0 {
                 canvas.line(Style::Faint, &format!("      and {}", count(more as u64, "more frame")));
             }
@@ -207,28 +242,41 @@ fn inside(task: &str, function: &str) -> bool {
     task.strip_prefix(function).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// A frame with its file's name only: `func (file:line)`.
-fn frame_text(frame: &str) -> String {
-    match frame.rsplit_once(" (") {
-        Some((function, file)) if file.ends_with(')') => format!("{function} ({}", file_name(file)),
-        _ => frame.to_owned(),
-    }
+/// A frame with its file's name only, `func (file:line)`, and without the package's path where it must be.
+fn frame_text(frame: &str, room: usize) -> String {
+    let (function, file) = match frame.rsplit_once(" (") {
+        Some((function, file)) if file.ends_with(')') => (function, format!(" ({}", file_name(file))),
+        _ => (frame, String::new()),
+    };
+    let long = format!("{function}{file}");
+    if width(&long) <= room { long } else { shorten(&format!("{}{file}", short_function(function)), room) }
 }
 
-/// Ages: `1m/12m`; with `>` where tasks are from before attach.
-fn age(age: &Ages) -> String {
-    let more = if age.lower_bound { ">" } else { "" };
-    match (age.p50_s, age.max_s) {
-        (None, None) => "-".to_owned(),
-        (None, Some(max)) => format!("-/{more}{}", duration(max)),
-        (Some(p50), None) => format!("{}/-", duration(p50)),
-        (Some(p50), Some(max)) => format!("{}/{more}{}", duration(p50), duration(max)),
+/// A stack without the runtime's own frames at both ends, which are the same wherever a goroutine parks.
+fn telling(stack: &[String]) -> &[String] {
+    let own = |frame: &String| frame.starts_with("runtime.");
+    let first = stack.iter().position(|frame| !own(frame)).unwrap_or(0);
+    let last = stack.iter().rposition(|frame| !own(frame)).map_or(stack.len(), |last| last + 1);
+    stack.get(first..last).unwrap_or(stack)
+}
+
+/// Ages: `1m/12m`; with `>` where only a least age is known, of tasks from before attach.
+fn age(age: &Ages, watched_s: f64) -> String {
+    let text = |value: Option<f64>, least: bool| match value {
+        Some(seconds) if least => format!(">{}", duration(seconds)),
+        Some(seconds) => duration(seconds),
+        None => "-".to_owned(),
+    };
+    if age.p50_s.is_none() && age.max_s.is_none() {
+        return "-".to_owned();
     }
+    let old_half = age.lower_bound && age.p50_s.is_some_and(|p50| p50 >= watched_s);
+    format!("{}/{}", text(age.p50_s, old_half), text(age.max_s, age.lower_bound))
 }
 
 /// What the tasks of a site wait on, most frequent first: `chan receive 12m`, or
 /// `1,000 chan receive 12m, 24 select`.
-fn waits(groups: &[WaitingReport]) -> String {
+fn waits(groups: &[WaitingReport]) -> Vec<String> {
     let mut reasons: Vec<(&str, u64, Option<f64>)> = Vec::new();
     for group in groups {
         match reasons.iter_mut().find(|(reason, ..)| *reason == group.reason) {
@@ -247,5 +295,16 @@ fn waits(groups: &[WaitingReport]) -> String {
             longest.filter(|_| index == 0).map_or_else(String::new, |s| format!(" {}", duration(s)));
         format!("{tasks}{}{longest}", clean(reason))
     });
-    texts.collect::<Vec<_>>().join(", ")
+    texts.collect()
+}
+
+/// As many reasons as fit, at least the first.
+fn enough(reasons: &[String], room: usize) -> String {
+    let all = reasons.join(", ");
+    if width(&all) <= room {
+        return all;
+    }
+    let some = (1..reasons.len()).rev().filter_map(|number| reasons.get(..number));
+    let mut texts = some.map(|some| format!("{}, …", some.join(", ")));
+    texts.find(|text| width(text) <= room).unwrap_or_else(|| shorten(&all, room))
 }
