@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{deny, ebpf, layouts, shell, tidy};
+use crate::{deny, ebpf, layouts, shell, targets, tidy, tools};
 use counts::Counts;
 
 /// One promise, and how it is checked.
@@ -24,9 +24,15 @@ struct Step {
 
 const STEPS: &[Step] = &[
     Step {
-        name: "ebpf fresh",
-        promise: "the kernel side builds from source, without a warning",
+        name: "tools",
+        promise: "what a bare machine lacks can be installed, without a question",
         needs: &[],
+        run: |_| tools::run(&["ebpf", "go", "third-party"].map(str::to_owned)),
+    },
+    Step {
+        name: "ebpf fresh",
+        promise: "the kernel side builds from source, without a warning, to the kept bytes",
+        needs: &["tools"],
         run: |_| ebpf::fresh_to(&fresh_object()),
     },
     Step {
@@ -59,9 +65,15 @@ const STEPS: &[Step] = &[
         run: |_| deny::run(&[]),
     },
     Step {
+        name: "targets",
+        promise: "the programs with known truth build with every Go release",
+        needs: &["tools"],
+        run: |_| targets::run(&[]),
+    },
+    Step {
         name: "layouts",
         promise: "the table of Go's runtime layouts says what the DWARF of the targets says",
-        needs: &[],
+        needs: &["targets"],
         run: |_| layouts::run(&["--check".to_owned()]),
     },
     Step {
@@ -80,7 +92,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "live tests",
         promise: "with the fresh object, real programs are counted exactly on this kernel",
-        needs: &["ebpf fresh"],
+        needs: &["ebpf fresh", "targets"],
         run: live_tests,
     },
 ];

@@ -130,7 +130,7 @@ fn build(warnings: Warnings) -> Result<Built> {
     let root = shell::root();
     let compiler = Compiler::find()?;
     let linker = shell::find_cargo_program("bpf-linker")
-        .context("bpf-linker is not installed; `cargo xtask tools` installs it")?;
+        .context("bpf-linker is not installed; `cargo xtask tools ebpf` installs it")?;
     let sources = Sources::of(&root, &recipe())?;
 
     let target_dir = shell::work_dir().join("ebpf");
@@ -196,7 +196,7 @@ impl Compiler {
         let compiler = Self::probe(None).or_else(|| Self::probe(Some(debian)));
         compiler.context(
             "no compiler that can build for BPF: neither a rustup nightly with the component rust-src nor \
-             Debian's rustc-web with rust-web-src is installed; `cargo xtask tools` installs the latter",
+             Debian's rustc-web with rust-web-src is installed; `cargo xtask tools ebpf` installs the latter",
         )
     }
 

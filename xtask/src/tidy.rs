@@ -8,6 +8,7 @@ mod counters;
 mod floors;
 mod imports;
 mod manifests;
+mod table;
 mod text;
 
 use std::fmt;
@@ -81,6 +82,9 @@ fn check_file(file: &str, content: &str, edges: &mut floors::Edges) -> Vec<Findi
     let mut findings = text::check(file, content);
     if file.ends_with("Cargo.toml") {
         findings.extend(manifests::check(file, content));
+    }
+    if file.ends_with(table::NAME) {
+        findings.extend(table::check(file, content));
     }
     if !is_rust(file) {
         return findings;

@@ -204,6 +204,10 @@ pub(super) fn check(file: &str, parsed: &syn::File, edges: &mut Edges) -> Vec<Fi
         return Vec::new();
     };
     let module = module_of(below);
+    // `check_test_modules` sees to it that such a file is for tests only.
+    if module.iter().any(|name| name == "tests") {
+        return Vec::new();
+    }
     let facts = imports::facts(parsed, &module);
     let mut findings = match krate {
         "leakwatch" => check_leakwatch(file, &module, &facts, edges),
@@ -214,7 +218,19 @@ pub(super) fn check(file: &str, parsed: &syn::File, edges: &mut Edges) -> Vec<Fi
     findings.extend(
         moved.map(|line| Finding::new(file, *line, "`#[path]` hides where a module is: move the file")),
     );
+    findings.extend(check_test_modules(file, parsed));
     findings
+}
+
+/// A module called `tests` is free of the floors, so it must not be part of a build.
+fn check_test_modules(file: &str, parsed: &syn::File) -> Option<Finding> {
+    parsed.items.iter().find_map(|item| match item {
+        syn::Item::Mod(module) if module.ident == "tests" && !imports::is_test_only(&module.attrs) => {
+            let line = module.ident.span().start().line;
+            Some(Finding::new(file, line, "`mod tests` without `#[cfg(test)]`"))
+        }
+        _ => None,
+    })
 }
 
 /// `host/memory/mod.rs` -> `["host", "memory"]`
@@ -386,6 +402,13 @@ mod tests {
             "ids.rs:2: `observe` must not import `host`",
         );
         accepted("leakwatch/src/model/site.rs", "#[cfg(test)] mod tests { use crate::report::Report; }");
+    }
+
+    #[test]
+    fn tests_may_import_anything_and_are_only_tests() {
+        accepted("leakwatch/src/export/tests.rs", "use crate::observe::SiteId;");
+        accepted("leakwatch/src/export/mod.rs", "#[cfg(test)] mod tests;");
+        refused("leakwatch/src/export/mod.rs", "mod tests;", "`mod tests` without `#[cfg(test)]`");
     }
 
     #[test]
