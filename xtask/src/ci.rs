@@ -5,6 +5,7 @@
 
 mod counts;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -100,6 +101,9 @@ const STEPS: &[Step] = &[
 /// leakwatch-ebpf builds only for its own target.
 const WHOLE_WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "leakwatch-ebpf"];
 
+/// The one program of leakwatch-tests that watches real programs.
+const LIVE: &str = "live";
+
 /// `cargo xtask test`, also known as `cargo xtask ci`
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
@@ -180,14 +184,29 @@ fn offline_tests(counts: &mut Counts) -> Result<()> {
     if has_nextest() {
         let mut nextest = shell::cargo("nextest");
         nextest.args(["run", "--locked", "--no-fail-fast"]).args(WHOLE_WORKSPACE);
-        return tests(nextest.args(["-E", "not binary(live)"]), counts);
+        return tests(nextest.args(["-E", &format!("not binary({LIVE})")]), counts);
     }
-    let mut libraries = shell::cargo("test");
-    libraries.args(["--locked", "--no-fail-fast", "--lib", "--bins"]).args(WHOLE_WORKSPACE);
-    let libraries = tests(&mut libraries, counts);
-    let mut offline = shell::cargo("test");
-    offline.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", "offline"]);
-    libraries.and(tests(&mut offline, counts))
+    let mut others = shell::cargo("test");
+    others.args(["--locked", "--no-fail-fast", "--tests"]).args(WHOLE_WORKSPACE);
+    let others = tests(others.args(["--exclude", "leakwatch-tests"]), counts);
+    let mut own = shell::cargo("test");
+    own.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--lib"]);
+    for name in test_binaries()?.iter().filter(|name| *name != LIVE) {
+        own.args(["--test", name]);
+    }
+    others.and(tests(&mut own, counts))
+}
+
+/// The test programs of leakwatch-tests: a folder each.
+fn test_binaries() -> Result<Vec<String>> {
+    let dir = shell::root().join("tests").join("tests");
+    let entries = fs::read_dir(&dir).with_context(|| format!("failed to list {}", dir.display()))?;
+    let programs =
+        entries.filter_map(|entry| entry.ok().filter(|entry| entry.path().join("main.rs").is_file()));
+    let mut names: Vec<String> =
+        programs.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
 }
 
 fn doc_tests(counts: &mut Counts) -> Result<()> {
@@ -200,12 +219,12 @@ fn live_tests(counts: &mut Counts) -> Result<()> {
     let mut live;
     if has_nextest() {
         live = shell::cargo("nextest");
-        live.args(["run", "--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", "live"]);
+        live.args(["run", "--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", LIVE]);
         // What a skipped test says must be seen.
         live.args(["--test-threads", "1", "--success-output", "immediate"]);
     } else {
         live = shell::cargo("test");
-        live.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", "live"]);
+        live.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", LIVE]);
         live.args(["--", "--test-threads=1", "--nocapture"]);
     }
     live.env("LEAKWATCH_BIN", release_binary()).env("LEAKWATCH_EBPF_OBJECT", fresh_object());

@@ -76,7 +76,7 @@ fn names(line: &str, word: &str) -> bool {
 pub(super) fn check_rust(file: &str, content: &str, parsed: &syn::File) -> Vec<Finding> {
     let mut findings = Vec::new();
     let docs: Vec<String> = parsed.attrs.iter().filter_map(doc_line).collect();
-    let says_something = docs.iter().any(|line| line.split_whitespace().count() > 2);
+    let says_something = docs.iter().any(|line| line.split_whitespace().count() > 1);
     let is_test_module = file.ends_with("/tests.rs");
     if !says_something && !is_test_module {
         findings.push(Finding::new(file, 0, "does not open with `//!`: say what the module is for"));
