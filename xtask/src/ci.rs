@@ -60,6 +60,16 @@ const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "doc",
+        promise: "every link in the documentation leads somewhere",
+        needs: &[],
+        run: |_| {
+            let mut doc = shell::cargo("doc");
+            doc.args(WHOLE_WORKSPACE).args(["--no-deps", "--document-private-items", "--locked"]);
+            shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+        },
+    },
+    Step {
         name: "deny",
         promise: "dependencies have permissive licences, one version each, and one source",
         needs: &[],
