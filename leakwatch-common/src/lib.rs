@@ -19,6 +19,6 @@ mod site;
 pub use counter::{COUNTERS, Counter};
 pub use event::{EventKind, EventRecord};
 pub use live::{LiveKey, LiveState, LiveValue};
-pub use probe::{Action, NO_WORD, ProbeDescriptor, REGISTERS, Register, RuntimeKind, TaskSource};
+pub use probe::{AT_TASK, Action, ProbeDescriptor, REGISTERS, Register, RuntimeKind, TaskSource, fact};
 pub use process::{ProcessSlot, TracepointLayout, process_flags};
 pub use site::{LIFETIME_BUCKETS, SiteCounters, SiteKey, bucket_floor_ns, lifetime_bucket};

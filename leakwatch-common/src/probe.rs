@@ -84,8 +84,18 @@ pub enum TaskSource {
     Memory = 1,
 }
 
-/// "No such word" in [`ProbeDescriptor::site_word`] and [`ProbeDescriptor::entry_word`].
-pub const NO_WORD: u8 = 0xff;
+/// Where a task's site or entry function is found at the probe point: one byte.
+pub mod fact {
+    /// Nowhere.
+    pub const NONE: u8 = 0xff;
+    /// In a register: this plus its number.
+    pub const REGISTER: u8 = 0x10;
+    /// Number of words that are read together from the program's memory; 0, 1 and 2 name them.
+    pub const WORDS: usize = 3;
+}
+
+/// [`ProbeDescriptor::facts_register`]: the words are at the task itself.
+pub const AT_TASK: u8 = 0xff;
 
 /// What the uprobe program does at one kind of attach point. An all-zero descriptor means "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,17 +111,16 @@ pub struct ProbeDescriptor {
     pub task_register: u8,
     /// [`TaskSource`] id.
     pub task_source: u8,
-    /// Index (0 to 2) of the site among the facts, or [`NO_WORD`].
-    pub site_word: u8,
-    /// Index (0 to 2) of the entry function among the facts, or [`NO_WORD`].
-    pub entry_word: u8,
-    /// Reserved, 0.
-    pub reserved: u8,
+    /// [`Register`] whose value plus `facts_offset` is where the words of facts are, or [`AT_TASK`].
+    pub facts_register: u8,
+    /// Where the creation site is: one of [`fact`].
+    pub site: u8,
+    /// Where the entry function is: one of [`fact`].
+    pub entry: u8,
     /// [`RuntimeKind`] id.
     pub runtime: u16,
     /// For [`TaskSource::Memory`].
     pub task_offset: i32,
-    /// The facts are the three words at task + this offset; they are read when `site_word` or
-    /// `entry_word` asks for one.
+    /// See `facts_register`. The words are read only when `site` or `entry` is one of them.
     pub facts_offset: i32,
 }

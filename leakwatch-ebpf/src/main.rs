@@ -8,7 +8,11 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
-#![expect(missing_docs, unreachable_pub, reason = "the macros make undocumented public twins of the entry points")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macros make undocumented public twins of the entry points"
+)]
 
 mod counters;
 mod maps;

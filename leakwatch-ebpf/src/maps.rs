@@ -7,8 +7,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    COUNTERS, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
-    TracepointLayout, limits,
+    COUNTERS, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout,
+    limits,
 };
 
 /// tgid -> slot. Written by the user side, read by every program: a miss means "not watched".

@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use leakwatch_common::{
-    Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, NO_WORD, ProbeDescriptor,
-    ProcessSlot, SiteCounters, SiteKey, TaskSource, lifetime_bucket, process_flags,
+    AT_TASK, Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, ProbeDescriptor,
+    ProcessSlot, SiteCounters, SiteKey, TaskSource, fact, lifetime_bucket, process_flags,
 };
 
 use crate::{
@@ -144,7 +144,9 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
         if born_ns != 0 {
             let bucket = lifetime_bucket(hit.now.saturating_sub(born_ns));
             // SAFETY: the bucket is below LIFETIME_BUCKETS.
-            increment(unsafe { &raw mut (*site).lifetimes[bucket & (leakwatch_common::LIFETIME_BUCKETS - 1)] });
+            increment(unsafe {
+                &raw mut (*site).lifetimes[bucket & (leakwatch_common::LIFETIME_BUCKETS - 1)]
+            });
         }
     }
     if hit.slot.flags & process_flags::STREAM != 0 {
@@ -184,29 +186,42 @@ fn task_of(ctx: &ProbeContext, descriptor: &ProbeDescriptor) -> Option<u64> {
     unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
-/// The task's site and entry from its own memory; counted as unknown when that is not readable.
+/// The task's site and entry, from registers and from the program's memory; what is not readable is counted.
 #[inline(always)]
 fn read_facts(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) -> Facts {
-    if descriptor.site_word == NO_WORD && descriptor.entry_word == NO_WORD {
-        return UNKNOWN;
+    let mut words = [0; fact::WORDS];
+    if is_word(descriptor.site) || is_word(descriptor.entry) {
+        let base = if descriptor.facts_register == AT_TASK {
+            hit.task
+        } else {
+            registers::read(ctx, descriptor.facts_register).unwrap_or(0)
+        };
+        let address = base.wrapping_add_signed(i64::from(descriptor.facts_offset));
+        // SAFETY: the helper checks the address and fails instead of faulting.
+        match unsafe { bpf_probe_read_user(address as *const [u64; fact::WORDS]) } {
+            Ok(read) => words = read,
+            Err(_) => {
+                hit.row.add(Counter::FactsUnreadable);
+                debug!(ctx, "the facts at {:x} of task {:x} cannot be read", address, hit.task);
+            }
+        }
     }
-    let address = hit.task.wrapping_add_signed(i64::from(descriptor.facts_offset));
-    // SAFETY: the helper checks the address and fails instead of faulting.
-    let Ok(words) = (unsafe { bpf_probe_read_user(address as *const [u64; 3]) }) else {
-        hit.row.add(Counter::FactsUnreadable);
-        debug!(ctx, "the facts at {:x} of task {:x} cannot be read", address, hit.task);
-        return UNKNOWN;
-    };
-    Facts { site: pick(&words, descriptor.site_word), entry: pick(&words, descriptor.entry_word) }
+    Facts { site: pick(ctx, &words, descriptor.site), entry: pick(ctx, &words, descriptor.entry) }
 }
 
 #[inline(always)]
-fn pick(words: &[u64; 3], index: u8) -> u64 {
-    match index {
+const fn is_word(which: u8) -> bool {
+    (which as usize) < fact::WORDS
+}
+
+#[inline(always)]
+fn pick(ctx: &ProbeContext, words: &[u64; fact::WORDS], which: u8) -> u64 {
+    match which {
         0 => words[0],
         1 => words[1],
         2 => words[2],
-        _ => 0,
+        fact::NONE => 0,
+        register => registers::read(ctx, register.wrapping_sub(fact::REGISTER)).unwrap_or(0),
     }
 }
 

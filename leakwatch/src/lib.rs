@@ -1,1 +1,27 @@
-//! placeholder
+//! leakwatch: how many tasks of a running program are alive, what starts them, and which of them leak.
+//!
+//! The floors, from the ground up; each may import only from floors above its own line here
+//! (`cargo xtask tidy` holds the exact table):
+//!
+//! * `observe`: plain data that collection tells the model
+//! * `host`: processes, their memory and files, the machine's features
+//! * `images`: binaries of processes, inspected, with names for addresses
+//! * `kernel`: the eBPF side; the only floor that names aya
+//! * `collect`: joins the four into samples
+//! * `model`, `detect`, `report`: figures, verdicts, one report
+//! * `text`, `export`: outputs of that report
+//! * `agent`, `cmd`: loops, clocks, commands
+
+pub mod agent;
+pub mod cli;
+pub mod cmd;
+pub mod collect;
+pub mod detect;
+pub mod export;
+pub mod host;
+pub mod images;
+pub mod kernel;
+pub mod model;
+pub mod observe;
+pub mod report;
+pub mod text;

@@ -16,9 +16,7 @@
 
 use std::time::Duration;
 
-use leakwatch_common::{
-    Action, NO_WORD, ProbeDescriptor, RuntimeKind, TaskSource, process_flags,
-};
+use leakwatch_common::{AT_TASK, Action, ProbeDescriptor, RuntimeKind, TaskSource, fact, process_flags};
 use leakwatch_inspect::{
     ProbeAction, ProbeSite,
     go::{GoFacts, layout::GoLayout},
@@ -51,7 +49,9 @@ pub enum CollectError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// No runtime that we know.
-    #[error("{exe} (pid {pid}) is not a Go program: no Go runtime is linked into it; `leakwatch inspect --pid {pid}` shows what is there")]
+    #[error(
+        "{exe} (pid {pid}) is not a Go program: no Go runtime is linked into it; `leakwatch inspect --pid {pid}` shows what is there"
+    )]
     NoRuntime {
         /// The process.
         pid: u32,
@@ -91,11 +91,10 @@ pub(super) struct AtAttach {
 pub(super) fn descriptor(site: &ProbeSite, layout: &GoLayout) -> Option<ProbeDescriptor> {
     // One read of three words covers both: startpc is two words after gopc in every version since 1.18
     // (`layouts.toml`), and if it ever is not, the entry is left unknown rather than read wrong.
-    let entry_word = layout.startpc.checked_sub(layout.gopc)?;
-    let entry_word = match entry_word {
+    let entry = match layout.startpc.checked_sub(layout.gopc)? {
         8 => 1,
         16 => 2,
-        _ => NO_WORD,
+        _ => fact::NONE,
     };
     Some(ProbeDescriptor {
         action: match site.action {
@@ -104,9 +103,9 @@ pub(super) fn descriptor(site: &ProbeSite, layout: &GoLayout) -> Option<ProbeDes
         },
         task_register: site.task_register,
         task_source: TaskSource::Register as u8,
-        site_word: 0,
-        entry_word,
-        reserved: 0,
+        facts_register: AT_TASK,
+        site: 0,
+        entry,
         runtime: RuntimeKind::Go as u16,
         task_offset: 0,
         facts_offset: i32::try_from(layout.gopc).ok()?,

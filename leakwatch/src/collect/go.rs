@@ -124,7 +124,9 @@ impl GoRuntime {
         })?;
         census.waiting = groups.into_values().collect();
         census.waiting.sort_by(|a, b| {
-            b.count.cmp(&a.count).then_with(|| (a.site, &a.reason, &a.stack).cmp(&(b.site, &b.reason, &b.stack)))
+            b.count
+                .cmp(&a.count)
+                .then_with(|| (a.site, &a.reason, &a.stack).cmp(&(b.site, &b.reason, &b.stack)))
         });
         Ok(census)
     }
@@ -185,7 +187,11 @@ impl GoRuntime {
         let mut seen: Vec<Seen> = requests
             .iter()
             .map(|request| {
-                if request.ok { self.parse(request.address, request.into) } else { Unread::at(request.address) }
+                if request.ok {
+                    self.parse(request.address, request.into)
+                } else {
+                    Unread::at(request.address)
+                }
             })
             .collect();
         drop(requests);
@@ -374,7 +380,8 @@ impl Walk {
         let mut frames = vec![self.pc];
         let mut frame = self.bp;
         while frames.len() < MOST_FRAMES {
-            let Some(offset) = frame.checked_sub(self.sp).and_then(|offset| u32::try_from(offset).ok()) else {
+            let Some(offset) = frame.checked_sub(self.sp).and_then(|offset| u32::try_from(offset).ok())
+            else {
                 break;
             };
             let Some(after) = offset.checked_add(8) else { break };

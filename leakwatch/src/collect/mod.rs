@@ -8,4 +8,4 @@ pub mod go;
 mod session;
 
 pub use attach::CollectError;
-pub use session::{Looks, Mode, Session, sample_all};
+pub use session::{Counting, CustomProbe, Looks, Mode, Session, sample_all};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use leakwatch_common::{LIFETIME_BUCKETS, process_flags};
+use leakwatch_common::{Counter, LIFETIME_BUCKETS, ProbeDescriptor, process_flags};
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -10,10 +10,10 @@ use super::{
     go::{GoRuntime, Stacks},
 };
 use crate::{
-    host::{Process, ProcessMemory},
+    host::{HostError, Process, ProcessMemory},
     images::Image,
     kernel::{Kernel, KernelError, LiveTask, Watched},
-    observe::{AgeSummary, Census, Counters, Event, ProcessSample, SiteId, SiteSample},
+    observe::{AgeSummary, Census, ProcessSample, SiteId, SiteSample},
 };
 
 /// What a sample should contain beside the counters, which are cheap.
@@ -27,24 +27,53 @@ pub struct Looks {
     pub stacks: bool,
 }
 
-/// How a process's tasks are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a process's tasks are to be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// By probes: every start and end.
+    /// By probes where they can be placed, else by memory.
+    #[default]
+    Auto,
+    /// By probes: every start and end. An error where they cannot be placed.
     Probes,
-    /// By looking at memory now and then: no probe, no cost to the program, no rates by site.
+    /// By looking at memory now and then: no probe, no cost to the program; starts and ends are only known as
+    /// far as the live count of their site shows them.
     Memory,
 }
 
-/// One watched process. Give it back with [`Session::close`].
+/// How a process's tasks are being counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// By probes.
+    Probes,
+    /// By memory.
+    Memory,
+    /// By probes until [`Session::take_probes_off`], by memory since.
+    Both,
+}
+
+/// A probe that the user named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustomProbe {
+    /// Byte offset in the process's executable.
+    pub offset: u64,
+    /// What passing it means.
+    pub descriptor: ProbeDescriptor,
+}
+
+/// One watched process. End it with [`Session::close`].
 pub struct Session {
     process: Process,
     image: Image,
     memory: ProcessMemory,
-    go: GoRuntime,
-    watched: Watched,
-    mode: Mode,
+    /// Where its tasks are in memory; `None` for a runtime whose memory we cannot read.
+    go: Option<GoRuntime>,
+    /// `None` once closed.
+    watched: Option<Watched>,
+    incarnation: u32,
+    counting: Counting,
     at_attach: AtAttach,
+    /// Sites as memory shows them, once that is how they are counted.
+    by_memory: FxHashMap<SiteId, SiteSample>,
     problems: Vec<String>,
 }
 
@@ -63,42 +92,90 @@ impl Session {
         let pid = process.pid();
         let image = Image::of_process(&process)?;
         let exe = image.path().display().to_string();
-        let facts = image.inspection().go.as_ref().ok_or_else(|| CollectError::NoRuntime { pid, exe: exe.clone() })?;
+        let facts = image
+            .inspection()
+            .go
+            .as_ref()
+            .ok_or_else(|| CollectError::NoRuntime { pid, exe: exe.clone() })?;
         let incomplete = |why: String| CollectError::Incomplete { pid, exe: exe.clone(), why };
         let memory = ProcessMemory::open(&process)?;
         let mut problems: Vec<String> = facts.problems.iter().map(|problem| problem.0.clone()).collect();
-        if mode == Mode::Probes && (facts.start.is_none() || facts.end.is_none()) {
-            return Err(incomplete(problems.join("; ")));
-        }
+        let counting = match (mode, facts.start.is_some() && facts.end.is_some()) {
+            (Mode::Memory, _) | (Mode::Auto, false) => Counting::Memory,
+            (Mode::Auto | Mode::Probes, true) => Counting::Probes,
+            (Mode::Probes, false) => return Err(incomplete(problems.join("; "))),
+        };
         if let Some(problem) = image.check_sites(&memory).into_iter().next() {
             return Err(incomplete(problem.0));
         }
         let go = attach::go_runtime(facts, image.bias(), &memory).map_err(&incomplete)?;
         let mut watched = kernel.watch(pid)?;
         let flags = if stream { process_flags::STREAM } else { 0 };
-        let attached = match mode {
-            Mode::Probes => attach::attach(kernel, &mut watched, &image, &memory, facts, &go, flags).await,
-            Mode::Memory => Ok(AtAttach::default()),
-        };
-        let at_attach = match attached {
-            Ok(at_attach) => at_attach,
-            Err(error) => {
-                kernel.forget(watched)?;
-                // Whatever the end of the process made fail, the true sentence is that it ended.
-                return Err(if process.alive() {
-                    error
-                } else {
-                    CollectError::Host(crate::host::HostError::Ended { pid })
-                });
+        let attached = match counting {
+            Counting::Probes => {
+                attach::attach(kernel, &mut watched, &image, &memory, facts, &go, flags).await
             }
+            Counting::Memory | Counting::Both => Ok(AtAttach::default()),
         };
+        let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
         if at_attach.unreadable > 0 {
             problems.push(format!(
                 "{} goroutines could not be read at attach and are in no figure until they end",
                 at_attach.unreadable
             ));
         }
-        Ok(Self { process, image, memory, go, watched, mode, at_attach, problems })
+        Ok(Self {
+            incarnation: watched.incarnation(),
+            process,
+            image,
+            memory,
+            go: Some(go),
+            watched: Some(watched),
+            counting,
+            at_attach,
+            by_memory: FxHashMap::default(),
+            problems,
+        })
+    }
+
+    /// Attaches probes that were named, to a process whose tasks we cannot read from memory: what is alive
+    /// already is not known.
+    ///
+    /// # Errors
+    /// When a probe cannot be placed. Nothing is left attached then.
+    pub fn attach_custom(
+        kernel: &mut Kernel,
+        process: Process,
+        probes: &[CustomProbe],
+        stream: bool,
+    ) -> Result<Self, CollectError> {
+        let image = Image::of_process(&process)?;
+        let memory = ProcessMemory::open(&process)?;
+        let mut watched = kernel.watch(process.pid())?;
+        let stream = if stream { process_flags::STREAM } else { 0 };
+        let attached = probes
+            .iter()
+            .try_for_each(|probe| {
+                kernel.attach(&mut watched, &image.attach_path(), probe.offset, probe.descriptor)
+            })
+            .and_then(|()| {
+                kernel.set_flags(&mut watched, stream | process_flags::COUNTING | process_flags::LIVE_TABLE)
+            })
+            .map(|()| AtAttach::default())
+            .map_err(CollectError::from);
+        let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
+        Ok(Self {
+            incarnation: watched.incarnation(),
+            process,
+            image,
+            memory,
+            go: None,
+            watched: Some(watched),
+            counting: Counting::Probes,
+            at_attach,
+            by_memory: FxHashMap::default(),
+            problems: Vec::new(),
+        })
     }
 
     /// The process.
@@ -117,13 +194,18 @@ impl Session {
     }
 
     /// How its tasks are counted.
-    pub fn mode(&self) -> Mode {
-        self.mode
+    pub fn counting(&self) -> Counting {
+        self.counting
     }
 
     /// The number that its events carry.
     pub fn incarnation(&self) -> u32 {
-        self.watched.incarnation()
+        self.incarnation
+    }
+
+    /// Whether what was alive at attach is known.
+    pub fn knows_live_at_attach(&self) -> bool {
+        self.go.is_some()
     }
 
     /// What is missing or odd, for the report.
@@ -136,35 +218,53 @@ impl Session {
         self.at_attach.live.values().sum()
     }
 
-    /// Whether an event is of this process.
-    pub fn owns(&self, event: &Event) -> bool {
-        event.process == self.watched.incarnation()
+    /// Takes the probes off and counts by memory from now on.
+    pub fn take_probes_off(&mut self, kernel: &mut Kernel, why: String) -> Result<(), KernelError> {
+        if let (Counting::Probes, Some(watched)) = (self.counting, self.watched.as_mut()) {
+            kernel.set_flags(watched, 0)?;
+            kernel.detach(watched);
+            self.counting = Counting::Both;
+            self.problems.push(why);
+        }
+        Ok(())
     }
 
-    /// Takes everything off again.
+    /// Takes everything off; what was sampled last stays the last word.
     ///
     /// # Errors
     /// When the kernel's tables cannot be cleaned; the probes are off all the same.
-    pub fn close(self, kernel: &mut Kernel) -> Result<(), KernelError> {
-        kernel.forget(self.watched)
+    pub fn close(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        self.watched.take().map_or(Ok(()), |mut watched| kernel.forget(&mut watched))
     }
 
-    fn census(&self, live_by_probes: u64, looks: Looks, now_ns: u64) -> Option<Census> {
+    fn census(&self, looks: Looks, now_ns: u64) -> Option<Census> {
         let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
-        let mut census = self.go.census(&self.memory, stacks, now_ns).ok()?;
-        if self.mode == Mode::Probes {
-            census.drift = Some(live_by_probes.cast_signed().wrapping_sub(census.live.cast_signed()));
-        }
-        Some(census)
+        self.go.as_ref()?.census(&self.memory, stacks, now_ns).ok()
     }
 
-    /// Live tasks by memory alone, as site samples without rates.
-    fn sites_of_memory(census: &Census) -> Vec<SiteSample> {
-        let mut sites: FxHashMap<SiteId, u64> = FxHashMap::default();
+    /// Brings `by_memory` up to date: what a site has more than before was started, what it has less has ended.
+    fn count_by_memory(&mut self, census: &Census, so_far: FxHashMap<SiteId, SiteSample>) {
+        let mut live: FxHashMap<SiteId, u64> = FxHashMap::default();
         for group in &census.waiting {
-            *sites.entry(group.site).or_default() += group.count;
+            *live.entry(group.site).or_default() += group.count;
         }
-        sites.into_iter().map(|(id, live)| SiteSample { live_at_attach: live, ..empty_site(id) }).collect()
+        let first = self.by_memory.is_empty() && self.counting == Counting::Memory;
+        if self.by_memory.is_empty() {
+            self.by_memory = so_far;
+        }
+        for &id in live.keys() {
+            self.by_memory.entry(id).or_insert_with(|| empty_site(id));
+        }
+        for (id, site) in &mut self.by_memory {
+            let (now, before) = (live.get(id).copied().unwrap_or(0), site.live());
+            if first {
+                site.live_at_attach = now;
+            } else if now > before {
+                site.started += now - before;
+            } else {
+                site.ended += before - now;
+            }
+        }
     }
 }
 
@@ -174,31 +274,37 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Samples all sessions, with one pass over each of the kernel's tables. The order of the answer is the order of
-/// the sessions.
+/// Gives what an attach found, or undoes it.
+fn attached_or_undone(
+    kernel: &mut Kernel,
+    process: &Process,
+    watched: &mut Watched,
+    attached: Result<AtAttach, CollectError>,
+) -> Result<AtAttach, CollectError> {
+    attached.or_else(|error| {
+        kernel.forget(watched)?;
+        // Whatever the end of the process made fail, the true sentence is that it ended.
+        Err(if process.alive() { error } else { HostError::Ended { pid: process.pid() }.into() })
+    })
+}
+
+/// Samples all open sessions, with one pass over each of the kernel's tables. The answer has one place for each
+/// session, in their order; closed ones have `None`.
 ///
 /// # Errors
 /// When a table of the kernel side cannot be read. A process that ended or whose memory cannot be read is not an
 /// error: its figures are absent.
-pub fn sample_all(
+pub fn sample_all<'a>(
     kernel: &Kernel,
-    sessions: &[Session],
+    sessions: impl IntoIterator<Item = &'a mut Session>,
     looks: Looks,
     now_ns: u64,
-) -> Result<Vec<ProcessSample>, KernelError> {
+) -> Result<Vec<Option<ProcessSample>>, KernelError> {
+    let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
     let index: FxHashMap<u32, usize> =
-        sessions.iter().enumerate().map(|(index, session)| (session.incarnation(), index)).collect();
-    let mut sites: Vec<FxHashMap<SiteId, SiteSample>> = sessions
-        .iter()
-        .map(|session| {
-            session
-                .at_attach
-                .live
-                .iter()
-                .map(|(&id, &live_at_attach)| (id, SiteSample { live_at_attach, ..empty_site(id) }))
-                .collect()
-        })
-        .collect();
+        sessions.iter().enumerate().map(|(index, session)| (session.incarnation, index)).collect();
+    let mut sites: Vec<FxHashMap<SiteId, SiteSample>> =
+        sessions.iter().map(|session| session.sites_at_attach()).collect();
     // The table first, the totals after it: an event between the two makes a total larger, never smaller.
     kernel.for_each_site(|incarnation, id, counters| {
         if let Some(sites) = index.get(&incarnation).and_then(|&index| sites.get_mut(index)) {
@@ -212,30 +318,57 @@ pub fn sample_all(
     if looks.ages {
         add_ages(kernel, &index, &mut sites, now_ns)?;
     }
-    let mut samples = Vec::with_capacity(sessions.len());
-    for (session, sites) in sessions.iter().zip(sites) {
-        let counters = match session.mode {
-            Mode::Probes => kernel.counters(&session.watched)?,
-            Mode::Memory => Counters::default(),
+    sessions
+        .iter_mut()
+        .zip(sites)
+        .map(|(session, sites)| session.sample(kernel, sites, looks, now_ns))
+        .collect()
+}
+
+impl Session {
+    fn sites_at_attach(&self) -> FxHashMap<SiteId, SiteSample> {
+        let at_attach = self.at_attach.live.iter();
+        at_attach
+            .map(|(&id, &live_at_attach)| (id, SiteSample { live_at_attach, ..empty_site(id) }))
+            .collect()
+    }
+
+    /// The sample, with `sites` as the kernel's tables have them; `None` when closed.
+    fn sample(
+        &mut self,
+        kernel: &Kernel,
+        sites: FxHashMap<SiteId, SiteSample>,
+        looks: Looks,
+        now_ns: u64,
+    ) -> Result<Option<ProcessSample>, KernelError> {
+        let Some(watched) = self.watched.as_ref() else { return Ok(None) };
+        let mut counters = kernel.counters(watched)?;
+        let by_probes = self.counting == Counting::Probes;
+        let mut census = (looks.census || !by_probes).then(|| self.census(looks, now_ns)).flatten();
+        let sites = if by_probes {
+            let live: u64 = sites.values().map(SiteSample::live).sum();
+            if let Some(census) = census.as_mut() {
+                census.drift = Some(live.cast_signed().wrapping_sub(census.live.cast_signed()));
+            }
+            sites.into_values().collect()
+        } else {
+            if let Some(census) = &census {
+                self.count_by_memory(census, sites);
+            }
+            let sites: Vec<SiteSample> = self.by_memory.values().cloned().collect();
+            counters.set(Counter::Started, sites.iter().map(|site| site.started).sum());
+            counters.set(Counter::Ended, sites.iter().map(|site| site.ended).sum());
+            sites
         };
-        let mut sites: Vec<SiteSample> = sites.into_values().collect();
-        let live_by_probes = sites.iter().map(SiteSample::live).sum();
-        let census = (looks.census || session.mode == Mode::Memory)
-            .then(|| session.census(live_by_probes, looks, now_ns))
-            .flatten();
-        if session.mode == Mode::Memory {
-            sites = census.as_ref().map(Session::sites_of_memory).unwrap_or_default();
-        }
-        samples.push(ProcessSample {
+        Ok(Some(ProcessSample {
             time_ns: now_ns,
             counters,
             sites,
-            threads_live: session.process.threads_live().ok(),
-            rss_bytes: session.process.rss_bytes().ok(),
+            threads_live: self.process.threads_live().ok(),
+            rss_bytes: self.process.rss_bytes().ok(),
             census,
-        });
+        }))
     }
-    Ok(samples)
 }
 
 /// Summaries of the ages of live tasks, by site.
@@ -255,7 +388,12 @@ fn add_ages(
         ages.sort_unstable();
         let at = |share: f64| {
             // A rank below the length: exact enough in f64 for any length that fits into memory.
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below the length")]
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rank below the length"
+            )]
             let rank = ((ages.len() - 1) as f64 * share) as usize;
             ages.get(rank).copied().unwrap_or(0)
         };
@@ -273,13 +411,5 @@ fn add_ages(
 }
 
 fn empty_site(id: SiteId) -> SiteSample {
-    SiteSample {
-        id,
-        live_at_attach: 0,
-        started: 0,
-        ended: 0,
-        lifetimes: [0; LIFETIME_BUCKETS],
-        ages: None,
-    }
+    SiteSample { id, live_at_attach: 0, started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS], ages: None }
 }
-

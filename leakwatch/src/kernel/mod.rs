@@ -5,11 +5,13 @@
 //! when we die: no pins, no tracefs events.
 
 mod batch;
+mod calibrate;
 mod object;
 mod plain;
 mod ring;
 mod tables;
 
+pub use calibrate::calibration_points;
 pub use object::{Kernel, KernelError, LoadedProgram, Options, Tracepoint, Watched};
 pub use ring::EventReader;
 pub use tables::LiveTask;

@@ -38,7 +38,9 @@ pub enum KernelError {
         source: Box<ProgramError>,
     },
     /// The object has no such program or map: not built from this leakwatch's sources.
-    #[error("the eBPF object has no `{name}`: it was not built from this leakwatch's sources; run `cargo xtask ebpf`")]
+    #[error(
+        "the eBPF object has no `{name}`: it was not built from this leakwatch's sources; run `cargo xtask ebpf`"
+    )]
     Missing {
         /// What was looked for.
         name: &'static str,
@@ -231,9 +233,11 @@ impl Kernel {
     pub fn attach_tracepoint(&mut self, point: Tracepoint) -> Result<(), KernelError> {
         let (category, name) = point.names();
         let program = tracepoint(&mut self.ebpf, name)?;
-        program
-            .attach(category, name)
-            .map_err(|source| KernelError::Tracepoint { category, name, source: Box::new(source) })?;
+        program.attach(category, name).map_err(|source| KernelError::Tracepoint {
+            category,
+            name,
+            source: Box::new(source),
+        })?;
         Ok(())
     }
 
@@ -274,8 +278,11 @@ impl Kernel {
         self.clear_counters(slot)?;
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
-        let watched =
-            Watched { pid, slot: ProcessSlot { slot, incarnation, flags: 0, reserved: 0 }, links: Vec::new() };
+        let watched = Watched {
+            pid,
+            slot: ProcessSlot { slot, incarnation, flags: 0, reserved: 0 },
+            links: Vec::new(),
+        };
         self.write_slot(&watched)?;
         Ok(watched)
     }
@@ -308,7 +315,12 @@ impl Kernel {
     }
 
     /// Puts the empty program there instead: the floor that overhead is compared with.
-    pub fn attach_empty(&mut self, watched: &mut Watched, path: &Path, offset: u64) -> Result<(), KernelError> {
+    pub fn attach_empty(
+        &mut self,
+        watched: &mut Watched,
+        path: &Path,
+        offset: u64,
+    ) -> Result<(), KernelError> {
         let link = self.attach_program("empty_probe", watched.pid, path, offset, None)?;
         watched.links.push(link);
         Ok(())
@@ -320,10 +332,12 @@ impl Kernel {
     }
 
     /// Stops watching: takes the probes off, removes the process from every table and frees its slot.
-    pub fn forget(&mut self, mut watched: Watched) -> Result<(), KernelError> {
+    pub fn forget(&mut self, watched: &mut Watched) -> Result<(), KernelError> {
         self.processes()?.remove(&watched.pid).or_else(|source| match source {
             MapError::KeyNotFound => Ok(()),
-            MapError::SyscallError(ref error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            MapError::SyscallError(ref error) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
             source => Err(KernelError::Map { map: "PROCESSES", source: Box::new(source) }),
         })?;
         watched.links.clear();
@@ -341,7 +355,10 @@ impl Kernel {
                 let info = program.info().ok();
                 LoadedProgram {
                     name: name.to_owned(),
-                    instructions: info.as_ref().and_then(|info| info.size_translated()).map(|bytes| bytes / 8),
+                    instructions: info
+                        .as_ref()
+                        .and_then(|info| info.size_translated())
+                        .map(|bytes| bytes / 8),
                     verified: info.as_ref().and_then(aya::programs::ProgramInfo::verified_instruction_count),
                 }
             })
@@ -405,7 +422,8 @@ impl Kernel {
         let map_error = |source| KernelError::Map { map: "COUNTER_ROWS", source: Box::new(source) };
         let map = self.ebpf.map_mut("COUNTER_ROWS").ok_or(KernelError::Missing { name: "COUNTER_ROWS" })?;
         let mut rows = PerCpuArray::<_, [u64; COUNTERS]>::try_from(map).map_err(map_error)?;
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(_, source)| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
         let zero = PerCpuValues::try_from(vec![[0; COUNTERS]; cpus])
             .map_err(|source| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
         rows.set(slot, zero, 0).map_err(map_error)

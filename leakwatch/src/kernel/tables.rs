@@ -3,9 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{HashMap, MapError, PerCpuArray};
-use leakwatch_common::{
-    COUNTERS, LiveKey, LiveState, LiveValue, RuntimeKind, SiteCounters, SiteKey,
-};
+use leakwatch_common::{COUNTERS, LiveKey, LiveState, LiveValue, RuntimeKind, SiteCounters, SiteKey};
 
 use super::{
     batch,
@@ -92,7 +90,12 @@ impl Kernel {
     }
 
     /// Takes back a task that the census had entered, if no event took it meanwhile. `true`: it was there.
-    pub fn remove_seen(&mut self, watched: &Watched, task: u64, runtime: RuntimeKind) -> Result<bool, KernelError> {
+    pub fn remove_seen(
+        &mut self,
+        watched: &Watched,
+        task: u64,
+        runtime: RuntimeKind,
+    ) -> Result<bool, KernelError> {
         let key = Plain(live_key(watched, task, runtime));
         let mut live = self.live()?;
         match live.get(&key, 0) {
@@ -115,7 +118,8 @@ impl Kernel {
         .map_err(|source| KernelError::MapRead { map: "SITES", source })?;
         let map_error = |source| KernelError::Map { map: "SITES", source: Box::new(source) };
         let map = self.ebpf.map_mut("SITES").ok_or(KernelError::Missing { name: "SITES" })?;
-        let mut sites = HashMap::<_, Plain<SiteKey>, Plain<SiteCounters>>::try_from(map).map_err(map_error)?;
+        let mut sites =
+            HashMap::<_, Plain<SiteKey>, Plain<SiteCounters>>::try_from(map).map_err(map_error)?;
         for key in keys {
             // A probe that is just being taken off may have the key again; what is left is nobody's and harmless.
             drop(sites.remove(&Plain(key)));
@@ -140,11 +144,12 @@ impl Kernel {
 
     fn for_each_entry(&self, each: impl FnMut(&LiveKey, &LiveValue)) -> Result<(), KernelError> {
         let map = hash_map(&self.ebpf, "LIVE")?;
-        batch::for_each(map.fd().as_fd(), each)
-            .map_err(|source| KernelError::MapRead { map: "LIVE", source })
+        batch::for_each(map.fd().as_fd(), each).map_err(|source| KernelError::MapRead { map: "LIVE", source })
     }
 
-    fn live(&mut self) -> Result<HashMap<&mut aya::maps::MapData, Plain<LiveKey>, Plain<LiveValue>>, KernelError> {
+    fn live(
+        &mut self,
+    ) -> Result<HashMap<&mut aya::maps::MapData, Plain<LiveKey>, Plain<LiveValue>>, KernelError> {
         let map = self.ebpf.map_mut("LIVE").ok_or(KernelError::Missing { name: "LIVE" })?;
         HashMap::try_from(map).map_err(|source| KernelError::Map { map: "LIVE", source: Box::new(source) })
     }

@@ -13,6 +13,13 @@ impl Counters {
     pub fn get(&self, counter: Counter) -> u64 {
         self.0.get(counter as usize).copied().unwrap_or(0)
     }
+
+    /// Replaces one figure: one that is counted elsewhere than in the kernel.
+    pub fn set(&mut self, counter: Counter, value: u64) {
+        if let Some(figure) = self.0.get_mut(counter as usize) {
+            *figure = value;
+        }
+    }
 }
 
 /// Ages of a site's live tasks whose birth the probe saw, in nanoseconds.

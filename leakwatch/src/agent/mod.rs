@@ -1,0 +1,11 @@
+//! The loop that drives everything: clocks, signals, processes that end or exec, and who gets the report.
+//!
+//! The only floor that reads time. It decides when to look, never what the figures mean.
+
+pub mod clock;
+mod names;
+mod overhead;
+mod watcher;
+
+pub use names::ImageNames;
+pub use watcher::{Options, Outcome, Sink, Target, Update, watch};

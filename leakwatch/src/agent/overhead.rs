@@ -1,0 +1,46 @@
+//! What watching costs: the calibrated price of a probe hit times the hits, and our own processor time.
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::clock;
+
+/// Measures both.
+#[derive(Debug)]
+pub(super) struct Meter {
+    started_ns: u64,
+    own_at_start_ns: u64,
+    /// What one probe hit costs the watched program on this machine, ns; `None`: it could not be measured.
+    hit_ns: Option<f64>,
+}
+
+impl Meter {
+    pub(super) fn new(hit_ns: Option<f64>) -> Self {
+        Self { started_ns: clock::monotonic_ns(), own_at_start_ns: own_cpu_ns(), hit_ns }
+    }
+
+    /// Percent of one core since the start: `hits` probes in watched programs, and ourselves.
+    pub(super) fn percent_of_one_core(&self, hits: u64) -> Option<f64> {
+        let elapsed = clock::monotonic_ns().saturating_sub(self.started_ns);
+        let own = own_cpu_ns().saturating_sub(self.own_at_start_ns);
+        if elapsed == 0 {
+            return None;
+        }
+        Some(
+            (crate::model::float(hits) * self.hit_ns? + crate::model::float(own)) * 100.0
+                / crate::model::float(elapsed),
+        )
+    }
+
+    /// Percent of one core that `hits` probes in `interval_ns` add to the watched program.
+    pub(super) fn added_percent(&self, hits: u64, interval_ns: u64) -> Option<f64> {
+        (interval_ns > 0).then_some(())?;
+        Some(crate::model::float(hits) * self.hit_ns? * 100.0 / crate::model::float(interval_ns))
+    }
+}
+
+/// Processor time that this process has used.
+fn own_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}

@@ -1,0 +1,457 @@
+//! Watching processes: attach, look at intervals, follow execs, notice ends, report.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd},
+    pin::pin,
+    time::Duration,
+};
+
+use leakwatch_common::{Counter, EventKind, RuntimeKind};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+use tracing::{debug, info, warn};
+
+use super::{clock, names::ImageNames, overhead::Meter};
+use crate::{
+    collect::{CollectError, Counting, CustomProbe, Looks, Mode, Session, sample_all},
+    detect::Detector,
+    host::Process,
+    kernel::{EventReader, Kernel, KernelError},
+    model::{Attach, Limits, ProcessModel},
+    observe::{Event, Observed},
+    report::{self, Context, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span, WallClock},
+};
+
+/// While events are streamed, the ring is looked at this often even when nothing woke us.
+const STREAM_POLL: Duration = Duration::from_millis(20);
+
+/// Otherwise it carries thread and process events only, and each of them wakes us; this is the backstop.
+const QUIET_POLL: Duration = Duration::from_secs(1);
+
+/// Records taken from the ring before anything else gets its turn.
+const DRAIN: usize = 65_536;
+
+/// A census may take this share of our time: the next one waits for its duration times this.
+const CENSUS_SPACING: u32 = 100;
+
+/// And they are never closer than this.
+const CENSUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How to watch.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time between looks.
+    pub interval: Duration,
+    /// Stop after this; `None`: on a signal or when all processes ended.
+    pub duration: Option<Duration>,
+    /// How to count.
+    pub mode: Mode,
+    /// Read stacks with every census.
+    pub stacks: bool,
+    /// Most percent of one core that the probes may add to a process.
+    pub budget_percent: Option<f64>,
+    /// Send task events through the ring buffer.
+    pub stream: bool,
+    /// What rates are of.
+    pub rates: Span,
+}
+
+/// A process to watch.
+#[derive(Debug)]
+pub struct Target {
+    /// The process.
+    pub process: Process,
+    /// Its failure to attach is the end of the watch (it was asked for by pid), not a warning.
+    pub required: bool,
+    /// Probes that were named; empty: its runtime is recognised.
+    pub probes: Vec<CustomProbe>,
+}
+
+/// What the sink is told.
+#[derive(Debug)]
+pub enum Update<'a> {
+    /// All processes are attached.
+    Attached,
+    /// An interval went by.
+    Interval(&'a Report),
+    /// The watch is over.
+    Final(&'a Report),
+    /// One event of the stream, with the process it is of.
+    Event(&'a Event, &'a mut Watch),
+    /// Records of the stream that made no sense.
+    Malformed,
+}
+
+/// Who takes the updates. An error ends the watch.
+pub type Sink<'a> = dyn FnMut(Update<'_>) -> io::Result<()> + 'a;
+
+/// How a watch ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Sites with the verdict "leak".
+    pub leaks: usize,
+}
+
+/// A watched process and what is known of it.
+#[derive(Debug)]
+pub struct Watch {
+    session: Session,
+    info: ProcessInfo,
+    model: ProcessModel,
+    identities: Identities,
+    /// Hits at the last look, and the intervals in a row over budget.
+    hits: u64,
+    over_budget: u32,
+}
+
+impl Watch {
+    /// What is known of the process besides its figures.
+    pub fn info(&self) -> &ProcessInfo {
+        &self.info
+    }
+
+    /// Names of the process's addresses.
+    pub fn names(&mut self) -> ImageNames<'_> {
+        ImageNames(self.session.image_mut())
+    }
+}
+
+/// Watches processes until the time is up, a signal comes, or all of them ended; then reports for the last time.
+///
+/// # Errors
+/// When a required process cannot be attached, none can, the kernel side fails, or the sink does.
+pub async fn watch(
+    kernel: &mut Kernel,
+    targets: Vec<Target>,
+    hit_ns: Option<f64>,
+    options: &Options,
+    sink: &mut Sink<'_>,
+) -> anyhow::Result<Outcome> {
+    let (ended_sender, mut ended) = mpsc::unbounded_channel();
+    let mut watcher = Watcher {
+        started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
+        host: host_name(),
+        meter: Meter::new(hit_ns),
+        detector: Detector::default(),
+        options,
+        watches: Vec::new(),
+        ended: ended_sender,
+        next_census_ns: 0,
+        closing: false,
+    };
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut events = readable(kernel.take_events()?)?;
+    for target in targets {
+        let (pid, required) = (target.process.pid(), target.required);
+        match watcher.attach(kernel, target.process, &target.probes).await {
+            Ok(()) => info!(pid, "attached"),
+            Err(error) if required => {
+                watcher.close_all(kernel);
+                return Err(error.into());
+            }
+            Err(error) => warn!("pid {pid} is left out: {error}"),
+        }
+    }
+    if watcher.watches.is_empty() {
+        anyhow::bail!("none of the chosen processes can be watched");
+    }
+    sink(Update::Attached)?;
+
+    let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut polls = tokio::time::interval(if options.stream { STREAM_POLL } else { QUIET_POLL });
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut deadline = pin!(async {
+        match options.duration {
+            Some(duration) => sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    });
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = &mut deadline => break,
+            Some(incarnation) = ended.recv() => {
+                watcher.drain(kernel, events.get_mut(), sink).await?;
+                watcher.process_ended(kernel, incarnation)?;
+                if watcher.watches.iter().all(|watch| watch.info.exited) {
+                    break;
+                }
+            }
+            _ = ticks.tick() => {
+                let report = watcher.look(kernel, false)?;
+                watcher.keep_budget(kernel)?;
+                sink(Update::Interval(&report))?;
+            }
+            ready = events.readable_mut() => {
+                ready?.clear_ready();
+                watcher.drain(kernel, events.get_mut(), sink).await?;
+            }
+            _ = polls.tick() => watcher.drain(kernel, events.get_mut(), sink).await?,
+        }
+    }
+    watcher.closing = true;
+    watcher.drain(kernel, events.get_mut(), sink).await?;
+    let report = watcher.look(kernel, true)?;
+    watcher.close_all(kernel);
+    let outcome = Outcome { leaks: report.leaks() };
+    sink(Update::Final(&report))?;
+    Ok(outcome)
+}
+
+struct Watcher<'o> {
+    started: WallClock,
+    host: String,
+    meter: Meter,
+    detector: Detector,
+    options: &'o Options,
+    watches: Vec<Watch>,
+    ended: mpsc::UnboundedSender<u32>,
+    next_census_ns: u64,
+    closing: bool,
+}
+
+impl Watcher<'_> {
+    async fn attach(
+        &mut self,
+        kernel: &mut Kernel,
+        process: Process,
+        probes: &[CustomProbe],
+    ) -> Result<(), CollectError> {
+        let pid = process.pid();
+        let mut info = ProcessInfo {
+            pid,
+            start_time: process.start_time().ok(),
+            comm: process.comm().to_owned(),
+            exe: Some(process.exe().path.display().to_string()),
+            container: process.container().map(str::to_owned),
+            pod: None,
+            exited: false,
+            runtimes: Vec::new(),
+            streaming: self.options.stream,
+            no_census_at_attach: false,
+        };
+        let id = process.id();
+        let session = if probes.is_empty() {
+            Session::attach(kernel, process, self.options.mode, self.options.stream).await?
+        } else {
+            Session::attach_custom(kernel, process, probes, self.options.stream)?
+        };
+        info.no_census_at_attach = !session.knows_live_at_attach();
+        self.notify_of_end(&session);
+        let attach = Attach { process: id, time_ns: clock::monotonic_ns() };
+        self.watches.push(Watch {
+            session,
+            info,
+            model: ProcessModel::new(attach, Limits::default()),
+            identities: Identities::default(),
+            hits: 0,
+            over_budget: 0,
+        });
+        Ok(())
+    }
+
+    /// A pidfd becomes readable when the process ended.
+    fn notify_of_end(&self, session: &Session) {
+        let (sender, incarnation) = (self.ended.clone(), session.incarnation());
+        let pidfd = session.process().as_fd().try_clone_to_owned();
+        tokio::spawn(async move {
+            let ended = async {
+                let pidfd = readable(pidfd?)?;
+                pidfd.readable().await?.retain_ready();
+                io::Result::Ok(())
+            };
+            match ended.await {
+                // Nobody listens any more when the watch is over.
+                Ok(()) => drop(sender.send(incarnation)),
+                Err(error) => warn!("the end of a process cannot be awaited: {error}"),
+            }
+        });
+    }
+
+    /// Takes what waits in the ring buffer, and follows execs.
+    async fn drain(
+        &mut self,
+        kernel: &mut Kernel,
+        events: &mut EventReader,
+        sink: &mut Sink<'_>,
+    ) -> anyhow::Result<()> {
+        let mut execs = Vec::new();
+        let mut failure = Ok(());
+        let taken = events.drain(DRAIN, |observed| {
+            let told = match observed {
+                Observed::Malformed => sink(Update::Malformed),
+                Observed::Event(event) => {
+                    let watch =
+                        self.watches.iter_mut().find(|watch| watch.session.incarnation() == event.process);
+                    let Some(watch) = watch else { return };
+                    if event.kind == EventKind::Exec {
+                        execs.push(event.process);
+                    }
+                    sink(Update::Event(&event, watch))
+                }
+            };
+            if failure.is_ok() {
+                failure = told;
+            }
+        });
+        failure?;
+        if taken == DRAIN {
+            debug!("the ring buffer filled faster than it was read");
+        }
+        for incarnation in execs {
+            self.process_executed(kernel, incarnation).await?;
+        }
+        Ok(())
+    }
+
+    /// The process runs another program now: the probes went with the old one. What was watched is closed, and
+    /// the new program is watched as a process of its own.
+    async fn process_executed(&mut self, kernel: &mut Kernel, incarnation: u32) -> anyhow::Result<()> {
+        let Some(pid) = self.process_ended(kernel, incarnation)? else { return Ok(()) };
+        if self.closing {
+            return Ok(());
+        }
+        let attached = match Process::open(pid) {
+            Ok(process) => self.attach(kernel, process, &[]).await,
+            Err(error) => Err(error.into()),
+        };
+        match attached {
+            Ok(()) => info!(pid, "the process executed another program, which is watched now"),
+            Err(error) => warn!("pid {pid} executed another program, which is not watched: {error}"),
+        }
+        Ok(())
+    }
+
+    /// The last look at a process that is gone; its pid, if it was still open.
+    fn process_ended(&mut self, kernel: &mut Kernel, incarnation: u32) -> anyhow::Result<Option<u32>> {
+        let now_ns = clock::monotonic_ns();
+        let Some(watch) = self
+            .watches
+            .iter_mut()
+            .find(|watch| watch.session.incarnation() == incarnation && !watch.info.exited)
+        else {
+            return Ok(None);
+        };
+        let looks = Looks { ages: true, ..Looks::default() };
+        for sample in sample_all(kernel, [&mut watch.session], looks, now_ns)?.into_iter().flatten() {
+            apply(watch, &sample);
+        }
+        watch.info.runtimes = runtimes(&watch.session);
+        watch.info.exited = true;
+        watch.session.close(kernel)?;
+        Ok(Some(watch.info.pid))
+    }
+
+    /// One look at everything, and the report of it.
+    fn look(&mut self, kernel: &Kernel, last: bool) -> anyhow::Result<Report> {
+        let begun_ns = clock::monotonic_ns();
+        let census = last || begun_ns >= self.next_census_ns;
+        let looks = Looks { ages: true, census, stacks: census && self.options.stacks };
+        let sessions = self.watches.iter_mut().map(|watch| &mut watch.session);
+        let samples = sample_all(kernel, sessions, looks, begun_ns)?;
+        for (watch, sample) in self.watches.iter_mut().zip(samples) {
+            if let Some(sample) = sample {
+                apply(watch, &sample);
+                watch.info.runtimes = runtimes(&watch.session);
+            }
+        }
+        let now_ns = clock::monotonic_ns();
+        if census {
+            let took = Duration::from_nanos(now_ns.saturating_sub(begun_ns));
+            let wait = CENSUS_EVERY.max(took * CENSUS_SPACING);
+            self.next_census_ns = now_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        }
+        Ok(self.report(now_ns))
+    }
+
+    fn report(&mut self, now_ns: u64) -> Report {
+        let hits = self.watches.iter().map(|watch| watch.model.counters().get(Counter::ProbeHits)).sum();
+        let context = Context {
+            host: self.host.clone(),
+            started: self.started.wall,
+            duration_s: crate::model::seconds(now_ns.saturating_sub(self.started.monotonic_ns)),
+            cpu_percent_of_one_core: self.meter.percent_of_one_core(hits),
+            budget_percent: self.options.budget_percent,
+            rates: self.options.rates,
+        };
+        let mut parts: Vec<_> = self
+            .watches
+            .iter_mut()
+            .map(|watch| (&watch.info, &watch.model, ImageNames(watch.session.image_mut())))
+            .collect();
+        let inputs = parts.iter_mut().map(|(info, model, names)| ProcessInput { info, model, names });
+        report::assemble(&context, inputs, &self.detector)
+    }
+
+    /// Takes the probes off a process whose cost was over the budget for three looks in a row.
+    fn keep_budget(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        const IN_A_ROW: u32 = 3;
+        let interval_ns = u64::try_from(self.options.interval.as_nanos()).unwrap_or(u64::MAX);
+        for watch in &mut self.watches {
+            let hits = watch.model.counters().get(Counter::ProbeHits);
+            let added = self.meter.added_percent(hits.saturating_sub(watch.hits), interval_ns);
+            watch.hits = hits;
+            let (Some(budget), Some(added)) = (self.options.budget_percent, added) else { continue };
+            watch.over_budget = if added > budget { watch.over_budget + 1 } else { 0 };
+            if watch.over_budget == IN_A_ROW {
+                let why = format!(
+                    "the probes added {added:.1} % of a core to the process, over the budget of {budget} %: they were \
+                     taken off, and figures since then are sampled from memory"
+                );
+                warn!("pid {}: {why}", watch.info.pid);
+                watch.session.take_probes_off(kernel, why)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_all(&mut self, kernel: &mut Kernel) {
+        for watch in &mut self.watches {
+            if let Err(error) = watch.session.close(kernel) {
+                warn!("pid {}: {error}", watch.info.pid);
+            }
+        }
+    }
+}
+
+fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
+    let mut names = ImageNames(watch.session.image_mut());
+    watch.model.apply(sample, &mut watch.identities.with(&mut names));
+}
+
+fn runtimes(session: &Session) -> Vec<RuntimeReport> {
+    let version = session.image().inspection().go.as_ref().and_then(|go| go.version.as_ref());
+    let kind = if session.knows_live_at_attach() { RuntimeKind::Go } else { RuntimeKind::Custom };
+    vec![RuntimeReport {
+        kind: kind.name().to_owned(),
+        version: version.map(|version| version.text.clone()),
+        mode: match session.counting() {
+            Counting::Probes => report::Mode::Probes,
+            Counting::Memory => report::Mode::Memory,
+            Counting::Both => report::Mode::Mixed,
+        },
+        problems: session.problems().to_vec(),
+    }]
+}
+
+/// Registers a file descriptor that becomes readable.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe for types that could lie about their descriptor; ours own theirs"
+)]
+fn readable<T: AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

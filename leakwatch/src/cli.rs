@@ -1,0 +1,293 @@
+//! What was typed: clap types only. What it means is decided by the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+/// How many tasks of a running program are alive, what starts them, and which of them leak.
+///
+/// Watches an unmodified program from outside, through eBPF: no code change, no restart.
+#[derive(Debug, Parser)]
+#[command(
+    name = "leakwatch",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+#[command(after_help = "Examples:
+  sudo leakwatch --pid 4242                      watch one process until Ctrl-C
+  sudo leakwatch --pid 4242 --duration 30s       one report after 30 seconds
+  sudo leakwatch watch --comm nats-server --stacks
+  sudo leakwatch watch --pid 4242 --duration 1m --format json --output report.json
+  leakwatch inspect /usr/bin/caddy               what leakwatch sees in a binary
+  sudo leakwatch doctor                          can this machine run it")]
+pub struct Cli {
+    /// What to do; without a command: watch.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// `leakwatch --pid PID` is `leakwatch watch --pid PID`.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+
+    /// More on stderr: -v the causes of errors, -vv the kernel side's own messages too.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch running processes and report their tasks.
+    Watch(Box<WatchArgs>),
+    /// Print each start and end of a task, thread and child process as a JSON line.
+    Events(EventsArgs),
+    /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
+    Inspect(InspectArgs),
+    /// Check whether this kernel and this user can run leakwatch; each finding comes with its fix.
+    Doctor(DoctorArgs),
+    /// Watch a built-in program that leaks in known ways; needs nothing else.
+    Demo(DemoArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+    /// The program that `demo` watches.
+    #[command(hide = true)]
+    DemoTarget {
+        /// Seconds to live.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+/// Which processes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Selection {
+    /// Watch this process (repeatable).
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Watch every process of this name, as `ps -o comm` shows it.
+    #[arg(long, value_name = "NAME")]
+    pub comm: Option<String>,
+    /// Watch every process that runs this executable.
+    #[arg(long, value_name = "PATH")]
+    pub exe: Option<PathBuf>,
+    /// Watch every process of this control group and those below it.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Selection {
+    /// Nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_empty() && self.comm.is_none() && self.exe.is_none() && self.cgroup.is_none()
+    }
+}
+
+/// Sizes of the kernel's tables.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SizeArgs {
+    /// Most tasks that the kernel's live table holds (default 1048576); totals stay exact beyond it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 27), help_heading = "Sizes")]
+    pub max_tasks: Option<u32>,
+    /// Most creation sites over all processes (default 16384); totals stay exact beyond it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24), help_heading = "Sizes")]
+    pub max_sites: Option<u32>,
+    /// Most processes watched at once (default 1023).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20), help_heading = "Sizes")]
+    pub max_processes: Option<u32>,
+    /// Bytes of the ring buffer of events, such as 64k or 8M (default 8M), rounded up to a power of two.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Sizes")]
+    pub ring_size: Option<u32>,
+}
+
+/// `leakwatch watch`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct WatchArgs {
+    /// Which processes.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Stop after this time, such as 30s, 5m or 1h30m; without it, on Ctrl-C or when all processes ended.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<SignedDuration>,
+    /// Look this often.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
+    pub interval: SignedDuration,
+    /// How to print: table (live on a terminal), json (one report at the end), jsonl (one a line and interval).
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Write the report there instead of to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to count: probes (every start and end), memory (look now and then, no probe), auto (probes where possible).
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    pub mode: ModeArg,
+    /// Most time that the probes may add to the process, in percent of one core; beyond it they are taken
+    /// off and memory is read instead.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub budget: Option<f64>,
+    /// Show the stacks on which live tasks wait.
+    #[arg(long)]
+    pub stacks: bool,
+    /// Exit with 3 when a leak was found.
+    #[arg(long)]
+    pub fail_on_leak: bool,
+    /// Sizes.
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+}
+
+/// `leakwatch events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    /// Which processes.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Stop after this time.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<SignedDuration>,
+    /// Write there instead of to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Sizes.
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+}
+
+/// `leakwatch inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// The binary.
+    #[arg(value_name = "BINARY", required_unless_present = "pid", conflicts_with = "pid")]
+    pub binary: Option<PathBuf>,
+    /// The binary that this process runs.
+    #[arg(short, long)]
+    pub pid: Option<u32>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub format: TextOrJson,
+}
+
+/// `leakwatch doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub format: TextOrJson,
+}
+
+/// `leakwatch demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// How long.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "12s")]
+    pub duration: SignedDuration,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON object at the end.
+    Json,
+    /// One JSON object a line, each interval.
+    Jsonl,
+}
+
+/// Forms of a plain answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TextOrJson {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How to count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Probes where possible, else memory.
+    #[default]
+    Auto,
+    /// Probes or an error.
+    Probes,
+    /// Memory alone.
+    Memory,
+}
+
+fn parse_time(text: &str) -> Result<SignedDuration, String> {
+    let time: SignedDuration = text
+        .parse()
+        .map_err(|_: jiff::Error| "expected a time such as 500ms, 30s, 5m or 1h30m".to_owned())?;
+    if time < SignedDuration::from_millis(10) {
+        Err("the shortest time is 10ms".to_owned())
+    } else {
+        Ok(time)
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match number.trim().parse::<f64>() {
+        Ok(percent) if percent.is_finite() && percent > 0.0 => Ok(percent),
+        _ => Err("expected a percentage above 0, such as 2%".to_owned()),
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<u32, String> {
+    const EXPECTED: &str = "expected a size from 4k to 1G, such as 64k or 8M";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "b" => 1_u64,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return Err(EXPECTED.to_owned()),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes.and_then(|bytes| u32::try_from(bytes).ok()) {
+        Some(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes.next_power_of_two()),
+        _ => Err(EXPECTED.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pid_alone_is_watch() {
+        let cli = Cli::try_parse_from(["leakwatch", "--pid", "42", "--duration", "30s"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.watch.selection.pids, [42]);
+        assert_eq!(cli.watch.duration, Some(SignedDuration::from_secs(30)));
+    }
+
+    #[test]
+    fn sizes_and_percentages() {
+        assert_eq!(parse_bytes("8M"), Ok(8 << 20));
+        assert_eq!(parse_bytes("5000"), Ok(8192));
+        assert!(parse_bytes("0").is_err() && parse_bytes("9T").is_err() && parse_bytes("-1").is_err());
+        assert_eq!(parse_percent("2%"), Ok(2.0));
+        assert!(parse_percent("nan").is_err() && parse_percent("0").is_err());
+        assert!(parse_time("1h30m").is_ok() && parse_time("0s").is_err() && parse_time("x").is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! `leakwatch events`: the ring buffer as JSON lines, one event a line.
+
+use std::time::Duration;
+
+use super::{
+    End,
+    output::Lines,
+    startup::{block_on, load, targets},
+    watch::say,
+};
+use crate::{
+    agent::{self, Update, clock},
+    cli::EventsArgs,
+    collect::Mode,
+    export::EventEncoder,
+    report::{Report, Span, WallClock},
+};
+
+/// Waiting lines are sent this often, and at the end.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
+
+/// Prints events until the time is up, a signal comes, or all processes ended; then says what was lost.
+///
+/// # Errors
+/// When a process that was asked for cannot be watched, the kernel refuses, or the output cannot be written.
+pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
+    let chosen = targets(&args.selection)?;
+    let mut kernel = load(super::kernel_options(&args.sizes, verbose))?;
+    let options = agent::Options {
+        interval: FLUSH_EVERY,
+        duration: args.duration.map(Duration::try_from).transpose()?,
+        mode: Mode::Probes,
+        stacks: false,
+        budget_percent: None,
+        stream: true,
+        rates: Span::Watch,
+    };
+    let mut lines = Lines::open(args.output.as_ref())?;
+    let mut encoder = EventEncoder::default();
+    let wall = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
+    let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
+    let mut line = Vec::new();
+    let (mut delivered, mut malformed) = (0_u64, 0_u64);
+    block_on(agent::watch(&mut kernel, chosen, None, &options, &mut |update| match update {
+        Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
+        Update::Event(event, watch) => {
+            delivered += 1;
+            line.clear();
+            let pid = watch.info().pid;
+            encoder.encode(event, pid, &wall, &mut watch.names(), &mut line);
+            lines.write(&line)
+        }
+        Update::Malformed => {
+            malformed += 1;
+            Ok(())
+        }
+        Update::Interval(_) => lines.flush(),
+        Update::Final(report) => {
+            lines.flush()?;
+            say(&summary(report, delivered, malformed))
+        }
+    }))?;
+    Ok(End::Done)
+}
+
+/// What was delivered, what was lost, and the totals, which are exact all the same.
+fn summary(report: &Report, delivered: u64, malformed: u64) -> String {
+    let sum = |figure: fn(&crate::report::ProcessReport) -> u64| -> u64 {
+        report.processes.iter().map(figure).sum()
+    };
+    let lost = sum(|process| process.tasks.lost_events);
+    let mut text = format!(
+        "{delivered} events, {lost} lost; {} tasks started and {} ended (exact, the runtime's own not among them)",
+        sum(|process| process.tasks.started),
+        sum(|process| process.tasks.ended),
+    );
+    if malformed > 0 {
+        text.push_str(&format!("; {malformed} records made no sense"));
+    }
+    if lost > 0 {
+        text.push_str("; raise --ring-size to lose fewer");
+    }
+    text
+}

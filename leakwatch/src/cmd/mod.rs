@@ -1,0 +1,84 @@
+//! The commands, one file each: what was typed, put into practice.
+//!
+//! Nothing here knows how anything works; it chooses, opens and prints.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::{Cli, Command, SizeArgs, WatchArgs},
+    kernel,
+};
+
+mod demo;
+mod events;
+mod output;
+mod startup;
+mod watch;
+
+pub use startup::Usage;
+
+/// How a command that did not fail ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Done.
+    Done,
+    /// A leak was found, and the user asked to be told by the exit code.
+    Leak,
+    /// `doctor` found something that keeps leakwatch from working.
+    Unfit,
+}
+
+/// Runs what was typed.
+///
+/// # Errors
+/// What failed, on what, and what to do, in one sentence; causes below it.
+pub fn run(cli: Cli) -> anyhow::Result<End> {
+    log_to_stderr(cli.verbose)?;
+    match cli.command {
+        None => watch_command(&cli.watch, cli.verbose),
+        Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
+        Some(Command::Events(args)) => events::run(&args, cli.verbose),
+        Some(Command::Inspect(_) | Command::Doctor(_)) => Ok(End::Done),
+        Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
+        Some(Command::DemoTarget { seconds }) => demo::target(seconds),
+        Some(Command::Completions { shell }) => output::completions(shell),
+        Some(Command::Man) => output::man(),
+    }
+}
+
+fn watch_command(args: &WatchArgs, verbose: u8) -> anyhow::Result<End> {
+    let outcome = watch::run(args, verbose)?;
+    Ok(if args.fail_on_leak && outcome.leaks > 0 { End::Leak } else { End::Done })
+}
+
+/// Sizes of the kernel's tables, as asked for.
+fn kernel_options(sizes: &SizeArgs, verbose: u8) -> kernel::Options {
+    let default = kernel::Options::default();
+    kernel::Options {
+        live_tasks: sizes.max_tasks.unwrap_or(default.live_tasks),
+        sites: sizes.max_sites.unwrap_or(default.sites),
+        // Row 0 of the counters is nobody's.
+        processes: sizes.max_processes.map_or(default.processes, |most| most.saturating_add(1)),
+        ring_bytes: sizes.ring_size.unwrap_or(default.ring_bytes),
+        log_level: if verbose >= 2 { DEBUG } else { 0 },
+    }
+}
+
+/// `Level::Debug` of aya-log-common.
+const DEBUG: u8 = 4;
+
+fn log_to_stderr(verbose: u8) -> anyhow::Result<()> {
+    use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+    let level = match verbose {
+        0 => "warn",
+        1 => "leakwatch=info,warn",
+        _ => "leakwatch=debug,aya=info,aya_obj=info,debug",
+    };
+    let filter = EnvFilter::try_from_env("LEAKWATCH_LOG").unwrap_or_else(|_unset| EnvFilter::new(level));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(colour).without_time().with_target(verbose > 1);
+    tracing_subscriber::registry().with(filter).with(layer).try_init().context("cannot start logging")
+}

@@ -1,0 +1,91 @@
+//! Where results go: standard output, or a file that appears only when it is whole.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use super::End;
+use crate::cli::Cli;
+
+/// One result, written once: to standard output, or to a temporary file beside its name, renamed at the end.
+pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
+    let Some(path) = path else {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        return out.flush();
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A stream of lines, to standard output or a file.
+pub(super) struct Lines {
+    out: BufWriter<Box<dyn Write>>,
+}
+
+impl Lines {
+    /// Opens it. A file that is there is replaced.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub(super) fn open(path: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let out: Box<dyn Write> =
+            match path {
+                None => Box::new(io::stdout()),
+                Some(path) => Box::new(
+                    OpenOptions::new().write(true).create(true).truncate(true).open(path).with_context(
+                        || format!("cannot write {}; choose another --output", path.display()),
+                    )?,
+                ),
+            };
+        Ok(Self { out: BufWriter::with_capacity(1 << 18, out) })
+    }
+
+    /// Writes bytes; they may wait in memory until [`Self::flush`].
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Whether to colour what goes to standard output.
+pub(super) fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// `leakwatch completions`.
+pub(super) fn completions(shell: clap_complete::Shell) -> anyhow::Result<End> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "leakwatch", &mut script);
+    io::stdout().lock().write_all(&script).context("cannot write to standard output")?;
+    Ok(End::Done)
+}
+
+/// `leakwatch man`: the page of the program and of each command.
+pub(super) fn man() -> anyhow::Result<End> {
+    let mut page = Vec::new();
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        clap_mangen::Man::new(
+            subcommand.clone().display_name(format!("leakwatch-{}", subcommand.get_name())),
+        )
+        .render(&mut page)?;
+    }
+    io::stdout().lock().write_all(&page).context("cannot write to standard output")?;
+    Ok(End::Done)
+}

@@ -1,0 +1,106 @@
+//! From selection to a loaded kernel side: what `watch`, `events` and `demo` have in common.
+
+use std::future::Future;
+
+use anyhow::Context as _;
+
+use crate::{
+    agent::{Target, clock},
+    cli::Selection,
+    host::{self, Process, tracefs},
+    kernel::{self, Kernel},
+};
+
+/// The processes that were asked for.
+///
+/// # Errors
+/// When nothing was asked for, a pid cannot be opened, or a selection matches nothing.
+pub(super) fn targets(selection: &Selection) -> anyhow::Result<Vec<Target>> {
+    if selection.is_empty() {
+        return Err(Usage(
+            "say what to watch: --pid PID, --comm NAME, --exe PATH or --cgroup PATH".to_owned(),
+        )
+        .into());
+    }
+    let mut targets = Vec::new();
+    for &pid in &selection.pids {
+        if targets.iter().all(|target: &Target| target.process.pid() != pid) {
+            targets.push(Target { process: Process::open(pid)?, required: true, probes: Vec::new() });
+        }
+    }
+    let selectors = [
+        selection.comm.clone().map(host::Selector::Comm),
+        selection.exe.clone().map(host::Selector::Exe),
+        selection.cgroup.clone().map(host::Selector::Cgroup),
+    ];
+    for selector in selectors.into_iter().flatten() {
+        let found = host::find(&selector)?;
+        if found.is_empty() {
+            anyhow::bail!("no process matches {selector}; `ps -eo pid,comm,args` lists what runs");
+        }
+        for process in found {
+            if targets.iter().all(|target: &Target| target.process.pid() != process.pid()) {
+                targets.push(Target { process, required: false, probes: Vec::new() });
+            }
+        }
+    }
+    Ok(targets)
+}
+
+/// Loads the kernel side and attaches the tracepoints. Call it while the process has one thread.
+pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
+    let tracefs = tracefs::ensure_tracefs()?;
+    let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(explain)?;
+    kernel.attach_tracepoints()?;
+    Ok(kernel)
+}
+
+/// The price of a probe hit, where it can be measured.
+pub(super) fn calibrate(kernel: &mut Kernel) -> Option<f64> {
+    let priced = (|| -> anyhow::Result<f64> {
+        let own = Process::open(std::process::id())?;
+        let exe = host::Executable::of_process(&own)?;
+        let maps = host::maps::of_process(&own)?;
+        let [begin, end] =
+            kernel::calibration_points().map(|address| host::maps::file_offset(&maps, address));
+        let offsets = [
+            begin.context("our own code is not mapped from a file")?,
+            end.context("our own code is not mapped from a file")?,
+        ];
+        Ok(kernel.calibrate(&exe.attach_path(), offsets, clock::monotonic_ns)?)
+    })();
+    match priced {
+        Ok(ns) => {
+            tracing::info!("a probe hit costs {ns:.0} ns here");
+            Some(ns)
+        }
+        Err(error) => {
+            tracing::warn!(
+                "the price of a probe hit could not be measured, so the overhead is unknown: {error:#}"
+            );
+            None
+        }
+    }
+}
+
+/// Runs a future on this thread.
+pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?
+        .block_on(future)
+}
+
+/// A refusal to load is mostly a missing capability: say which, before the kernel's own words.
+fn explain(error: kernel::KernelError) -> anyhow::Error {
+    match host::features::why_not() {
+        Some(finding) => anyhow::Error::new(error).context(finding),
+        None => error.into(),
+    }
+}
+
+/// Wrong usage: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);

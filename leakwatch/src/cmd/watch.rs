@@ -1,0 +1,127 @@
+//! `leakwatch watch`, that is `leakwatch --pid PID`.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use super::{
+    output::{Lines, colour, write_whole},
+    startup::{Usage, block_on, calibrate, load, targets},
+};
+use crate::{
+    agent::{self, Outcome, Update},
+    cli::{Format, ModeArg, WatchArgs},
+    collect::Mode,
+    export,
+    report::{Report, Span},
+    text,
+};
+
+/// Wait stacks shown under each site.
+const STACKS: usize = 3;
+
+/// Clears the screen and what scrolled off it, and goes to its top left.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+/// Watches, prints, and tells whether something leaked.
+///
+/// # Errors
+/// When a process that was asked for cannot be watched, the kernel refuses, or the output cannot be written.
+pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
+    if args.duration.is_some_and(|duration| duration < args.interval) && args.format == Format::Jsonl {
+        return Err(
+            Usage("--duration is shorter than --interval: no line would be printed".to_owned()).into()
+        );
+    }
+    let chosen = targets(&args.selection)?;
+    let mut kernel = load(super::kernel_options(&args.sizes, verbose))?;
+    let hit_ns = calibrate(&mut kernel);
+    let options = agent::Options {
+        interval: Duration::try_from(args.interval)?,
+        duration: args.duration.map(Duration::try_from).transpose()?,
+        mode: match args.mode {
+            ModeArg::Auto => Mode::Auto,
+            ModeArg::Probes => Mode::Probes,
+            ModeArg::Memory => Mode::Memory,
+        },
+        stacks: args.stacks,
+        budget_percent: args.budget,
+        stream: false,
+        rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
+    };
+    let mut printer = Printer::new(args)?;
+    let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
+    block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
+        Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
+        Update::Interval(report) => printer.interval(report),
+        Update::Final(report) => printer.last(report),
+        Update::Event(..) | Update::Malformed => Ok(()),
+    }))
+}
+
+/// A line for people who wait, and for scripts that need to know that everything is attached.
+pub(super) fn say(line: &str) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    writeln!(err, "leakwatch: {line}")
+}
+
+/// Puts reports where they were asked for.
+struct Printer<'a> {
+    args: &'a WatchArgs,
+    /// For `jsonl`.
+    lines: Option<Lines>,
+    /// Redraw the table in place.
+    live: bool,
+    text: text::Options,
+}
+
+impl<'a> Printer<'a> {
+    fn new(args: &'a WatchArgs) -> anyhow::Result<Self> {
+        let to_terminal = args.output.is_none() && io::stdout().is_terminal();
+        Ok(Self {
+            args,
+            lines: (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?,
+            live: args.format == Format::Table && to_terminal,
+            text: text::Options {
+                width: terminal_width().unwrap_or(text::Options::default().width),
+                color: args.output.is_none() && colour(),
+                stacks: if args.stacks { STACKS } else { 0 },
+                ..text::Options::default()
+            },
+        })
+    }
+
+    fn interval(&mut self, report: &Report) -> io::Result<()> {
+        if let Some(lines) = self.lines.as_mut() {
+            lines.write(export::to_json_line(report).as_bytes())?;
+            return lines.flush();
+        }
+        if self.live {
+            self.text.width = terminal_width().unwrap_or(self.text.width);
+            let table = text::render(report, &self.text);
+            return write_whole(None, &format!("{CLEAR}{table}"));
+        }
+        // Printed somewhere else: a table an interval when the end is not known, else the one at the end.
+        if self.args.format == Format::Table && self.args.duration.is_none() && self.args.output.is_none() {
+            return write_whole(None, &text::render(report, &self.text));
+        }
+        Ok(())
+    }
+
+    fn last(&mut self, report: &Report) -> io::Result<()> {
+        let text = match self.args.format {
+            Format::Json => export::to_json(report),
+            Format::Table => text::render(report, &self.text),
+            Format::Jsonl => return self.interval(report),
+        };
+        let clear = if self.live { CLEAR } else { "" };
+        write_whole(self.args.output.as_deref(), &format!("{clear}{text}"))
+    }
+}
+
+/// Columns of the terminal that standard output is.
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
