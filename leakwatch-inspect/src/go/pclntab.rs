@@ -47,7 +47,8 @@ pub struct PclntabLocation {
 /// A function of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function<'a> {
-    /// Full linker name, such as `main.(*Server).accept.func1` or `main.worker[go.shape.int]`.
+    /// Full linker name, such as `main.(*Server).accept.func1` or `main.worker[go.shape.int]`. Go before 1.21 keeps
+    /// no type arguments: `main.worker[...]`, for several functions.
     pub name: &'a str,
     /// Link-time address of the first instruction.
     pub entry: u64,

@@ -18,8 +18,12 @@ const BUILD_VERSION: u64 = DATA + 0x3f0;
 const GOFUNC: u64 = RODATA + 0x300;
 const VERSION_TEXT: u64 = RODATA + 0x400;
 
+/// Offsets of names, units, files, pc tables and ftab from the header.
+const TABLES: [u64; 5] = [0x48, 0xa8, 0xb0, 0xd0, 0x110];
+
 /// What kind of file to make.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a quirk that files have or have not")]
 pub(super) struct Image {
     pub(super) arch: Arch,
     /// 16, 18 or 20; 2 for the formats before.
@@ -124,7 +128,7 @@ impl Image {
             18 => 0xffff_fff0,
             _ => 0xffff_fff1,
         };
-        let [names, units, files, pcs, ftab] = self.table_offsets();
+        let [names, units, files, pcs, ftab] = TABLES;
         let mut out = vec![0; usize::try_from(ftab).unwrap()];
         put(&mut out, 0, &magic.to_le_bytes());
         put(&mut out, 6, &[quantum, 8]);
@@ -140,10 +144,6 @@ impl Image {
         put(&mut out, pcs, &self.pc_tables());
         out.extend(self.functions());
         out
-    }
-
-    fn table_offsets(&self) -> [u64; 5] {
-        [0x48, 0xa8, 0xb0, 0xd0, 0x110]
     }
 
     /// At 1 the files, at 8 the lines, at 24 the inline tree's index of main.main; at 32 the lines of the others.
@@ -220,7 +220,7 @@ impl Image {
 
     fn module_words(&self) -> Vec<u64> {
         let at = |offset: u64| self.pclntab_address() + offset;
-        let [names, units, files, pcs, ftab] = self.table_offsets();
+        let [names, units, files, pcs, ftab] = TABLES;
         let [first, .., last] = self.entries();
         let mut module = vec![0; 56];
         for (index, value) in [
