@@ -22,11 +22,9 @@ pub(super) fn decode(code: &[u8], entry: u64) -> Result<Vec<Instruction>, Decode
         if word.is_unallocated() {
             return Err(DecodeError::Invalid { address });
         }
-        instructions.push(Instruction {
-            address,
-            length: 4,
-            operation: operation(word, address, &mut known),
-        });
+        let operation = operation(word, address, &mut known);
+        let writes = if matches!(operation, Operation::Call { .. }) { u32::MAX } else { written(word) };
+        instructions.push(Instruction { address, length: 4, operation, writes });
         address = address.wrapping_add(4);
     }
     Ok(instructions)
@@ -93,10 +91,36 @@ impl Word {
         }
     }
 
+    /// Target of `b.cond`, `cbz`, `cbnz`, `tbz` and `tbnz`.
+    fn conditional_target(self, address: u64) -> Option<u64> {
+        let distance = if self.is(0xff00_0010, 0x5400_0000) || self.is(0x7e00_0000, 0x3400_0000) {
+            self.signed(5, 19)
+        } else if self.is(0x7e00_0000, 0x3600_0000) {
+            self.signed(5, 14)
+        } else {
+            return None;
+        };
+        Some(address.wrapping_add_signed(distance << 2))
+    }
+
     /// Target of `b` and `bl`.
     fn branch_target(self, address: u64) -> Option<u64> {
         self.is(0x7c00_0000, 0x1400_0000).then(|| address.wrapping_add_signed(self.signed(0, 26) << 2))
     }
+}
+
+/// The general purpose registers that an instruction may write: rather too many than too few.
+fn written(word: Word) -> u32 {
+    let bit = |low: u32| 1_u32.checked_shl(word.bits(low, 5)).unwrap_or(0);
+    if word.is(0xffff_fc1f, 0xd63f_0000) {
+        return u32::MAX; // blr
+    }
+    if word.is(0x7c00_0000, 0x1400_0000) || word.conditional_target(0).is_some() {
+        return 0;
+    }
+    let memory = word.is(0x0a00_0000, 0x0800_0000);
+    // Destination; for loads and stores also base (write-back), second register and status.
+    if memory { bit(0) | bit(5) | bit(10) | bit(16) } else { bit(0) }
 }
 
 /// Reduces one instruction and keeps `known` up to date.
@@ -105,14 +129,25 @@ fn operation(word: Word, address: u64, known: &mut KnownRegisters) -> Operation 
         let arguments = [known.get(0), known.get(1), known.get(2)];
         known.clear();
         let is_call = word.is(0x8000_0000, 0x8000_0000);
-        return if is_call { Operation::Call { target, arguments } } else { Operation::Other };
+        return if is_call {
+            Operation::Call { target, arguments }
+        } else {
+            Operation::Jump { target: Some(target) }
+        };
     }
     if word.is(0xfe00_0000, 0xd600_0000) {
         known.clear(); // br, blr, ret
-        return Operation::Other;
+        let is_call = word.is(0xffff_fc1f, 0xd63f_0000);
+        return if is_call { Operation::Other } else { Operation::Jump { target: None } };
     }
     if word.is(0x1c00_0000, 0x1400_0000) {
-        return Operation::Other; // conditional branches, system
+        if let Some(target) = word.conditional_target(address) {
+            return Operation::Branch { target };
+        }
+        if word.register(0) != SP_OR_ZERO {
+            known.set(word.register(0), None); // mrs
+        }
+        return Operation::Other;
     }
     if word.is(0x0a00_0000, 0x0800_0000) {
         return memory(word, address, known);

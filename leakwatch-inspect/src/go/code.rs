@@ -6,9 +6,10 @@ use super::pclntab::{Function, Pclntab};
 use crate::{Elf, Problem};
 
 /// Every function that probe sites and globals are read from.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "runtime.casgstatus",
     "runtime.newproc1",
+    "runtime.newproc.func1",
     "runtime.gdestroy",
     "runtime.goexit0",
     "runtime.allgadd",

@@ -73,6 +73,25 @@ pub(crate) enum Operation {
         /// Bytes read or written; 0 when the address is only computed.
         size: u8,
     },
+    /// A jump that is always taken; no target: an indirect one, a return, a trap.
+    Jump {
+        /// Where it goes.
+        target: Option<u64>,
+    },
+    /// A jump that is taken or not.
+    Branch {
+        /// Where it goes when it is taken.
+        target: u64,
+    },
+    /// `lock cmpxchg [base + displacement], ...` (x86-64 only).
+    CompareExchange {
+        /// Hardware number of the base register.
+        base: u8,
+        /// What must be there for the exchange to happen, if it is a constant.
+        expected: Option<u64>,
+    },
+    /// A register is pushed (x86-64 only).
+    Push,
     /// Anything else.
     Other,
 }
@@ -86,6 +105,15 @@ pub(crate) struct Instruction {
     pub(crate) length: u8,
     /// What it does.
     pub(crate) operation: Operation,
+    /// General purpose registers that it writes, a bit for each hardware number. Calls write all.
+    pub(crate) writes: u32,
+}
+
+impl Instruction {
+    /// Leaves this general purpose register as it is.
+    pub(crate) fn keeps(&self, register: u8) -> bool {
+        self.writes & 1_u32.checked_shl(u32::from(register)).unwrap_or(0) == 0
+    }
 }
 
 /// Decodes a function of which `code` holds all bytes from `entry` to its end, padding included.
@@ -117,6 +145,18 @@ pub(crate) fn text(arch: Arch, bytes: &[u8], address: u64) -> String {
             text
         }
         Arch::Aarch64 => arm64::text(bytes, address),
+    }
+}
+
+/// A general purpose register's name by its hardware number.
+pub(crate) fn register_name(arch: Arch, number: u8) -> String {
+    const NAMES: [&str; 16] = [
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+        "r14", "r15",
+    ];
+    match arch {
+        Arch::X86_64 => NAMES.get(usize::from(number)).copied().unwrap_or("?").to_owned(),
+        Arch::Aarch64 => format!("x{number}"),
     }
 }
 
@@ -189,44 +229,72 @@ fn decode_x86_64(code: &[u8], entry: u64) -> Result<Vec<Instruction>, DecodeErro
                 DecodeError::Invalid { address: at }
             });
         }
+        let writes = written(&decoded, &mut info);
         instructions.push(Instruction {
             address: decoded.ip(),
             length: u8::try_from(decoded.len()).unwrap_or(0),
-            operation: operation(&decoded, &mut known, &mut info),
+            operation: operation(&decoded, &mut known, writes),
+            writes,
         });
     }
     Ok(instructions)
 }
 
 /// Reduces one instruction and keeps `known` up to date.
-fn operation(
-    decoded: &iced_x86::Instruction,
-    known: &mut KnownRegisters,
-    info: &mut InstructionInfoFactory,
-) -> Operation {
-    match decoded.flow_control() {
-        FlowControl::Next | FlowControl::ConditionalBranch => {}
-        FlowControl::Call => {
+fn operation(decoded: &iced_x86::Instruction, known: &mut KnownRegisters, writes: u32) -> Operation {
+    let target = matches!(decoded.op0_kind(), OpKind::NearBranch64).then(|| decoded.near_branch_target());
+    match (decoded.flow_control(), target) {
+        (FlowControl::Next, _) => {}
+        (FlowControl::ConditionalBranch, Some(target)) => return Operation::Branch { target },
+        (FlowControl::Call, Some(target)) => {
             let arguments = ARGUMENTS.map(|register| known.get(register));
             known.clear();
-            return Operation::Call { target: decoded.near_branch_target(), arguments };
+            return Operation::Call { target, arguments };
         }
-        _ => {
+        (FlowControl::IndirectCall | FlowControl::Interrupt, _) => {
             known.clear();
             return Operation::Other;
         }
+        (_, target) => {
+            known.clear();
+            return Operation::Jump { target };
+        }
     }
     let address = memory_address(decoded, known);
-    let operation = match address {
-        Some(address) => {
+    let operation = match (address, decoded.mnemonic()) {
+        (Some(address), _) => {
             let access = access(decoded);
             let size = if access == Access::Take { 0 } else { decoded.memory_size().size() };
             Operation::Reference { address, access, size: u8::try_from(size).unwrap_or(u8::MAX) }
         }
-        None => Operation::Other,
+        (None, Mnemonic::Cmpxchg)
+            if decoded.has_lock_prefix() && decoded.memory_index() == Register::None =>
+        {
+            match general_register(decoded.memory_base()).and_then(|base| u8::try_from(base).ok()) {
+                Some(base) => Operation::CompareExchange { base, expected: known.get(0) },
+                None => Operation::Other,
+            }
+        }
+        (None, Mnemonic::Push) if decoded.op0_kind() == OpKind::Register => Operation::Push,
+        _ => Operation::Other,
     };
-    forget_written(decoded, known, info, address);
+    forget_written(decoded, known, writes, address);
     operation
+}
+
+/// The general purpose registers that an instruction writes.
+fn written(decoded: &iced_x86::Instruction, info: &mut InstructionInfoFactory) -> u32 {
+    if matches!(
+        decoded.flow_control(),
+        FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt
+    ) {
+        return u32::MAX;
+    }
+    let written = info.info(decoded).used_registers().iter().filter(|used| {
+        !matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
+    });
+    let number = |register| u32::try_from(general_register(register)?).ok();
+    written.filter_map(|used| 1_u32.checked_shl(number(used.register())?)).fold(0, |all, one| all | one)
 }
 
 /// Static address of the memory operand, when its base is rip or a register that is known.
@@ -257,17 +325,11 @@ fn access(decoded: &iced_x86::Instruction) -> Access {
 fn forget_written(
     decoded: &iced_x86::Instruction,
     known: &mut KnownRegisters,
-    info: &mut InstructionInfoFactory,
+    writes: u32,
     address: Option<u64>,
 ) {
-    for used in info.info(decoded).used_registers() {
-        let writes = !matches!(
-            used.access(),
-            OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess
-        );
-        if let Some(register) = general_register(used.register()).filter(|_| writes) {
-            known.set(register, None);
-        }
+    for register in (0..16_usize).filter(|register| writes >> register & 1 == 1) {
+        known.set(register, None);
     }
     let zeroes = decoded.op0_kind() == OpKind::Register
         && decoded.op1_kind() == OpKind::Register
