@@ -74,7 +74,7 @@ const MAX_NAME: usize = 32 * 1024;
 /// Longest file name that is read.
 const MAX_FILE_NAME: usize = 16 * 1024;
 /// Deepest inlining that is followed; the compiler's budget keeps it far below.
-const MAX_INLINED: usize = 256;
+const MAX_INLINED: usize = 128;
 /// `PCDATA_InlTreeIndex` and `FUNCDATA_InlTree` of `internal/abi/symtab.go`.
 const PCDATA_INL_TREE_INDEX: usize = 2;
 const FUNCDATA_INL_TREE: usize = 3;

@@ -288,3 +288,26 @@ fn versions() {
         }
     }
 }
+
+/// With no section headers at all, the same is found by looking through the segments.
+#[test]
+fn without_section_headers() {
+    for flavour in ["plain", "stripped", "pie", "cgo", "strip", "arm64"] {
+        for target in every_version(flavour) {
+            let with = Found::new(target);
+            let mut image = with.target.image.clone();
+            // e_shoff, and e_shnum with e_shstrndx.
+            image[40..48].fill(0);
+            image[60..64].fill(0);
+            let elf = Elf::parse(&image).unwrap();
+            assert!(elf.sections.is_empty() && elf.problems.is_empty(), "{}", with.target.name);
+            let found = Pclntab::locate(&elf, &image).unwrap();
+            // The section tells its end, the scan goes on to the segment's.
+            let same =
+                PclntabLocation { file: with.location.file.start..found.file.end, ..with.location.clone() };
+            assert_eq!(found, same, "{}", with.target.name);
+            let info = |elf: &Elf, image: &[u8]| find_build_info(elf, image).unwrap();
+            assert_eq!(info(&elf, &image), info(&with.elf, &with.target.image), "{}", with.target.name);
+        }
+    }
+}

@@ -33,27 +33,43 @@ const GOFUNC_WORDS: [usize; 12] = [43, 40, 38, 44, 42, 45, 41, 46, 39, 47, 48, 4
 const SAMPLES: usize = 64;
 /// Places that begin like a header and are looked at, at most.
 const MAX_CANDIDATES: usize = 1024;
+/// Headers with tables that fit and are tried, at most: each costs a pass over data, relocations and symbols.
+const MAX_HEADERS: usize = 8;
+/// Pointers to a header that may be moduledata's, at most: each costs a pass over the relocations.
+const MAX_MODULES: usize = 8;
 
 /// See [`Pclntab::locate`].
 pub(super) fn locate(elf: &Elf, image: &[u8]) -> Result<PclntabLocation, Problem> {
     let mut too_old = false;
+    let mut headers: usize = 0;
+    // A header that no moduledata points to may belong to a Go program embedded as data: second choice.
+    let mut loose = None;
     for (address, file) in places(elf, image) {
         let Some(bytes) = range_of(image, &file) else { continue };
         match Header::read(bytes, elf.arch) {
             Read::Nothing => {}
             Read::TooOld => too_old = true,
             Read::Header(header) => {
-                if let Some(location) = complete(elf, image, &header, address, file) {
-                    return Ok(location);
+                headers = headers.saturating_add(1);
+                match complete(elf, image, &header, address, file) {
+                    Some(location) if location.moduledata.is_some() => return Ok(location),
+                    Some(location) => loose = loose.or(Some(location)),
+                    None => {}
                 }
             }
         }
+        if headers >= MAX_HEADERS {
+            break;
+        }
     }
-    Err(Problem(if too_old {
-        "the function table (gopclntab) is that of Go 1.15 or older; leakwatch reads Go 1.18 and later".into()
-    } else {
-        "no usable Go function table (gopclntab) was found".into()
-    }))
+    loose.ok_or_else(|| {
+        Problem(if too_old {
+            "the function table (gopclntab) is that of Go 1.15 or older; leakwatch reads Go 1.18 and later"
+                .into()
+        } else {
+            "no usable Go function table (gopclntab) was found".into()
+        })
+    })
 }
 
 /// Where a header may stand: the sections made for it, then whatever looks like one in the segments.
@@ -140,7 +156,7 @@ fn moduledata(elf: &Elf, image: &[u8], header: &Header, address: u64) -> Option<
         (16, table(header.ftab)),
         (17, u64::try_from(header.functions).ok().and_then(|n| n.checked_add(1))),
     ];
-    elf.places_of(image, address).into_iter().find_map(|place| {
+    elf.places_of(image, address).into_iter().take(MAX_MODULES).find_map(|place| {
         let words = elf.pointers(image, place, MODULEDATA_WORDS)?;
         expected.iter().all(|(at, value)| words.get(*at).copied() == *value).then_some((place, words))
     })

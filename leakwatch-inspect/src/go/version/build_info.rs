@@ -10,7 +10,7 @@ use crate::elf::Elf;
 use crate::reader::{range_of, u64_at};
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
-const ALIGNMENT: usize = 16;
+const ALIGNMENT: u64 = 16;
 const HEADER_SIZE: usize = 32;
 const FLAG_INLINE: u8 = 2;
 const FLAG_BIG_ENDIAN: u8 = 1;
@@ -33,13 +33,17 @@ pub struct BuildInfo {
 
 /// Reads the build info, from its section or from where its magic stands in writable segments (then in others).
 pub fn find_build_info(elf: &Elf, image: &[u8]) -> Option<BuildInfo> {
-    let section = elf.section(".go.buildinfo").and_then(|s| range_of(image, &s.file));
+    let section = elf.section(".go.buildinfo").map(|s| (s.address.start, &s.file));
     let segments = |writable| {
         let segments = elf.segments.iter().filter(move |s| s.writable == writable);
-        segments.filter_map(|s| range_of(image, &s.file))
+        segments.map(|s| (s.address.start, &s.file))
     };
-    section.into_iter().chain(segments(true)).chain(segments(false)).find_map(|bytes| {
-        let places = memchr::memmem::find_iter(bytes, MAGIC).filter(|at| at.is_multiple_of(ALIGNMENT));
+    section.into_iter().chain(segments(true)).chain(segments(false)).find_map(|(address, file)| {
+        let bytes = range_of(image, file)?;
+        let aligned = |at: &usize| {
+            u64::try_from(*at).is_ok_and(|at| address.wrapping_add(at).is_multiple_of(ALIGNMENT))
+        };
+        let places = memchr::memmem::find_iter(bytes, MAGIC).filter(aligned);
         places.take(16).find_map(|at| read(elf, image, bytes.get(at..)?))
     })
 }
