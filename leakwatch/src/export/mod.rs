@@ -3,12 +3,16 @@
 //! The only floor that names serde: the forms of CONTRACT.md are types of their own here, so that a field of the
 //! report can change without changing what scripts read. Nothing here opens files or prints.
 
+pub mod binary;
 pub mod events;
 pub mod json;
+pub mod machine;
 mod safe;
 
 #[cfg(test)]
 mod tests;
 
+pub use binary::binary_to_json;
 pub use events::EventEncoder;
 pub use json::{to_json, to_json_line};
+pub use machine::machine_to_json;

@@ -20,6 +20,17 @@ pub(super) fn write<T: Serialize>(out: impl io::Write, value: &T, pretty: bool) 
     written.map_err(io::Error::from)
 }
 
+/// A value as indented JSON with a newline at its end.
+pub(super) fn page<T: Serialize>(value: &T) -> String {
+    let mut bytes = Vec::new();
+    // Memory does not fail, and the values of this floor always serialise.
+    if write(&mut bytes, value, true).is_err() {
+        bytes.clear();
+    }
+    bytes.push(b'\n');
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Characters beyond JSON's own escapes that are not written as they are: DEL and the C1 controls, which terminals
 /// obey, and those that change the direction of text or break lines.
 const fn unsafe_to_show(character: char) -> bool {

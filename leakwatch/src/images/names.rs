@@ -117,8 +117,7 @@ fn frame(frame: &pclntab::Frame<'_>) -> Frame {
 
 /// A function's name as printed: type arguments, which are shapes that nobody wrote, become `[...]`.
 ///
-/// Go up to 1.20 printed the shapes. Its names are given in the newer form as well: the instances of a generic
-/// function are one place in the source.
+/// The linker of Go 1.18 to 1.20 writes `[...]` into the table itself; from 1.21 on the runtime does it when it prints.
 pub(super) fn printed(name: &str) -> String {
     match pieces(name) {
         Some(pieces) => pieces.concat(),
@@ -163,8 +162,15 @@ pub(super) fn is_system(start: &str) -> bool {
 /// The runtime's `showfuncinfo`, reversed.
 fn is_internal(name: &str) -> bool {
     const SHOWN: [&str; 3] = ["runtime.gopanic", "runtime.runFinalizers", "runtime.runCleanups"];
-    let Some(rest) = name.strip_prefix("runtime.") else { return !name.contains('.') };
+    let Some(rest) = name.strip_prefix("runtime.") else { return !name.contains('.') || is_wrapper(name) };
     !SHOWN.contains(&name) && !is_exported(rest)
+}
+
+/// `main.main.gowrap1`: what the compiler puts around the call of a `go` statement (from Go 1.22; older ones look like
+/// any other function).
+fn is_wrapper(name: &str) -> bool {
+    let number = name.rsplit_once(".gowrap").map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A function of package runtime that programs can call: `Gosched`, `(*Func).Entry`.

@@ -4,7 +4,9 @@
 //! serialised, drawn or measured; names come through the trait [`Names`], so that a report needs no process.
 
 pub mod assemble;
+pub mod binary;
 pub mod clock;
+pub mod machine;
 pub mod names;
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! before anything else is done with them. Nothing here prints, asks for a terminal's width, or looks at variables
 //! of the environment.
 
+mod binary;
 mod canvas;
 pub mod clean;
 mod headline;
+mod machine;
 mod notes;
 mod sites;
 
@@ -15,7 +17,9 @@ mod tests;
 
 use crate::report::units::{count, duration, figure};
 use crate::report::{Overhead, Report, Verdict};
+pub use binary::binary;
 use canvas::{Canvas, Style};
+pub use machine::machine;
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

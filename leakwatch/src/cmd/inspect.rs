@@ -1,0 +1,62 @@
+//! `leakwatch inspect`: what leakwatch sees in a binary.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use super::output::colour;
+use crate::{
+    cli::{InspectArgs, TextOrJson},
+    export,
+    host::{Process, ProcessMemory},
+    images::Image,
+    report::binary::Binary,
+    text,
+};
+
+/// Prints what is known of a binary, or of the binary that a process runs.
+///
+/// # Errors
+/// When it cannot be opened or is no ELF file that leakwatch reads, or `out` fails. A binary without a runtime that
+/// leakwatch knows is not an error.
+pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let binary = match (args.pid, &args.binary) {
+        (Some(pid), _) => of_process(pid)?,
+        (None, Some(path)) => Binary::of(&Image::of_file(path)?, None),
+        (None, None) => return Err(super::Usage("give a BINARY or --pid PID".to_owned()).into()),
+    };
+    let printed = match args.format {
+        TextOrJson::Text => text::binary(&binary, &page()),
+        TextOrJson::Json => export::binary_to_json(&binary),
+    };
+    out.write_all(printed.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn of_process(pid: u32) -> anyhow::Result<Binary> {
+    let process = Process::open(pid)?;
+    let image = Image::of_process(&process)?;
+    let mut binary = Binary::of(&image, Some(pid));
+    if process.exe().deleted {
+        binary.problems.push(
+            "the file was deleted or replaced since the process started; this is the one that runs"
+                .to_owned(),
+        );
+    }
+    // Its memory says whether probes would sit where the file says. Not being able to look is a finding, too.
+    match ProcessMemory::open(&process) {
+        Ok(memory) => binary.problems.extend(image.check_sites(&memory).into_iter().map(|problem| problem.0)),
+        Err(error) => binary.problems.push(error.to_string()),
+    }
+    Ok(binary)
+}
+
+/// How plain answers are laid out: as wide as the terminal, or wide enough not to break a path where there is none.
+pub(super) fn page() -> text::Options {
+    const FILE_WIDTH: usize = 200;
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    let width = match (io::stdout().is_terminal(), columns) {
+        (true, 0) => text::Options::default().width,
+        (true, columns) => columns,
+        (false, _) => FILE_WIDTH,
+    };
+    text::Options { width, color: colour(), ..text::Options::default() }
+}

@@ -1,0 +1,160 @@
+//! A binary in words, for `leakwatch inspect`.
+
+use super::Options;
+use super::canvas::{Canvas, Style};
+use super::clean::clean;
+use crate::report::binary::{Binary, BinaryRuntime, Probe, Watch};
+use crate::report::units::{bytes, count};
+
+/// Columns before a value.
+const LABEL: usize = 14;
+
+/// Prints a binary. Ends with a newline.
+pub fn binary(binary: &Binary, options: &Options) -> String {
+    let mut canvas = Canvas::new(options.width, options.color);
+    let title = match binary.pid {
+        Some(pid) => format!("{} (pid {pid})", clean(&binary.path)),
+        None => clean(&binary.path),
+    };
+    canvas.line(Style::Strong, &title);
+    field(&mut canvas, "file", &file(binary));
+    field(&mut canvas, "build id", binary.build_id.as_deref().unwrap_or("none"));
+    if let Some(bias) = binary.load_bias.filter(|_| binary.pie) {
+        field(&mut canvas, "loaded", &format!("{bias:#x} above its link-time addresses"));
+    }
+    for problem in &binary.problems {
+        warning(&mut canvas, problem);
+    }
+    if binary.runtimes.is_empty() {
+        canvas.blank();
+        canvas.wrapped(
+            Style::Warning,
+            "",
+            0,
+            "No runtime that leakwatch knows is linked into it: its tasks cannot be watched.",
+        );
+    }
+    for found in &binary.runtimes {
+        runtime(&mut canvas, found);
+    }
+    canvas.finish()
+}
+
+fn file(binary: &Binary) -> String {
+    let parts = [
+        "ELF",
+        binary.arch,
+        if binary.pie { "position independent" } else { "fixed addresses" },
+        if binary.dynamic { "dynamic" } else { "static" },
+        if binary.symtab { "symbol table" } else { "no symbol table" },
+        if binary.dwarf { "DWARF" } else { "no DWARF" },
+    ];
+    format!("{}, {}", parts.join(", ").replacen(',', "", 1), bytes(binary.size_bytes))
+}
+
+fn runtime(canvas: &mut Canvas, runtime: &BinaryRuntime) {
+    canvas.blank();
+    let version = match (&runtime.version, runtime.version_source) {
+        (Some(version), Some(source)) => format!("{}, from {source}", clean(version)),
+        (Some(version), None) => clean(version),
+        (None, _) => "version unknown".to_owned(),
+    };
+    canvas.line(Style::Strong, &format!("{}: {version}", runtime.kind));
+    let (style, can) = match runtime.watch {
+        Watch::Probes => (Style::Good, "yes: each start and end by probes, what is alive from memory"),
+        Watch::Memory => (Style::Warning, "from memory only: what is alive, no start or end is seen"),
+        Watch::No => (Style::Bad, "no"),
+    };
+    styled(canvas, style, "can be watched", can);
+    if let Some(package) = &runtime.main_package {
+        field(canvas, "main package", &clean(package));
+    }
+    if !runtime.flavour.is_empty() {
+        field(canvas, "built", &runtime.flavour.join(", "));
+    }
+    for (name, value) in &runtime.settings {
+        let setting = clean(&format!("{name}={value}"));
+        styled(canvas, Style::Faint, "", &setting);
+    }
+    if let Some(table) = &runtime.functions {
+        let inlined = if table.inlined { "" } else { ", without inlined ones" };
+        let text = format!(
+            "{}{inlined}, table of {} at {:#x}, text at {:#x}",
+            count(u64::from(table.count), "function"),
+            table.format,
+            table.address,
+            table.text
+        );
+        field(canvas, "names", &text);
+    }
+    if let Some(layout) = &runtime.layout {
+        let heap = if layout.heap { "" } else { ", not enough to walk the heap" };
+        field(canvas, "offsets", &format!("from {}{heap}", layout.source));
+    }
+    field(canvas, "wait reasons", &runtime.wait_reasons.to_string());
+
+    canvas.blank();
+    canvas.line(Style::Plain, "Probe sites");
+    if runtime.probes.is_empty() {
+        canvas.line(Style::Warning, "  none");
+    }
+    for site in &runtime.probes {
+        probe(canvas, site);
+    }
+    canvas.blank();
+    canvas.line(Style::Plain, "Variables of the runtime");
+    for variable in &runtime.globals {
+        let name = format!("  {:<28}", variable.name);
+        match variable.found {
+            Some((address, source)) => {
+                canvas.line(Style::Plain, &format!("{name}{address:#x}, from {source}"));
+            }
+            None => canvas.line(Style::Warning, &format!("{name}not found")),
+        }
+    }
+    list(canvas, "Missing", &runtime.missing);
+    list(canvas, "Problems", &runtime.problems);
+}
+
+fn probe(canvas: &mut Canvas, probe: &Probe) {
+    let traps = if probe.emulated { "one trap" } else { "two traps (single-stepped)" };
+    canvas.line(
+        Style::Plain,
+        &format!(
+            "  {:<6}{:#x} in {}: {}",
+            probe.action,
+            probe.address,
+            clean(&probe.function),
+            clean(&probe.instruction)
+        ),
+    );
+    let facts = format!(
+        "bytes {}, file offset {:#x}, task in {}, {traps}",
+        probe.bytes, probe.file_offset, probe.register
+    );
+    canvas.wrapped(Style::Faint, "        ", 8, &facts);
+    canvas.wrapped(Style::Plain, "        ", 8, &clean(&probe.reason));
+}
+
+fn list(canvas: &mut Canvas, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    canvas.blank();
+    canvas.line(Style::Plain, title);
+    for line in lines {
+        warning(canvas, line);
+    }
+}
+
+fn warning(canvas: &mut Canvas, text: &str) {
+    canvas.wrapped(Style::Warning, "  - ", 4, &clean(text));
+}
+
+fn field(canvas: &mut Canvas, label: &str, value: &str) {
+    styled(canvas, Style::Plain, label, value);
+}
+
+fn styled(canvas: &mut Canvas, style: Style, label: &str, value: &str) {
+    canvas.wrapped(style, &format!("  {label:<LABEL$}  "), LABEL + 4, value);
+}
