@@ -45,7 +45,7 @@ fn by_code(target: &Target) -> [(&'static str, Option<u64>); 9] {
     addresses(from_code(&elf, &target.image, &location))
 }
 
-fn all_found(target: &Target, globals: [(&'static str, Option<u64>); 9]) {
+fn all_found(target: &Target, globals: &[(&'static str, Option<u64>); 9]) {
     for (name, address) in globals {
         assert!(address.is_some(), "{}: runtime.{name} was not found", target.name);
     }
@@ -56,7 +56,7 @@ fn code_says_what_symbols_say() {
     for flavour in ["plain", "pie", "cgo", "arm64"] {
         for target in every_version(flavour) {
             let symbols = by_symbols(&target);
-            all_found(&target, symbols);
+            all_found(&target, &symbols);
             assert_eq!(by_code(&target), symbols, "{}", target.name);
         }
     }
@@ -70,7 +70,7 @@ fn stripped_binaries_have_the_globals_of_their_unstripped_twins() {
             assert_eq!(by_code(&strip), by_symbols(&plain), "{}", strip.name);
         }
         if let Some(stripped) = target(minor, "stripped") {
-            all_found(&stripped, by_code(&stripped));
+            all_found(&stripped, &by_code(&stripped));
         }
     }
 }

@@ -31,7 +31,7 @@ fn place(target: &Target, elf: &Elf, go: &GoFacts, site: &ProbeSite) -> Place {
     assert_eq!(target.image[offset..][..site.bytes.len()], site.bytes, "{name}");
     assert!(site.emulated, "{name}: {site:?}");
     assert_eq!(site.task_register, 0, "{name}");
-    assert!(site.reason.contains("confirmed"), "{name}: {}", site.reason);
+    assert!(site.reason.contains("confirm"), "{name}: {}", site.reason);
 
     let [casgstatus] = table.find(["runtime.casgstatus"]);
     let called = site.text.split_once(' ').map(|(_, target)| target.to_owned());
