@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/pprof"
 	"strings"
 	"time"
 )
@@ -16,19 +15,20 @@ type seen struct {
 	active int64 // running or runnable: not yet at the place where they block
 }
 
+// everyStack is what net/http/pprof serves as debug=2.
+func everyStack() []byte {
+	for size := 1 << 20; ; size *= 2 {
+		buf := make([]byte, size)
+		if n := runtime.Stack(buf, true); n < size {
+			return buf[:n]
+		}
+	}
+}
+
 // readDump asks the runtime for every goroutine and groups them by creating function; main is under "".
 func readDump() map[string]seen {
-	buf := make([]byte, 1<<20)
-	for {
-		n := runtime.Stack(buf, true)
-		if n < len(buf) {
-			buf = buf[:n]
-			break
-		}
-		buf = make([]byte, 2*len(buf))
-	}
 	groups := map[string]seen{}
-	for _, trace := range strings.Split(string(buf), "\n\n") {
+	for _, trace := range strings.Split(string(everyStack()), "\n\n") {
 		if !strings.HasPrefix(trace, "goroutine ") {
 			continue
 		}
@@ -83,17 +83,9 @@ func parked(s *site) error {
 	return await(s.name()+" blocking", func() bool { return readDump()[s.name()].active == 0 })
 }
 
-// dump writes what net/http/pprof serves as debug=2.
 func dump(args []string) (interface{}, error) {
 	if len(args) != 1 {
 		return nil, errors.New("one path is needed")
 	}
-	file, err := os.Create(args[0])
-	if err != nil {
-		return nil, err
-	}
-	if err := pprof.Lookup("goroutine").WriteTo(file, 2); err != nil {
-		return nil, err
-	}
-	return none{}, file.Close()
+	return none{}, os.WriteFile(args[0], everyStack(), 0o644)
 }
