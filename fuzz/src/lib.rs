@@ -5,6 +5,7 @@ use leakwatch_inspect::Elf;
 use leakwatch_inspect::elf::Arch;
 use leakwatch_inspect::go::pclntab::{Pclntab, PclntabLocation};
 use leakwatch_inspect::go::version::{GoVersion, find_build_info, guess_version};
+use leakwatch_inspect::go::{dwarf, globals};
 
 /// Functions, pcs and words that are looked at of one input: more would only repeat.
 const SAMPLES: usize = 32;
@@ -89,6 +90,31 @@ pub fn version(input: &[u8]) {
     if let Ok(elf) = Elf::parse(input) {
         looked_at((find_build_info(&elf, input), guess_version(&elf, input, None)));
     }
+}
+
+/// The bytes as a whole file again, for what is read out of code, DWARF and the tables of layouts.
+pub fn inspect(image: &[u8]) {
+    let Ok(inspection) = leakwatch_inspect::inspect(image) else { return };
+    let elf = &inspection.elf;
+    looked_at(dwarf::offsets(elf, image));
+    let Some(go) = inspection.go else { return };
+    for site in [&go.start, &go.end].into_iter().flatten() {
+        assert_eq!(elf.file_offset(site.address), Some(site.file_offset));
+        assert_eq!(elf.bytes(image, site.address, site.bytes.len()), Some(site.bytes.as_slice()));
+        assert!(elf.executable_at(site.address) && (1..=15).contains(&site.bytes.len()));
+        let table = go.pclntab.as_ref().and_then(|location| Pclntab::new(image, location));
+        let function = table.and_then(|table| table.function_at(site.address));
+        assert!(function.is_some_and(|f| site.address + site.bytes.len() as u64 <= f.end));
+    }
+    if let Some(location) = &go.pclntab {
+        let found = globals::from_code(elf, image, location);
+        for global in
+            [found.allgs, found.allglen, found.allgptr, found.sched, found.mheap, found.semtable, found.allp]
+        {
+            assert!(global.is_none_or(|global| elf.writable_at(global.address)));
+        }
+    }
+    assert!(go.wait_reasons.len() <= 64);
 }
 
 /// The answer does not matter, only that there is one.

@@ -7,19 +7,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::image::{USUAL, all};
+use super::runtime;
 
 #[path = "../../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "the file is a crate of its own elsewhere")]
 pub(super) mod fuzz;
 
 type Target = fn(&[u8]);
-const TARGETS: [(&str, Target); 3] =
-    [("elf", fuzz::elf), ("pclntab", fuzz::pclntab), ("version", fuzz::version)];
+const TARGETS: [(&str, Target); 4] =
+    [("elf", fuzz::elf), ("pclntab", fuzz::pclntab), ("version", fuzz::version), ("inspect", fuzz::inspect)];
 
 /// All targets that take a whole file.
 pub(super) fn exercise(image: &[u8]) {
     fuzz::elf(image);
     fuzz::version(image);
+    fuzz::inspect(image);
 }
 
 fn folder(target: &str) -> PathBuf {
@@ -35,6 +37,10 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
         table.extend(kind.pclntab());
         seeds.insert(("pclntab", format!("handmade-{name}")), table);
         seeds.insert(("elf", format!("handmade-{name}")), image);
+    }
+    for kind in runtime::KINDS {
+        seeds.insert(("inspect", format!("handmade-{kind:?}")), runtime::build(kind, false));
+        seeds.insert(("inspect", format!("handmade-{kind:?}-dwarf")), runtime::build(kind, true));
     }
     let usual = USUAL.build();
     for cut in [3, 5, 40, 64, 100, 0x208, 0x340, 0x820, 0xd40] {

@@ -5,4 +5,5 @@ mod corpus;
 mod elf;
 mod image;
 mod pclntab;
+mod runtime;
 mod version;
