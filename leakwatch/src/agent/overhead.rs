@@ -1,7 +1,5 @@
 //! What watching costs: the calibrated price of a probe hit times the hits, and our own processor time.
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::clock;
 
 /// Measures both.
@@ -15,13 +13,13 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(hit_ns: Option<f64>) -> Self {
-        Self { started_ns: clock::monotonic_ns(), own_at_start_ns: own_cpu_ns(), hit_ns }
+        Self { started_ns: clock::monotonic_ns(), own_at_start_ns: clock::own_cpu_ns(), hit_ns }
     }
 
     /// Percent of one core since the start: `hits` probes in watched programs, and ourselves.
     pub(super) fn percent_of_one_core(&self, hits: u64) -> Option<f64> {
         let elapsed = clock::monotonic_ns().saturating_sub(self.started_ns);
-        let own = own_cpu_ns().saturating_sub(self.own_at_start_ns);
+        let own = clock::own_cpu_ns().saturating_sub(self.own_at_start_ns);
         if elapsed == 0 {
             return None;
         }
@@ -36,11 +34,4 @@ impl Meter {
         (interval_ns > 0).then_some(())?;
         Some(crate::model::float(hits) * self.hit_ns? * 100.0 / crate::model::float(interval_ns))
     }
-}
-
-/// Processor time that this process has used.
-fn own_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -12,7 +12,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
+    time::{MissedTickBehavior, sleep},
 };
 use tracing::{debug, info, warn};
 
@@ -163,7 +163,7 @@ pub async fn watch(
     }
     sink(Update::Attached)?;
 
-    let mut ticks = interval_at(Instant::now() + options.interval, options.interval);
+    let mut ticks = clock::ticks(options.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut polls = tokio::time::interval(if options.stream { STREAM_POLL } else { QUIET_POLL });
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
