@@ -2,6 +2,7 @@
 //!
 //! Encodings from the Arm Architecture Reference Manual (DDI 0487), chapter C4; which of them the kernel simulates
 //! under a uprobe from its `arch/arm64/kernel/probes/decode-insn.c` and `simulate-insn.c`.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::disasm::{Access, DecodeError, Instruction, KnownRegisters, Operation};
 
@@ -68,12 +69,12 @@ impl Word {
 
     /// Bits `low..low + count`.
     fn bits(self, low: u32, count: u32) -> u32 {
-        (self.0 >> low) & ((1_u32 << count) - 1)
+        (self.0 >> low) & (1_u32 << count).wrapping_sub(1)
     }
 
     /// Bits `low..low + count` as a signed number.
     fn signed(self, low: u32, count: u32) -> i64 {
-        let unused = 64 - count;
+        let unused = 64_u32.saturating_sub(count);
         (i64::from(self.bits(low, count)) << unused) >> unused
     }
 
@@ -182,12 +183,13 @@ fn computed(word: Word, address: u64, known: &KnownRegisters) -> Option<u64> {
         });
     }
     if word.is(0xff80_0000, 0x9100_0000) {
-        let immediate = u64::from(word.bits(10, 12)) << (12 * word.bits(22, 1));
+        let immediate =
+            u64::from(word.bits(10, 12)) << if word.is(0x0040_0000, 0x0040_0000) { 12 } else { 0 };
         let source = word.register(5);
         return if source == SP_OR_ZERO { None } else { Some(known.get(source)?.wrapping_add(immediate)) };
     }
     if word.is(0x7f80_0000, 0x5280_0000) {
-        return Some(u64::from(word.bits(5, 16)) << (16 * word.bits(21, 2)));
+        return Some(u64::from(word.bits(5, 16)) << (word.bits(21, 2) << 4));
     }
     if word.is(0x7f80_03e0, 0x3200_03e0) {
         return bitmask(word);
@@ -198,15 +200,15 @@ fn computed(word: Word, address: u64, known: &KnownRegisters) -> Option<u64> {
 /// A bitmask immediate without repetition within the register (all small constants are such).
 fn bitmask(word: Word) -> Option<u64> {
     let width = if word.is(0x8000_0000, 0x8000_0000) { 64 } else { 32 };
-    let (whole, rotate, ones) = (word.bits(22, 1), word.bits(16, 6), word.bits(10, 6) + 1);
+    let (whole, rotate, ones) = (word.bits(22, 1), word.bits(16, 6), word.bits(10, 6).wrapping_add(1));
     if (width == 64) != (whole == 1) || ones >= width || rotate >= width {
         return None;
     }
-    let pattern = (1_u64 << ones) - 1;
+    let pattern = (1_u64 << ones).wrapping_sub(1);
     Some(match (width, rotate) {
         (_, 0) => pattern,
         (64, rotate) => pattern.rotate_right(rotate),
-        (_, rotate) => (pattern >> rotate) | ((pattern << (32 - rotate)) & 0xffff_ffff),
+        (_, rotate) => (pattern >> rotate) | ((pattern << 32_u32.wrapping_sub(rotate)) & 0xffff_ffff),
     })
 }
 
@@ -234,7 +236,7 @@ fn memory(word: Word, address: u64, known: &mut KnownRegisters) -> Operation {
         return Operation::Reference { address, access: Access::Read, size: if scale == 0 { 4 } else { 8 } };
     } else if word.is(0x3a00_0000, 0x2800_0000) {
         // ldp, stp
-        let element = if word.is(0x8000_0000, 0x8000_0000) { 8 } else { 4 };
+        let (element, pair) = if word.is(0x8000_0000, 0x8000_0000) { (8, 16) } else { (4, 8) };
         let loads = word.is(0x0040_0000, 0x0040_0000);
         if loads {
             forget(known, word.register(10));
@@ -243,8 +245,8 @@ fn memory(word: Word, address: u64, known: &mut KnownRegisters) -> Operation {
         if writes_back {
             forget(known, base);
         }
-        let offset = (!writes_back).then(|| word.signed(15, 7) * i64::from(element));
-        (offset, if loads { Access::Read } else { Access::Write }, 2 * element, loads)
+        let offset = (!writes_back).then(|| word.signed(15, 7).wrapping_mul(element));
+        (offset, if loads { Access::Read } else { Access::Write }, pair, loads)
     } else {
         // ldr, str: unsigned offset; unscaled; pre- and post-indexed; by register
         let loads = word.bits(22, 2) != 0;

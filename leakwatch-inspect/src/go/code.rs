@@ -1,5 +1,6 @@
 //! The runtime functions that are read for probe sites and globals: found in one pass over the function table,
 //! decoded when asked for. Must never hand out instructions of a function that does not decode to its end.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::disasm::{self, Access, Instruction, Operation};
 use super::pclntab::{Function, Pclntab};

@@ -3,6 +3,7 @@
 //! Both machines are reduced to the same few [`Operation`]s, so that the choice of probe sites and the search
 //! for globals are written once. Decoding is linear, from a function's entry to its end, and is refused when it
 //! does not land on the end: an address that is not an instruction boundary must never be probed.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Formatter, InstructionInfoFactory, IntelFormatter, Mnemonic,

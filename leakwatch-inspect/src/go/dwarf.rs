@@ -2,7 +2,8 @@
 //!
 //! Go's linker puts the types of package runtime into the compile unit named `runtime` (`src/cmd/link/internal/ld/dwarf.go`).
 //! Units are read one after the other as they come out of the decompressor, and only that one is parsed: a binary with a
-//! hundred megabytes of DWARF costs the size of its largest unit. Must never hold more than [`MAX_UNIT`] bytes of it.
+//! hundred megabytes of DWARF costs the size of its largest unit. Must never hold more than 64 MB of it.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -3,6 +3,7 @@
 //! What the code says is accepted only when it is checked: by the shape of the variable, by its contents, or by a
 //! second function that uses the same address in its own way. Must never return an address outside of writable data.
 //! Function bodies: `src/runtime/proc.go`, `sema.go`, `symtab.go`, `malloc.go`, `mcentral.go` of Go 1.18 - 1.27.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::code::{Code, Reference};
 use super::disasm::Access;

@@ -2,6 +2,7 @@
 //!
 //! The table is data, written by `cargo xtask layouts`; this file says which fields there are and what they mean. Must
 //! never answer with a wrong version's offset without saying so in [`GoLayout::source`].
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod table;
 

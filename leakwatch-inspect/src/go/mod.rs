@@ -2,6 +2,7 @@
 //!
 //! Knowledge that differs between Go versions lives in `layouts.toml` (data) and in `pclntab.rs` (header
 //! formats); nothing else may compare versions.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod arm64;
 mod code;

@@ -17,6 +17,7 @@
 //!   and it runs on g0, whose stack does not grow, so that the function is not entered twice.
 //!
 //! Must never name an address that is not the start of an instruction.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::code::Code;
 use super::disasm::{self, Instruction, Operation};

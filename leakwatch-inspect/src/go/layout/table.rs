@@ -1,5 +1,6 @@
 //! `layouts.toml`: offsets by release, and the texts of wait reasons. Must never answer for a release before its oldest,
 //! and says so when it answers for one after its newest.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::sync::LazyLock;
 
