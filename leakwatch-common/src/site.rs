@@ -55,7 +55,7 @@ pub const fn lifetime_bucket(lifetime_ns: u64) -> usize {
     if lifetime_ns < 1 << FIRST_EXPONENT {
         return 0;
     }
-    let exponent = 63 - lifetime_ns.leading_zeros();
+    let exponent = lifetime_ns.ilog2();
     let half = (lifetime_ns >> (exponent - 1)) & 1;
     let bucket = ((exponent - FIRST_EXPONENT) as usize) * 2 + half as usize + 1;
     if bucket < LIFETIME_BUCKETS { bucket } else { LIFETIME_BUCKETS - 1 }
@@ -66,8 +66,8 @@ pub const fn bucket_floor_ns(bucket: usize) -> u64 {
     if bucket == 0 {
         return 0;
     }
-    let step = bucket as u32 - 1;
-    let exponent = FIRST_EXPONENT + step / 2;
+    let step = bucket - 1;
+    let exponent = FIRST_EXPONENT as usize + step / 2;
     if step.is_multiple_of(2) { 1 << exponent } else { 3 << (exponent - 1) }
 }
 

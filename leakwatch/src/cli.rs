@@ -227,9 +227,9 @@ pub enum ModeArg {
 }
 
 fn parse_time(text: &str) -> Result<SignedDuration, String> {
-    let time: SignedDuration = text
-        .parse()
-        .map_err(|_: jiff::Error| "expected a time such as 500ms, 30s, 5m or 1h30m".to_owned())?;
+    let Ok(time) = text.parse::<SignedDuration>() else {
+        return Err("expected a time such as 500ms, 30s, 5m or 1h30m".to_owned());
+    };
     if time < SignedDuration::from_millis(10) {
         Err("the shortest time is 10ms".to_owned())
     } else {

@@ -36,11 +36,12 @@ const QUIET_POLL: Duration = Duration::from_secs(1);
 /// Records taken from the ring before anything else gets its turn.
 const DRAIN: usize = 65_536;
 
-/// A census may take this share of our time: the next one waits for its duration times this.
-const CENSUS_SPACING: u32 = 100;
+/// Looks at memory and at the live table cost in proportion to their size: the next one waits for the time that
+/// the last one took, times this. So each of the two takes one percent of a core at most.
+const SPACING: u64 = 100;
 
-/// And they are never closer than this.
-const CENSUS_EVERY: Duration = Duration::from_secs(5);
+/// And looks at memory are never closer than this.
+const CENSUS_EVERY_NS: u64 = 5_000_000_000;
 
 /// How to watch.
 #[derive(Clone, Debug)]
@@ -142,11 +143,13 @@ pub async fn watch(
         watches: Vec::new(),
         ended: ended_sender,
         next_census_ns: 0,
+        next_ages_ns: 0,
         closing: false,
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut events = readable(kernel.take_events()?)?;
+    let mut log = kernel.take_log()?;
     for target in targets {
         let (pid, required) = (target.process.pid(), target.required);
         match watcher.attach(kernel, target.process, &target.probes).await {
@@ -195,7 +198,10 @@ pub async fn watch(
                 ready?.clear_ready();
                 watcher.drain(kernel, events.get_mut(), sink).await?;
             }
-            _ = polls.tick() => watcher.drain(kernel, events.get_mut(), sink).await?,
+            _ = polls.tick() => {
+                log.flush();
+                watcher.drain(kernel, events.get_mut(), sink).await?;
+            }
         }
     }
     watcher.closing = true;
@@ -216,6 +222,7 @@ struct Watcher<'o> {
     watches: Vec<Watch>,
     ended: mpsc::UnboundedSender<u32>,
     next_census_ns: u64,
+    next_ages_ns: u64,
     closing: bool,
 }
 
@@ -355,7 +362,8 @@ impl Watcher<'_> {
     fn look(&mut self, kernel: &Kernel, last: bool) -> anyhow::Result<Report> {
         let begun_ns = clock::monotonic_ns();
         let census = last || begun_ns >= self.next_census_ns;
-        let looks = Looks { ages: true, census, stacks: census && self.options.stacks };
+        let ages = last || begun_ns >= self.next_ages_ns;
+        let looks = Looks { ages, census, stacks: census && self.options.stacks };
         let sessions = self.watches.iter_mut().map(|watch| &mut watch.session);
         let samples = sample_all(kernel, sessions, looks, begun_ns)?;
         for (watch, sample) in self.watches.iter_mut().zip(samples) {
@@ -365,10 +373,11 @@ impl Watcher<'_> {
             }
         }
         let now_ns = clock::monotonic_ns();
+        let wait_ns = now_ns.saturating_sub(begun_ns).saturating_mul(SPACING);
         if census {
-            let took = Duration::from_nanos(now_ns.saturating_sub(begun_ns));
-            let wait = CENSUS_EVERY.max(took * CENSUS_SPACING);
-            self.next_census_ns = now_ns.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+            self.next_census_ns = now_ns.saturating_add(wait_ns.max(CENSUS_EVERY_NS));
+        } else if ages {
+            self.next_ages_ns = now_ns.saturating_add(wait_ns);
         }
         Ok(self.report(now_ns))
     }

@@ -75,7 +75,7 @@ fn summary(report: &Report, delivered: u64, malformed: u64) -> String {
         sum(|process| process.tasks.ended),
     );
     if malformed > 0 {
-        text.push_str(&format!("; {malformed} records made no sense"));
+        text = format!("{text}; {malformed} records made no sense");
     }
     if lost > 0 {
         text.push_str("; raise --ring-size to lose fewer");

@@ -14,14 +14,14 @@
 //! (`EndedBeforeSeen`): it was alive at attach. So `live = live_at_attach + started - ended` from the first
 //! moment on.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use leakwatch_common::{AT_TASK, Action, ProbeDescriptor, RuntimeKind, TaskSource, fact, process_flags};
 use leakwatch_inspect::{
     ProbeAction, ProbeSite,
     go::{GoFacts, layout::GoLayout},
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::go::{GoRuntime, Seen, Stacks};
 use crate::{
@@ -82,7 +82,7 @@ pub enum CollectError {
 #[derive(Debug, Default)]
 pub(super) struct AtAttach {
     /// Tasks alive then, by site.
-    pub(super) live: FxHashMap<SiteId, u64>,
+    pub(super) live: BTreeMap<SiteId, u64>,
     /// Goroutine structs that could not be read in the last look.
     pub(super) unreadable: u64,
 }
@@ -186,7 +186,7 @@ pub(super) async fn attach(
     let memory_error = |source| CollectError::Memory { pid, source };
 
     let mut found = AtAttach::default();
-    let mut entered = FxHashMap::default();
+    let mut entered = Vec::new();
     let mut looks = vec![look(go, memory).map_err(memory_error)?];
     for task in &looks[0].live {
         enter(kernel, watched, task, &mut found, &mut entered)?;
@@ -197,11 +197,11 @@ pub(super) async fn attach(
     for task in &second.live {
         enter(kernel, watched, task, &mut found, &mut entered)?;
     }
-    for (&task, site) in &entered {
-        if second.dead.contains(&task) && kernel.remove_seen(watched, task, RuntimeKind::Go)? {
-            if let Some(count) = found.live.get_mut(site) {
-                *count -= 1;
-            }
+    for (task, site) in entered {
+        // It ended although no event said so: its end was under way when the events began.
+        let ghost = second.dead.contains(&task) && kernel.remove_seen(watched, task, RuntimeKind::Go)?;
+        if let Some(count) = found.live.get_mut(&site).filter(|_| ghost) {
+            *count -= 1;
         }
     }
     found.unreadable = second.unreadable;
@@ -215,11 +215,11 @@ fn enter(
     watched: &Watched,
     &(task, site): &(u64, SiteId),
     found: &mut AtAttach,
-    entered: &mut FxHashMap<u64, SiteId>,
+    entered: &mut Vec<(u64, SiteId)>,
 ) -> Result<(), KernelError> {
     if kernel.add_seen(watched, task, site)? {
         *found.live.entry(site).or_default() += 1;
-        entered.insert(task, site);
+        entered.push((task, site));
     }
     Ok(())
 }

@@ -5,7 +5,9 @@
 
 mod attach;
 pub mod go;
+mod sample;
 mod session;
 
 pub use attach::CollectError;
-pub use session::{Counting, CustomProbe, Looks, Mode, Session, sample_all};
+pub use sample::{Looks, sample_all};
+pub use session::{Counting, CustomProbe, Mode, Session};

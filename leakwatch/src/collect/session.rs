@@ -1,31 +1,20 @@
 //! A watched process, and samples of it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use leakwatch_common::{Counter, LIFETIME_BUCKETS, ProbeDescriptor, process_flags};
-use rustc_hash::FxHashMap;
+use leakwatch_common::{ProbeDescriptor, process_flags};
 
 use super::{
     attach::{self, AtAttach, CollectError},
     go::{GoRuntime, Stacks},
+    sample::{Last, Looks, empty_site},
 };
 use crate::{
     host::{HostError, Process, ProcessMemory},
     images::Image,
-    kernel::{Kernel, KernelError, LiveTask, Watched},
-    observe::{AgeSummary, Census, ProcessSample, SiteId, SiteSample},
+    kernel::{Kernel, KernelError, Watched},
+    observe::{Census, SiteId, SiteSample},
 };
-
-/// What a sample should contain beside the counters, which are cheap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks {
-    /// Read the live table for the ages of live tasks.
-    pub ages: bool,
-    /// Read the process's memory: what tasks wait for, and the drift.
-    pub census: bool,
-    /// With their stacks.
-    pub stacks: bool,
-}
 
 /// How a process's tasks are to be counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,18 +51,20 @@ pub struct CustomProbe {
 
 /// One watched process. End it with [`Session::close`].
 pub struct Session {
-    process: Process,
+    pub(super) process: Process,
     image: Image,
     memory: ProcessMemory,
     /// Where its tasks are in memory; `None` for a runtime whose memory we cannot read.
     go: Option<GoRuntime>,
     /// `None` once closed.
-    watched: Option<Watched>,
+    pub(super) watched: Option<Watched>,
     incarnation: u32,
-    counting: Counting,
+    pub(super) counting: Counting,
+    /// What the kernel's tables said at the last look.
+    pub(super) last: Option<Last>,
     at_attach: AtAttach,
     /// Sites as memory shows them, once that is how they are counted.
-    by_memory: FxHashMap<SiteId, SiteSample>,
+    by_memory: BTreeMap<SiteId, SiteSample>,
     problems: Vec<String>,
 }
 
@@ -131,9 +122,10 @@ impl Session {
             memory,
             go: Some(go),
             watched: Some(watched),
+            last: None,
             counting,
             at_attach,
-            by_memory: FxHashMap::default(),
+            by_memory: BTreeMap::new(),
             problems,
         })
     }
@@ -171,9 +163,10 @@ impl Session {
             memory,
             go: None,
             watched: Some(watched),
+            last: None,
             counting: Counting::Probes,
             at_attach,
-            by_memory: FxHashMap::default(),
+            by_memory: BTreeMap::new(),
             problems: Vec::new(),
         })
     }
@@ -237,14 +230,28 @@ impl Session {
         self.watched.take().map_or(Ok(()), |mut watched| kernel.forget(&mut watched))
     }
 
-    fn census(&self, looks: Looks, now_ns: u64) -> Option<Census> {
+    /// Sites with what was alive at attach.
+    pub(super) fn sites_at_attach(&self) -> BTreeMap<SiteId, SiteSample> {
+        let at_attach = self.at_attach.live.iter();
+        at_attach
+            .map(|(&id, &live_at_attach)| (id, SiteSample { live_at_attach, ..empty_site(id) }))
+            .collect()
+    }
+
+    /// Sites as memory shows them, the last time it was looked at.
+    pub(super) fn sites_by_memory(&self) -> impl Iterator<Item = &SiteSample> {
+        self.by_memory.values()
+    }
+
+    /// One look at the process's memory; `None`: it cannot be read.
+    pub(super) fn census(&self, looks: Looks, now_ns: u64) -> Option<Census> {
         let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
         self.go.as_ref()?.census(&self.memory, stacks, now_ns).ok()
     }
 
     /// Brings `by_memory` up to date: what a site has more than before was started, what it has less has ended.
-    fn count_by_memory(&mut self, census: &Census, so_far: FxHashMap<SiteId, SiteSample>) {
-        let mut live: FxHashMap<SiteId, u64> = FxHashMap::default();
+    pub(super) fn count_by_memory(&mut self, census: &Census, so_far: BTreeMap<SiteId, SiteSample>) {
+        let mut live: BTreeMap<SiteId, u64> = BTreeMap::new();
         for group in &census.waiting {
             *live.entry(group.site).or_default() += group.count;
         }
@@ -286,130 +293,4 @@ fn attached_or_undone(
         // Whatever the end of the process made fail, the true sentence is that it ended.
         Err(if process.alive() { error } else { HostError::Ended { pid: process.pid() }.into() })
     })
-}
-
-/// Samples all open sessions, with one pass over each of the kernel's tables. The answer has one place for each
-/// session, in their order; closed ones have `None`.
-///
-/// # Errors
-/// When a table of the kernel side cannot be read. A process that ended or whose memory cannot be read is not an
-/// error: its figures are absent.
-pub fn sample_all<'a>(
-    kernel: &Kernel,
-    sessions: impl IntoIterator<Item = &'a mut Session>,
-    looks: Looks,
-    now_ns: u64,
-) -> Result<Vec<Option<ProcessSample>>, KernelError> {
-    let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
-    let index: FxHashMap<u32, usize> =
-        sessions.iter().enumerate().map(|(index, session)| (session.incarnation, index)).collect();
-    let mut sites: Vec<FxHashMap<SiteId, SiteSample>> =
-        sessions.iter().map(|session| session.sites_at_attach()).collect();
-    // The table first, the totals after it: an event between the two makes a total larger, never smaller.
-    kernel.for_each_site(|incarnation, id, counters| {
-        if let Some(sites) = index.get(&incarnation).and_then(|&index| sites.get_mut(index)) {
-            let site = sites.entry(id).or_insert_with(|| empty_site(id));
-            site.live_at_attach += counters.ended_before_seen;
-            site.started = counters.started;
-            site.ended = counters.ended;
-            site.lifetimes = counters.lifetimes;
-        }
-    })?;
-    if looks.ages {
-        add_ages(kernel, &index, &mut sites, now_ns)?;
-    }
-    sessions
-        .iter_mut()
-        .zip(sites)
-        .map(|(session, sites)| session.sample(kernel, sites, looks, now_ns))
-        .collect()
-}
-
-impl Session {
-    fn sites_at_attach(&self) -> FxHashMap<SiteId, SiteSample> {
-        let at_attach = self.at_attach.live.iter();
-        at_attach
-            .map(|(&id, &live_at_attach)| (id, SiteSample { live_at_attach, ..empty_site(id) }))
-            .collect()
-    }
-
-    /// The sample, with `sites` as the kernel's tables have them; `None` when closed.
-    fn sample(
-        &mut self,
-        kernel: &Kernel,
-        sites: FxHashMap<SiteId, SiteSample>,
-        looks: Looks,
-        now_ns: u64,
-    ) -> Result<Option<ProcessSample>, KernelError> {
-        let Some(watched) = self.watched.as_ref() else { return Ok(None) };
-        let mut counters = kernel.counters(watched)?;
-        let by_probes = self.counting == Counting::Probes;
-        let mut census = (looks.census || !by_probes).then(|| self.census(looks, now_ns)).flatten();
-        let sites = if by_probes {
-            let live: u64 = sites.values().map(SiteSample::live).sum();
-            if let Some(census) = census.as_mut() {
-                census.drift = Some(live.cast_signed().wrapping_sub(census.live.cast_signed()));
-            }
-            sites.into_values().collect()
-        } else {
-            if let Some(census) = &census {
-                self.count_by_memory(census, sites);
-            }
-            let sites: Vec<SiteSample> = self.by_memory.values().cloned().collect();
-            counters.set(Counter::Started, sites.iter().map(|site| site.started).sum());
-            counters.set(Counter::Ended, sites.iter().map(|site| site.ended).sum());
-            sites
-        };
-        Ok(Some(ProcessSample {
-            time_ns: now_ns,
-            counters,
-            sites,
-            threads_live: self.process.threads_live().ok(),
-            rss_bytes: self.process.rss_bytes().ok(),
-            census,
-        }))
-    }
-}
-
-/// Summaries of the ages of live tasks, by site.
-fn add_ages(
-    kernel: &Kernel,
-    index: &FxHashMap<u32, usize>,
-    sites: &mut [FxHashMap<SiteId, SiteSample>],
-    now_ns: u64,
-) -> Result<(), KernelError> {
-    let mut ages: FxHashMap<(usize, SiteId), Vec<u64>> = FxHashMap::default();
-    kernel.for_each_live(|incarnation, task: LiveTask| {
-        if let (Some(&index), Some(born)) = (index.get(&incarnation), task.born_ns) {
-            ages.entry((index, task.site)).or_default().push(now_ns.saturating_sub(born));
-        }
-    })?;
-    for ((index, site), mut ages) in ages {
-        ages.sort_unstable();
-        let at = |share: f64| {
-            // A rank below the length: exact enough in f64 for any length that fits into memory.
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a rank below the length"
-            )]
-            let rank = ((ages.len() - 1) as f64 * share) as usize;
-            ages.get(rank).copied().unwrap_or(0)
-        };
-        let summary = AgeSummary {
-            count: ages.len() as u64,
-            p50_ns: at(0.5),
-            p99_ns: at(0.99),
-            max_ns: ages.last().copied().unwrap_or(0),
-        };
-        if let Some(sample) = sites.get_mut(index).and_then(|sites| sites.get_mut(&site)) {
-            sample.ages = Some(summary);
-        }
-    }
-    Ok(())
-}
-
-fn empty_site(id: SiteId) -> SiteSample {
-    SiteSample { id, live_at_attach: 0, started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS], ages: None }
 }

@@ -12,6 +12,6 @@ mod ring;
 mod tables;
 
 pub use calibrate::calibration_points;
-pub use object::{Kernel, KernelError, LoadedProgram, Options, Tracepoint, Watched};
+pub use object::{Kernel, KernelError, KernelLog, LoadedProgram, Options, Tracepoint, Watched};
 pub use ring::EventReader;
 pub use tables::LiveTask;

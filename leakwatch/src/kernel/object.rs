@@ -10,7 +10,7 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
-        ProgramError, TracePoint, UProbe,
+        ProgramError, ProgramInfo, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
@@ -91,6 +91,9 @@ pub enum KernelError {
         /// The option that makes it larger.
         flag: &'static str,
     },
+    /// The kernel side's messages cannot be read.
+    #[error("cannot read the messages of the eBPF programs")]
+    Log(#[source] aya_log::Error),
     /// Pid 0 was asked for.
     #[error("pid 0 is the kernel's idle task; give the pid of a process")]
     PidZero,
@@ -142,6 +145,18 @@ impl Tracepoint {
             Self::NewTask => ("task", "task_newtask"),
             Self::Exec => ("sched", "sched_process_exec"),
             Self::Exit => ("sched", "sched_process_exit"),
+        }
+    }
+}
+
+/// The kernel side's own messages.
+pub struct KernelLog(Option<aya_log::EbpfLogger<&'static dyn log::Log>>);
+
+impl KernelLog {
+    /// Passes on what has gathered.
+    pub fn flush(&mut self) {
+        if let Some(log) = self.0.as_mut() {
+            log.flush();
         }
     }
 }
@@ -254,9 +269,15 @@ impl Kernel {
         Ok(EventReader::new(ring))
     }
 
-    /// The aya-log reader for kernel-side diagnostics; the caller flushes it now and then.
-    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
+    /// Takes the kernel side's own messages; they are sent only at the log level of [`Options`].
+    ///
+    /// # Errors
+    /// When the object has no log to read.
+    pub fn take_log(&mut self) -> Result<KernelLog, KernelError> {
+        if self.options.log_level == 0 {
+            return Ok(KernelLog(None));
+        }
+        aya_log::EbpfLogger::init(&mut self.ebpf).map(|log| KernelLog(Some(log))).map_err(KernelError::Log)
     }
 
     /// Begins to watch a process, with nothing switched on ([`Self::set_flags`]).
@@ -355,11 +376,8 @@ impl Kernel {
                 let info = program.info().ok();
                 LoadedProgram {
                     name: name.to_owned(),
-                    instructions: info
-                        .as_ref()
-                        .and_then(|info| info.size_translated())
-                        .map(|bytes| bytes / 8),
-                    verified: info.as_ref().and_then(aya::programs::ProgramInfo::verified_instruction_count),
+                    instructions: info.as_ref().and_then(ProgramInfo::size_translated).map(|bytes| bytes / 8),
+                    verified: info.as_ref().and_then(ProgramInfo::verified_instruction_count),
                 }
             })
             .collect();

@@ -1,0 +1,225 @@
+//! Samples of watched processes: the kernel's tables and the processes' memory at one moment.
+//!
+//! Reading a table costs in proportion to its size, whether or not anything happened. So the counters, which cost
+//! one system call, are read first: where they have not moved, the tables say what they said before.
+
+use std::collections::BTreeMap;
+
+use leakwatch_common::{Counter, LIFETIME_BUCKETS};
+use rustc_hash::FxHashMap;
+
+use super::session::{Counting, Session};
+use crate::{
+    kernel::{Kernel, KernelError, LiveTask},
+    observe::{AgeSummary, Counters, ProcessSample, SiteId, SiteSample},
+};
+
+/// What a sample should contain beside the counters, which are cheap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// Read the live table for the ages of live tasks, where something started or ended since the last time.
+    pub ages: bool,
+    /// Read the process's memory: what tasks wait for, and the drift.
+    pub census: bool,
+    /// With their stacks.
+    pub stacks: bool,
+}
+
+/// What the kernel's tables said of a process.
+#[derive(Debug)]
+pub(super) struct Last {
+    counters: Counters,
+    sites: BTreeMap<SiteId, SiteSample>,
+    /// The counters and the time when the ages were read; `None`: they never were.
+    ages: Option<(Counters, u64)>,
+}
+
+/// Samples all open sessions, with one pass over each of the kernel's tables at most. The answer has one place for
+/// each session, in their order; closed ones have `None`.
+///
+/// # Errors
+/// When a table of the kernel side cannot be read. A process that ended or whose memory cannot be read is not an
+/// error: its figures are absent.
+pub fn sample_all<'a>(
+    kernel: &Kernel,
+    sessions: impl IntoIterator<Item = &'a mut Session>,
+    looks: Looks,
+    now_ns: u64,
+) -> Result<Vec<Option<ProcessSample>>, KernelError> {
+    let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
+    let mut moved = FxHashMap::default();
+    let mut stale_ages = false;
+    for session in &mut sessions {
+        let Some(watched) = &session.watched else { continue };
+        let counters = kernel.counters(watched)?;
+        let last = session.last.as_ref();
+        stale_ages |= last.and_then(|last| last.ages).is_none_or(|(then, _)| tasks_moved(&then, &counters));
+        if last.is_none_or(|last| tasks_moved(&last.counters, &counters)) {
+            moved.insert(session.incarnation(), session.sites_at_attach());
+        }
+    }
+    if !moved.is_empty() {
+        read_sites(kernel, &mut moved)?;
+    }
+    let mut ages = if looks.ages && stale_ages { Some(read_ages(kernel, now_ns)?) } else { None };
+    let mut samples = Vec::with_capacity(sessions.len());
+    for session in &mut sessions {
+        let sites = moved.remove(&session.incarnation());
+        samples.push(session.sample(kernel, sites, ages.as_mut(), looks, now_ns)?);
+    }
+    Ok(samples)
+}
+
+/// A start or an end was counted between the two.
+fn tasks_moved(before: &Counters, now: &Counters) -> bool {
+    [Counter::Started, Counter::Ended].into_iter().any(|counter| before.get(counter) != now.get(counter))
+}
+
+impl Session {
+    /// The sample; `None` when closed. `sites` are those of the kernel's table, where they were read.
+    fn sample(
+        &mut self,
+        kernel: &Kernel,
+        sites: Option<BTreeMap<SiteId, SiteSample>>,
+        ages: Option<&mut Ages>,
+        looks: Looks,
+        now_ns: u64,
+    ) -> Result<Option<ProcessSample>, KernelError> {
+        let Some(watched) = &self.watched else { return Ok(None) };
+        // After the table: an event between the two makes a total larger, never smaller.
+        let mut counters = kernel.counters(watched)?;
+        let incarnation = self.incarnation();
+        let last = self.last.get_or_insert_with(|| Last {
+            counters: Counters::default(),
+            sites: BTreeMap::new(),
+            ages: None,
+        });
+        if let Some(sites) = sites {
+            last.sites = sites;
+            last.counters = counters;
+        }
+        last.age(incarnation, counters, ages, now_ns);
+        let kernel_sites = last.sites.clone();
+
+        let by_probes = self.counting == Counting::Probes;
+        let mut census = (looks.census || !by_probes).then(|| self.census(looks, now_ns)).flatten();
+        let sites = if by_probes {
+            let live: u64 = kernel_sites.values().map(SiteSample::live).sum();
+            if let Some(census) = census.as_mut() {
+                census.drift = Some(live.cast_signed().wrapping_sub(census.live.cast_signed()));
+            }
+            kernel_sites.into_values().collect()
+        } else {
+            if let Some(census) = &census {
+                self.count_by_memory(census, kernel_sites);
+            }
+            let sites: Vec<SiteSample> = self.sites_by_memory().cloned().collect();
+            counters.set(Counter::Started, sites.iter().map(|site| site.started).sum());
+            counters.set(Counter::Ended, sites.iter().map(|site| site.ended).sum());
+            sites
+        };
+        Ok(Some(ProcessSample {
+            time_ns: now_ns,
+            counters,
+            sites,
+            threads_live: self.process.threads_live().ok(),
+            rss_bytes: self.process.rss_bytes().ok(),
+            census,
+        }))
+    }
+}
+
+impl Last {
+    /// Brings the ages up to date: newly read ones, or the same tasks grown older, or unknown.
+    fn age(&mut self, incarnation: u32, counters: Counters, read: Option<&mut Ages>, now_ns: u64) {
+        if let Some(read) = read {
+            for site in self.sites.values_mut() {
+                site.ages = read.remove(&(incarnation, site.id)).map(summarise);
+            }
+            self.ages = Some((counters, now_ns));
+            return;
+        }
+        match self.ages.as_mut() {
+            Some((then, at_ns)) if !tasks_moved(then, &counters) => {
+                let passed = now_ns.saturating_sub(*at_ns);
+                for ages in self.sites.values_mut().filter_map(|site| site.ages.as_mut()) {
+                    for age in [&mut ages.p50_ns, &mut ages.p99_ns, &mut ages.max_ns] {
+                        *age = age.saturating_add(passed);
+                    }
+                }
+                *at_ns = now_ns;
+            }
+            _ => self.sites.values_mut().for_each(|site| site.ages = None),
+        }
+    }
+}
+
+fn read_sites(
+    kernel: &Kernel,
+    processes: &mut FxHashMap<u32, BTreeMap<SiteId, SiteSample>>,
+) -> Result<(), KernelError> {
+    kernel.for_each_site(|incarnation, id, counters| {
+        if let Some(sites) = processes.get_mut(&incarnation) {
+            let site = sites.entry(id).or_insert_with(|| empty_site(id));
+            site.live_at_attach += counters.ended_before_seen;
+            site.started = counters.started;
+            site.ended = counters.ended;
+            site.lifetimes = counters.lifetimes;
+        }
+    })
+}
+
+/// Ages in ns of the live tasks whose birth was seen, by incarnation and site.
+type Ages = FxHashMap<(u32, SiteId), Vec<u64>>;
+
+fn read_ages(kernel: &Kernel, now_ns: u64) -> Result<Ages, KernelError> {
+    let mut ages = Ages::default();
+    kernel.for_each_live(|incarnation, task: LiveTask| {
+        if let Some(born) = task.born_ns {
+            ages.entry((incarnation, task.site)).or_default().push(now_ns.saturating_sub(born));
+        }
+    })?;
+    Ok(ages)
+}
+
+fn summarise(mut ages: Vec<u64>) -> AgeSummary {
+    ages.sort_unstable();
+    let at = |percent: usize| ages.get((ages.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
+    AgeSummary {
+        count: ages.len() as u64,
+        p50_ns: at(50),
+        p99_ns: at(99),
+        max_ns: ages.last().copied().unwrap_or(0),
+    }
+}
+
+/// A site of which nothing was counted.
+pub(super) fn empty_site(id: SiteId) -> SiteSample {
+    SiteSample { id, live_at_attach: 0, started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS], ages: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use leakwatch_common::RuntimeKind;
+
+    use super::*;
+
+    #[test]
+    fn a_quiet_process_grows_older_without_a_look() {
+        let id = SiteId { runtime: RuntimeKind::Go, site: 1, entry: 2 };
+        let mut last = Last {
+            counters: Counters::default(),
+            sites: BTreeMap::from_iter([(id, empty_site(id))]),
+            ages: None,
+        };
+        let mut read = Ages::from_iter([((7, id), vec![30, 10, 20])]);
+        last.age(7, Counters::default(), Some(&mut read), 100);
+        last.age(7, Counters::default(), None, 150);
+        let expected = AgeSummary { count: 3, p50_ns: 70, p99_ns: 70, max_ns: 80 };
+        assert_eq!(last.sites[&id].ages, Some(expected));
+        let mut busy = Counters::default();
+        busy.set(Counter::Started, 1);
+        last.age(7, busy, None, 160);
+        assert_eq!(last.sites[&id].ages, None, "unknown, not a guess");
+    }
+}
