@@ -18,7 +18,7 @@ mod tests;
 pub use ages::Ages;
 pub use loss::{Loss, Losses};
 pub use process::{Attach, Moment, Overflow, ProcessModel, TaskTotals, ThreadTotals};
-pub use site::{Classify, EachItself, Point, SiteClass, SiteView};
+pub use site::{Classify, EachItself, Point, SiteClass, SiteView, growth_per_min};
 
 /// How much a [`ProcessModel`] keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -268,7 +268,7 @@ impl<'a> SiteView<'a> {
 }
 
 /// Theil-Sen slope of a live count, per minute; `None` when the points span less than a second.
-pub(super) fn growth_per_min(points: &[Point]) -> Option<f64> {
+pub fn growth_per_min(points: &[Point]) -> Option<f64> {
     let (first, last) = (points.first()?, points.last()?);
     if last.at_s - first.at_s < 1.0 {
         return None;

@@ -8,8 +8,8 @@
 
 use super::float;
 
-/// Most points that enter a trend: pairs grow with the square, and 48 points give 1,128 of them.
-pub const MOST_POINTS: usize = 48;
+/// Most points that enter a trend: pairs grow with the square, and 32 points give 496 of them.
+pub const MOST_POINTS: usize = 32;
 
 /// Result of the Mann-Kendall test.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use super::{
     SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
 };
 use crate::detect::{Detector, Evidence};
-use crate::model::{Losses, ProcessModel, SiteView, seconds};
+use crate::model::{Losses, ProcessModel, SiteView, growth_per_min, seconds};
 use crate::observe::Waiting;
 
 /// What a report says besides its processes.
@@ -148,7 +148,7 @@ fn site_report(
     rates: Span,
 ) -> SiteReport {
     let recent = site.series();
-    let growth_per_min = site.growth_per_min();
+    let growth_per_min = growth_per_min(&recent);
     let finding = detector.judge(&Evidence { site: *site, series: &recent, growth_per_min, losses });
     let id = site.id();
     let name = names.site(id);
