@@ -55,10 +55,10 @@ impl CapabilitySet {
     /// Those that the calling thread has in effect.
     pub fn effective() -> Result<Self, HostError> {
         let path = Path::new("/proc/thread-self/status");
-        let text = fs::read_to_string(path).map_err(|source| HostError::File {
+        let text = fs::read_to_string(path).map_err(|error| HostError::File {
             action: "read",
             path: path.to_owned(),
-            source,
+            error,
         })?;
         Self::parse_effective(&text)
             .ok_or_else(|| HostError::Malformed { path: path.to_owned(), what: "no CapEff line".to_owned() })

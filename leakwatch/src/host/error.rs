@@ -89,14 +89,14 @@ pub enum HostError {
         limit: u64,
     },
     /// A file could not be opened or read.
-    #[error("cannot {action} {}: {}", path.display(), reason(source))]
+    #[error("cannot {action} {}: {}", path.display(), words(error))]
     File {
         /// "open", "read", "map", "list".
         action: &'static str,
         /// Which file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said; the message has it.
+        error: io::Error,
     },
     /// The kernel's own text files do not look as they have for decades.
     #[error("{} does not have the form that leakwatch knows: {what}; please report this kernel", path.display())]
@@ -107,10 +107,10 @@ pub enum HostError {
         what: String,
     },
     /// tracefs is not mounted and could not be.
-    #[error("tracefs is not mounted and mounting it failed ({source}); {fix}")]
+    #[error("tracefs is not mounted and mounting it failed ({}); {fix}", words(error))]
     Tracefs {
-        /// What the system said.
-        source: io::Error,
+        /// What the system said; the message has it.
+        error: io::Error,
         /// What to do.
         fix: &'static str,
     },
@@ -127,7 +127,7 @@ pub enum HostError {
 }
 
 /// The system's words without Rust's "(os error N)".
-fn reason(error: &io::Error) -> String {
+fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_owned(),
@@ -197,7 +197,7 @@ mod tests {
         let gone = HostError::File {
             action: "open",
             path: "/no/such".into(),
-            source: io::Error::from_raw_os_error(2),
+            error: io::Error::from_raw_os_error(2),
         };
         assert_eq!(gone.to_string(), "cannot open /no/such: No such file or directory");
     }

@@ -89,10 +89,10 @@ impl Executable {
         // leaves this inode as it is. What remains: kernels 6.11 and 6.12 did not refuse, a network filesystem's
         // server or the lower layer of an overlay can change it behind the kernel's back, and the process may
         // have ended since. Readers of the slice hold for any content, and a file cut short there raises SIGBUS.
-        let map = unsafe { Mmap::map(&file) }.map_err(|source| HostError::File {
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| HostError::File {
             action: "map",
             path: path.clone(),
-            source,
+            error,
         })?;
         Ok(Self { file, bytes: Bytes::Mapped(map), identity: FileIdentity::of(&metadata) })
     }
@@ -103,15 +103,15 @@ impl Executable {
     /// [`HostError::NotAFile`] for directories, FIFOs, sockets and devices (which are not opened),
     /// [`HostError::TooLarge`], [`HostError::File`].
     pub fn open(path: &Path) -> Result<Self, HostError> {
-        let failed = |action, source| HostError::File { action, path: path.to_owned(), source };
-        regular(path, &std::fs::metadata(path).map_err(|source| failed("open", source))?)?;
+        let failed = |action, error| HostError::File { action, path: path.to_owned(), error };
+        regular(path, &std::fs::metadata(path).map_err(|error| failed("open", error))?)?;
         // It may have become a FIFO since: opening one without O_NONBLOCK would wait for a writer.
         let mut file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(path)
-            .map_err(|source| failed("open", source))?;
-        let metadata = file.metadata().map_err(|source| failed("open", source))?;
+            .map_err(|error| failed("open", error))?;
+        let metadata = file.metadata().map_err(|error| failed("open", error))?;
         regular(path, &metadata)?;
         let size = metadata.size();
         if size > READ_LIMIT {
@@ -119,7 +119,7 @@ impl Executable {
         }
         let mut bytes = Vec::new();
         // Files of /proc and /sys say 0 and give more, and a file may grow: the limit holds while reading, too.
-        file.by_ref().take(READ_LIMIT).read_to_end(&mut bytes).map_err(|source| failed("read", source))?;
+        file.by_ref().take(READ_LIMIT).read_to_end(&mut bytes).map_err(|error| failed("read", error))?;
         Ok(Self { file, bytes: Bytes::Read(bytes), identity: FileIdentity::of(&metadata) })
     }
 

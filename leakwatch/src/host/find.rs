@@ -71,7 +71,7 @@ pub fn find(selector: &Selector) -> Result<Vec<Process>, HostError> {
 /// When /proc cannot be listed.
 pub fn pids() -> Result<Vec<u32>, HostError> {
     let path = Path::new("/proc");
-    let failed = |source| HostError::File { action: "list", path: path.to_owned(), source };
+    let failed = |error| HostError::File { action: "list", path: path.to_owned(), error };
     let mut pids: Vec<u32> = fs::read_dir(path)
         .map_err(failed)?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -139,7 +139,7 @@ fn members_of(path: &Path) -> Result<Option<BTreeSet<u32>>, HostError> {
             return Err(HostError::File {
                 action: "list",
                 path: path.to_owned(),
-                source: std::io::Error::from_raw_os_error(libc::ENOENT),
+                error: std::io::Error::from_raw_os_error(libc::ENOENT),
             });
         }
         return Ok(None);

@@ -143,10 +143,10 @@ impl Process {
     /// When `/proc/stat` cannot be read.
     pub fn start_time(&self) -> Result<Timestamp, HostError> {
         let path = Path::new("/proc/stat");
-        let text = std::fs::read_to_string(path).map_err(|source| HostError::File {
+        let text = std::fs::read_to_string(path).map_err(|error| HostError::File {
             action: "read",
             path: path.to_owned(),
-            source,
+            error,
         })?;
         let malformed = |what: &str| HostError::Malformed { path: path.to_owned(), what: what.to_owned() };
         let boot = parse_boot_time(&text).ok_or_else(|| malformed("no btime line"))?;
@@ -202,7 +202,7 @@ fn open_pidfd(pid: u32) -> Result<OwnedFd, HostError> {
         other => HostError::File {
             action: "open",
             path: PathBuf::from(format!("pidfd of {pid}")),
-            source: other.into(),
+            error: other.into(),
         },
     })
 }
@@ -276,7 +276,7 @@ pub(super) fn of_proc(pid: u32, action: &'static str, path: &Path, error: io::Er
         Some(Errno::ACCESS | Errno::PERM) => {
             HostError::NotPermitted { pid, action, denied: Denied::of_process() }
         }
-        _ => HostError::File { action: "read", path: path.to_owned(), source: error },
+        _ => HostError::File { action: "read", path: path.to_owned(), error },
     }
 }
 

@@ -57,7 +57,7 @@ pub fn ensure_tracefs() -> Result<Tracefs, HostError> {
             nix::Error::ENOENT => "mount sysfs on /sys and run `mount -t tracefs nodev /sys/kernel/tracing` as root",
             _ => "run `mount -t tracefs nodev /sys/kernel/tracing` as root",
         };
-        HostError::Tracefs { source: io::Error::from(errno), fix }
+        HostError::Tracefs { error: io::Error::from(errno), fix }
     })?;
     Ok(Tracefs { path: PathBuf::from(place), private: true })
 }
@@ -111,7 +111,7 @@ impl Tracefs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(HostError::NoTracepoint { category, name })
             }
-            Err(source) => Err(HostError::File { action: "read", path, source }),
+            Err(error) => Err(HostError::File { action: "read", path, error }),
         }
     }
 }

@@ -25,12 +25,12 @@ pub enum ImageError {
     #[error(transparent)]
     Host(#[from] HostError),
     /// Not an ELF file that we read.
-    #[error("cannot inspect {}: {source}", path.display())]
+    #[error("cannot inspect {}: {why}", path.display())]
     Inspect {
         /// The executable.
         path: PathBuf,
-        /// What it is instead.
-        source: InspectError,
+        /// What it is instead; the message has it.
+        why: InspectError,
     },
     /// The process executes another program each time we look.
     #[error("process {pid} keeps replacing its program; try again when it has settled")]
@@ -169,8 +169,7 @@ impl Image {
 }
 
 fn inspect(exe: &Executable, path: &Path) -> Result<Inspection, ImageError> {
-    leakwatch_inspect::inspect(exe.bytes())
-        .map_err(|source| ImageError::Inspect { path: path.to_owned(), source })
+    leakwatch_inspect::inspect(exe.bytes()).map_err(|why| ImageError::Inspect { path: path.to_owned(), why })
 }
 
 #[cfg(test)]

@@ -86,11 +86,16 @@ impl Facts {
             uprobe_pmu: exists("/sys/bus/event_source/devices/uprobe/type"),
             tracefs: tracefs::mounted().map(|found| found.path),
             tracefs_place: exists("/sys/kernel/tracing"),
-            first_pid_namespace: namespace("/proc/self/ns/pid", FIRST_PID_NAMESPACE),
+            first_pid_namespace: first_pid_namespace(),
             first_user_namespace: namespace("/proc/self/ns/user", FIRST_USER_NAMESPACE),
             memlock: rustix::process::getrlimit(rustix::process::Resource::Memlock).current,
         }
     }
+}
+
+/// Whether we are in the machine's first pid namespace.
+pub(super) fn first_pid_namespace() -> Reading<bool> {
+    namespace("/proc/self/ns/pid", FIRST_PID_NAMESPACE)
 }
 
 fn release() -> Reading<(Release, String)> {

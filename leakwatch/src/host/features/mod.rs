@@ -14,6 +14,11 @@ use super::capability::{Capability, CapabilitySet};
 /// The oldest kernel that has all that we use (attach cookies for uprobes).
 pub const OLDEST_KERNEL: Release = Release { major: 5, minor: 15 };
 
+/// From here on `perf_event_open` wants `CAP_SYS_ADMIN` for uprobes, where `CAP_PERFMON` was enough from 5.8 on
+/// (commit ba677dbe77af, "perf: Revert to requiring `CAP_SYS_ADMIN` for uprobes", CVE-2025-38466). Stable kernels have it
+/// too, since July 2025.
+const PROBES_NEED_ADMIN: Release = Release { major: 6, minor: 16 };
+
 /// How a finding bears on leakwatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
@@ -77,9 +82,15 @@ pub fn why_not() -> Option<Finding> {
     check().into_iter().find(|finding| finding.status == Status::Fail)
 }
 
+/// That the pids which leakwatch sees are not those the kernel reports, if so. Probes would then count nothing, without
+/// any error.
+pub fn foreign_pids() -> Option<Finding> {
+    Some(pid_namespace(&facts::first_pid_namespace())).filter(|finding| finding.status == Status::Fail)
+}
+
 /// Judges what was read. What matters most comes first.
 pub fn assess(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![kernel(facts), user_namespace(facts), pid_namespace(facts)];
+    let mut findings = vec![kernel(facts), user_namespace(facts), pid_namespace(&facts.first_pid_namespace)];
     findings.extend(capabilities(facts));
     findings.extend([
         lockdown(facts),
@@ -99,6 +110,12 @@ fn kernel(facts: &Facts) -> Finding {
     const NAME: &str = "kernel";
     match &facts.release {
         Err(why) => Finding::unknown(NAME, why),
+        // Red Hat's 5.14 has the BPF of much newer kernels.
+        Ok((Release { major: 5, minor: 14 }, text)) if text.contains(".el9") => Finding::warn(
+            NAME,
+            format!("Linux {text} is older than 5.15, but with newer parts"),
+            "use RHEL 9.2 or newer, if loading is refused",
+        ),
         Ok((release, text)) if *release < OLDEST_KERNEL => Finding::fail(
             NAME,
             format!("Linux {text} is too old"),
@@ -121,9 +138,9 @@ fn user_namespace(facts: &Facts) -> Finding {
     }
 }
 
-fn pid_namespace(facts: &Facts) -> Finding {
+fn pid_namespace(first: &Reading<bool>) -> Finding {
     const NAME: &str = "pid namespace";
-    match &facts.first_pid_namespace {
+    match first {
         Err(why) => Finding::unknown(NAME, why),
         Ok(true) => Finding::ok(NAME, "the machine's first"),
         Ok(false) => Finding::fail(
@@ -145,10 +162,26 @@ fn capabilities(facts: &Facts) -> Vec<Finding> {
         let fix = format!("run leakwatch with sudo, or give it {capability} (setcap, --cap-add)");
         Finding { name: NAME, status, found, fix: Some(fix) }
     };
+    let admin = permits(set, Capability::SysAdmin);
+    let admin_for_probes = facts.release.as_ref().is_ok_and(|(release, _)| *release >= PROBES_NEED_ADMIN);
+    let both = permits(set, Capability::Bpf) && permits(set, Capability::Perfmon);
     let root = facts.uid == 0;
+    // Where CAP_SYS_ADMIN is needed anyway, it includes the first two.
     let wanted = [
-        (Capability::Bpf, Status::Fail, "BPF programs cannot be loaded", true),
-        (Capability::Perfmon, Status::Fail, "probes cannot be attached", true),
+        (Capability::Bpf, Status::Fail, "BPF programs cannot be loaded", admin || !admin_for_probes),
+        (Capability::Perfmon, Status::Fail, "probes cannot be attached", admin || !admin_for_probes),
+        (
+            Capability::SysAdmin,
+            Status::Fail,
+            "the kernel lets nobody else place probes since the fix of CVE-2025-38466",
+            admin_for_probes,
+        ),
+        (
+            Capability::SysAdmin,
+            Status::Warn,
+            "kernels with the fix of CVE-2025-38466 (July 2025) let nobody else place probes",
+            !admin_for_probes && both,
+        ),
         (
             Capability::SysPtrace,
             Status::Warn,

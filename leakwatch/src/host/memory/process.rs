@@ -45,10 +45,10 @@ impl ProcessMemory {
         // Opening this file asks the same question as process_vm_readv (may we attach?), without reading.
         let path = PathBuf::from(format!("/proc/{pid}/mem"));
         File::open(&path).map_err(|error| of_proc(pid, "read the memory", &path, error))?;
-        let pidfd = process.as_fd().try_clone_to_owned().map_err(|source| HostError::File {
+        let pidfd = process.as_fd().try_clone_to_owned().map_err(|error| HostError::File {
             action: "duplicate",
             path: PathBuf::from(format!("pidfd of {pid}")),
-            source,
+            error,
         })?;
         let raw = i32::try_from(pid).map_err(|_too_large| HostError::NoSuchProcess { pid })?;
         let memory = Self { pid: Pid::from_raw(raw), pidfd };
