@@ -49,6 +49,9 @@ pub(super) fn targets(selection: &Selection) -> anyhow::Result<Vec<Target>> {
 
 /// Loads the kernel side and attaches the tracepoints. Call it while the process has one thread.
 pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
+    if let Some(finding) = host::features::foreign_pids() {
+        anyhow::bail!("{finding}");
+    }
     let tracefs = tracefs::ensure_tracefs()?;
     let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(explain)?;
     kernel.attach_tracepoints()?;
