@@ -54,7 +54,7 @@ fn the_schema_has_every_promised_field() {
     assert_eq!(
         process["tasks"],
         json!({
-            "live": 1037, "live_at_attach": 735, "started": 1038, "ended": 736, "start_rate_per_s": 17.3,
+            "live": 1038, "live_at_attach": 736, "started": 1038, "ended": 736, "start_rate_per_s": 17.3,
             "end_rate_per_s": 12.27, "growth_per_min": 302.2, "lost_events": 0, "drift": 0, "system_live": 6,
         })
     );

@@ -76,8 +76,8 @@ fn about(site: &SiteReport) -> String {
         _ if grows(site) => "fastest growing",
         _ => "most",
     };
-    let function = clean(short_function(site.function.as_deref().unwrap_or("(unknown)")));
-    let mut parts = vec![format!("{role}: {}", shorten(&function, LONGEST_NAME))];
+    let name = function(site);
+    let mut parts = vec![format!("{role}: {}", shorten(short_function(&name), LONGEST_NAME))];
     parts.extend(place(site).map(|place| format!(" ({})", shorten(&place, LONGEST_NAME))));
     parts.push(format!(" {} live", count(site.live, "")));
     parts.extend(
@@ -90,8 +90,24 @@ fn about(site: &SiteReport) -> String {
     parts.concat()
 }
 
+/// The function that starts a site's tasks.
+pub(super) fn function(site: &SiteReport) -> String {
+    if first(site) {
+        return "the main goroutine".to_owned();
+    }
+    clean(site.function.as_deref().unwrap_or("(unknown)"))
+}
+
+/// Is this the goroutine that a Go program begins with? No `go` statement starts it.
+pub(super) fn first(site: &SiteReport) -> bool {
+    site.runtime == "go" && site.task.as_deref() == Some("runtime.main")
+}
+
 /// File and line of a site, without directories.
 pub(super) fn place(site: &SiteReport) -> Option<String> {
+    if first(site) {
+        return None;
+    }
     let file = clean(file_name(site.file.as_deref()?));
     Some(site.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
 }
@@ -101,6 +117,7 @@ pub(super) fn state(reason: &str) -> String {
     match reason {
         "running" | "runnable" | "preempted" => reason.to_owned(),
         "syscall" => "in a system call".to_owned(),
+        "sleep" => "sleeping".to_owned(),
         _ => format!("blocked in {}", shorten(&clean(reason), LONGEST_NAME)),
     }
 }

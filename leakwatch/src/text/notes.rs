@@ -36,11 +36,16 @@ fn notes(process: &ProcessReport) -> Vec<String> {
             "what was alive at attach is not known: only {noun}s started since then are counted"
         ));
     }
-    if let Some(drift) = process.tasks.drift.filter(|drift| *drift != 0) {
+    if let Some(drift) = process.tasks.drift.filter(|drift| far(*drift, process.tasks.live)) {
         notes.push(format!("probes count {drift:+} live tasks compared with the program's memory"));
     }
     notes.extend(process.losses.iter().map(sentence));
     notes
+}
+
+/// Is a drift more than the tasks that come and go while memory is read?
+fn far(drift: i64, live: u64) -> bool {
+    drift.unsigned_abs() > (live / 50).max(10)
 }
 
 /// A loss as a sentence that says what it does to the figures. Verbs agree with any number.

@@ -3,7 +3,7 @@
 use super::Options;
 use super::canvas::{Canvas, Style};
 use super::clean::{clean, file_name, short_function, shorten, width};
-use super::headline::{noun, place, state};
+use super::headline::{first, function, noun, place, state};
 use crate::report::units::{count, duration, figure, signed_rate};
 use crate::report::{Ages, ProcessReport, SiteReport, Verdict, WaitingReport};
 
@@ -129,8 +129,9 @@ struct Place {
 
 impl Place {
     fn of(site: &SiteReport) -> Self {
-        let function = clean(site.function.as_deref().unwrap_or("(unknown)"));
-        let task = site.task.as_deref().map(clean).filter(|task| !inside(task, &function));
+        let function = function(site);
+        let task = site.task.as_deref().filter(|_| !first(site)).map(clean);
+        let task = task.filter(|task| !inside(task, &function));
         Self {
             line: place(site).map_or_else(String::new, |place| format!(" {place}")),
             task: task.unwrap_or_default(),
