@@ -1,1 +1,19 @@
-//! placeholder
+//! The harness of the tests that run leakwatch against real programs whose true counts are known.
+//!
+//! `Target` is a program with known truth, `Agent` is leakwatch, `matrix` says which binaries there are to
+//! watch, and `gate` what to do on a machine that cannot run a test. Its functions panic, with the place of
+//! their caller, because a test has nothing better to do with an error; they never sleep in the hope that
+//! something has happened, and never wait without an end. README.md shows how a test looks.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod gate;
+pub mod matrix;
+pub mod process;
+pub mod report;
+pub mod target;
+
+pub use agent::{Agent, Outcome};
+pub use report::{Counts, Report};
+pub use target::{Target, Truth};

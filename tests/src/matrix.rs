@@ -1,0 +1,117 @@
+//! Which binaries there are to watch: every Go release in every flavour, and programs that nobody here wrote.
+//!
+//! `cargo xtask targets` builds the former, `cargo xtask tools` fetches the latter; nothing here does.
+
+use std::path::{Path, PathBuf};
+
+/// Every Go release that is tested, oldest first; `xtask/src/tools/go.rs` installs them.
+pub const GO_RELEASES: [&str; 8] =
+    ["1.19", "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+
+/// Every flavour that runs here; `xtask/src/targets/go.rs` says how each is built.
+pub const FLAVOURS: [&str; 5] = ["plain", "stripped", "pie", "cgo", "strip"];
+
+/// The flavour that is only for inspection on this machine.
+pub const FOREIGN_FLAVOUR: &str = "arm64";
+
+/// Programs that nobody here wrote.
+pub const THIRD_PARTY: [&str; 8] =
+    ["caddy", "traefik", "nats-server", "rclone", "esbuild", "prometheus", "etcd", "syncthing"];
+
+/// One binary of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoTarget {
+    /// The release it is built with, such as `1.27.3`.
+    pub release: &'static str,
+    /// How it is built, such as `stripped`.
+    pub flavour: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl GoTarget {
+    /// `go 1.27.3 stripped`, for messages.
+    pub fn name(&self) -> String {
+        format!("go {} {}", self.release, self.flavour)
+    }
+}
+
+/// The whole matrix that runs here: the release changes slowest. Every binary is expected to be there.
+pub fn go_matrix() -> Vec<GoTarget> {
+    let flavours = |release| FLAVOURS.iter().map(move |flavour| go_target(release, flavour));
+    GO_RELEASES.iter().copied().flat_map(flavours).collect()
+}
+
+/// The binary of one release and flavour, whether or not it is there.
+pub fn go_target(release: &'static str, flavour: &'static str) -> GoTarget {
+    let path = targets_root().join("go").join(release).join(flavour).join("truth");
+    GoTarget { release, flavour, path }
+}
+
+/// The newest release in its plain flavour: for tests to which neither matters.
+pub fn any_go_target() -> GoTarget {
+    go_target(GO_RELEASES[GO_RELEASES.len() - 1], "plain")
+}
+
+/// The executable of a program that nobody here wrote, or why there is none.
+pub fn third_party(name: &str) -> Result<PathBuf, String> {
+    let path = work_dir().join("tools").join("third-party").join(name);
+    match path.canonicalize() {
+        Ok(executable) => Ok(executable),
+        Err(error) => Err(format!("{}: {error}; `cargo xtask tools third-party` fetches it", path.display())),
+    }
+}
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().map_or_else(|| tests.to_owned(), Path::to_owned)
+}
+
+/// Where `cargo xtask` keeps what it builds and fetches.
+fn work_dir() -> PathBuf {
+    repository().join("target").join("leakwatch")
+}
+
+/// Where the targets are: `LEAKWATCH_TARGETS`, or where xtask puts them.
+pub fn targets_root() -> PathBuf {
+    std::env::var_os("LEAKWATCH_TARGETS")
+        .map_or_else(|| work_dir().join("targets"), |dir| repository().join(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part of a source file from `from` to the next line that ends with `];`.
+    fn list<'a>(source: &'a str, from: &str) -> &'a str {
+        let (_, rest) = source.split_once(from).expect("the list is there");
+        rest.split_once("];").expect("the list ends").0
+    }
+
+    fn quoted(text: &str) -> Vec<&str> {
+        text.split('"').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_matrix_is_what_xtask_builds() {
+        let installed = include_str!("../../xtask/src/tools/go.rs");
+        assert_eq!(quoted(list(installed, "const RELEASES")), GO_RELEASES);
+
+        let built = list(include_str!("../../xtask/src/targets/go.rs"), "const FLAVOURS");
+        let mut built: Vec<&str> =
+            built.split("name: ").skip(1).filter_map(|text| quoted(text).first().copied()).collect();
+        let mut expected: Vec<&str> = FLAVOURS.into_iter().chain([FOREIGN_FLAVOUR]).collect();
+        built.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(built, expected);
+    }
+
+    #[test]
+    fn the_programs_are_those_that_xtask_fetches() {
+        let fetched = list(include_str!("../../xtask/src/tools/third_party.rs"), "const PROGRAMS");
+        let fetched: Vec<&str> =
+            fetched.split("name: ").skip(1).filter_map(|text| quoted(text).first().copied()).collect();
+        assert_eq!(fetched, THIRD_PARTY);
+    }
+}
