@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::{shell, tools};
 use sources::{Record, Sources};
 
 /// The target of the kernel side. The BPF instructions are the same on every host ...
@@ -52,6 +52,11 @@ pub(crate) fn check() -> Result<()> {
     }
     eprintln!("    {} is from these sources", Kept::OBJECT);
     Ok(())
+}
+
+/// Whether there is a compiler for the kernel side; a linker is another matter.
+pub(crate) fn has_compiler() -> bool {
+    Compiler::find().is_ok()
 }
 
 /// Builds from the present sources to `path`; the kept object stays as it is.
@@ -129,8 +134,8 @@ enum Warnings {
 fn build(warnings: Warnings) -> Result<Built> {
     let root = shell::root();
     let compiler = Compiler::find()?;
-    let linker = shell::find_cargo_program("bpf-linker")
-        .context("bpf-linker is not installed; `cargo xtask tools ebpf` installs it")?;
+    let linker =
+        tools::bpf_linker().context("bpf-linker is not installed; `cargo xtask tools ebpf` installs it")?;
     let sources = Sources::of(&root, &recipe())?;
 
     let target_dir = shell::work_dir().join("ebpf");

@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 pub(crate) use go::{GoToolchain, go_toolchains};
-pub(crate) use kernel_side::{bpftrace, ebpf_toolchain};
+pub(crate) use kernel_side::{bpf_linker, bpftrace, ebpf_toolchain};
 pub(crate) use third_party::{PROGRAMS as THIRD_PARTY, third_party};
 
 /// Below this everything is kept.
