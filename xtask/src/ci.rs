@@ -46,7 +46,7 @@ const STEPS: &[Step] = &[
         name: "fmt",
         promise: "rustfmt has nothing to change",
         needs: &[],
-        run: |_| shell::run(shell::cargo("fmt").args(["--all", "--", "--check"])),
+        run: |_| shell::run(shell::cargo("fmt").args(["--all", "--", "--check", "--color", "never"])),
     },
     Step { name: "tidy", promise: "imports go down the floors", needs: &[], run: |_| tidy::run(&[]) },
     Step {
@@ -55,7 +55,14 @@ const STEPS: &[Step] = &[
         needs: &[],
         run: |_| {
             let mut clippy = shell::cargo("clippy");
-            clippy.args(WHOLE_WORKSPACE).args(["--all-targets", "--locked", "--", "-D", "warnings"]);
+            clippy.args(WHOLE_WORKSPACE).args([
+                "--all-targets",
+                "--locked",
+                "--keep-going",
+                "--",
+                "-D",
+                "warnings",
+            ]);
             shell::run(&mut clippy)
         },
     },
@@ -65,7 +72,12 @@ const STEPS: &[Step] = &[
         needs: &[],
         run: |_| {
             let mut doc = shell::cargo("doc");
-            doc.args(WHOLE_WORKSPACE).args(["--no-deps", "--document-private-items", "--locked"]);
+            doc.args(WHOLE_WORKSPACE).args([
+                "--no-deps",
+                "--document-private-items",
+                "--locked",
+                "--keep-going",
+            ]);
             shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
         },
     },

@@ -1,6 +1,6 @@
 //! The one report that every output prints: plain structs with public fields, schema `leakwatch.report/1`.
 //!
-//! [`assemble`] puts it together from models, findings and names. Unknown is `None`, never 0. Nothing here is
+//! [`assemble()`] puts it together from models, findings and names. Unknown is `None`, never 0. Nothing here is
 //! serialised, drawn or measured; names come through the trait [`Names`], so that a report needs no process.
 
 pub mod assemble;
