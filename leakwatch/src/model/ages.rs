@@ -22,10 +22,7 @@ pub struct Ages {
 /// `older` live tasks are from before attach. Each of them is older than any task born since, so a percentile
 /// falls either among the born ones, whose summary is known, or among the older ones, which have at least
 /// `elapsed_ns`. `longest_wait_ns` is a lower bound of the oldest task's age, where a census knows it.
-pub fn combine(born: Option<AgeSummary>, older: u64, elapsed_ns: u64, longest_wait_ns: Option<u64>) -> Ages {
-    let Some(born) = born else {
-        return Ages { max_s: longest_wait_ns.map(seconds), lower_bound: true, ..Ages::default() };
-    };
+pub fn combine(born: AgeSummary, older: u64, elapsed_ns: u64, longest_wait_ns: Option<u64>) -> Ages {
     let total = born.count.saturating_add(older);
     if total == 0 {
         return Ages::default();
@@ -39,6 +36,18 @@ pub fn combine(born: Option<AgeSummary>, older: u64, elapsed_ns: u64, longest_wa
     let max_s = seconds(oldest);
     let p99_s = at(0.99).min(max_s);
     Ages { p50_s: Some(at(0.5).min(p99_s)), p99_s: Some(p99_s), max_s: Some(max_s), lower_bound: older > 0 }
+}
+
+/// What is known where births are not seen: `older` of the `live` tasks at least are from before attach.
+pub fn least(live: u64, older: u64, elapsed_ns: u64, longest_wait_ns: Option<u64>) -> Ages {
+    let at = |q: f64| (float(older) > (1.0 - q) * float(live)).then(|| seconds(elapsed_ns));
+    let attached = (older > 0).then_some(elapsed_ns);
+    Ages {
+        p50_s: at(0.5),
+        p99_s: at(0.99),
+        max_s: attached.into_iter().chain(longest_wait_ns).max().map(seconds),
+        lower_bound: true,
+    }
 }
 
 /// The `q`-quantile of tasks born since attach, in seconds, by straight lines between the known ones.
@@ -83,24 +92,32 @@ mod tests {
 
     #[test]
     fn without_older_tasks_the_summary_stands() {
-        let ages = combine(Some(born(100)), 0, 60 * SECOND, None);
+        let ages = combine(born(100), 0, 60 * SECOND, None);
         assert_eq!(ages, Ages { p50_s: Some(1.0), p99_s: Some(9.0), max_s: Some(10.0), lower_bound: false });
     }
 
     #[test]
     fn older_tasks_are_at_least_as_old_as_the_watch() {
-        let ages = combine(Some(born(10)), 90, 60 * SECOND, Some(700 * SECOND));
+        let ages = combine(born(10), 90, 60 * SECOND, Some(700 * SECOND));
         assert_eq!(
             ages,
             Ages { p50_s: Some(60.0), p99_s: Some(60.0), max_s: Some(700.0), lower_bound: true }
         );
-        let few = combine(Some(born(990)), 10, 60 * SECOND, None);
+        let few = combine(born(990), 10, 60 * SECOND, None);
         assert!(few.p50_s.unwrap() < 1.2 && few.max_s == Some(60.0), "{few:?}");
     }
 
     #[test]
     fn nothing_alive_and_nothing_read() {
-        assert_eq!(combine(Some(AgeSummary::default()), 0, SECOND, None), Ages::default());
-        assert_eq!(combine(None, 5, SECOND, Some(2 * SECOND)).max_s, Some(2.0));
+        assert_eq!(combine(AgeSummary::default(), 0, SECOND, None), Ages::default());
+    }
+
+    #[test]
+    fn without_births_only_survivors_have_an_age() {
+        assert_eq!(least(10, 0, SECOND, Some(2 * SECOND)).max_s, Some(2.0));
+        let mostly_old = least(10, 8, 60 * SECOND, None);
+        assert_eq!((mostly_old.p50_s, mostly_old.max_s), (Some(60.0), Some(60.0)));
+        let mostly_young = least(100, 5, 60 * SECOND, None);
+        assert_eq!((mostly_young.p50_s, mostly_young.p99_s), (None, Some(60.0)));
     }
 }

@@ -154,8 +154,9 @@ impl ProcessModel {
             self.begin_series();
         }
         let (epoch, elapsed_ns, limits) = (self.epoch, self.elapsed_ns(), self.limits);
+        let ages_read = sample.sites.iter().any(|site| site.ages.is_some());
         for site in &mut self.sites {
-            site.close(epoch, advance, elapsed_ns, &limits);
+            site.close(epoch, advance, elapsed_ns, ages_read, &limits);
         }
         self.totals = self.sum_up();
         let moment = Moment {

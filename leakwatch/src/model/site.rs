@@ -8,6 +8,9 @@ use super::ages::{self, Ages};
 use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
 use crate::observe::{AgeSummary, SiteId, SiteSample, Waiting};
 
+/// Ages that were read stand this long where they are not read again.
+const AGES_STAND_NS: u64 = 30_000_000_000;
+
 /// What a site is, told by whoever knows names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteClass {
@@ -87,6 +90,8 @@ pub(super) struct SiteState {
     /// Started and ended at the sample before the last.
     before: (u64, u64),
     ages: Ages,
+    /// Time since attach when ages were read last.
+    ages_read_ns: Option<u64>,
     /// Live counts, aligned with the last moments of the process.
     series: VecDeque<u64>,
     pub(super) waiting: Vec<Waiting>,
@@ -102,6 +107,7 @@ impl SiteState {
             now: Figures::NONE,
             before: (0, 0),
             ages: Ages::default(),
+            ages_read_ns: None,
             series: VecDeque::new(),
             waiting: Vec::new(),
             epoch: 0,
@@ -121,9 +127,16 @@ impl SiteState {
     }
 
     /// The sample `epoch` is complete: `elapsed_ns` after attach.
-    pub(super) fn close(&mut self, epoch: u64, advance: bool, elapsed_ns: u64, limits: &Limits) {
+    pub(super) fn close(
+        &mut self,
+        epoch: u64,
+        advance: bool,
+        elapsed_ns: u64,
+        ages_read: bool,
+        limits: &Limits,
+    ) {
         if self.epoch == epoch {
-            self.close_ages(elapsed_ns);
+            self.close_ages(elapsed_ns, ages_read);
         } else if advance {
             self.before = (self.now.started, self.now.ended);
         }
@@ -141,23 +154,19 @@ impl SiteState {
         }
     }
 
-    fn close_ages(&mut self, elapsed_ns: u64) {
-        let (live, longest) = (self.now.live(), self.longest_wait_ns());
-        let born = match self.now.ages {
-            // Nothing was born since attach: an empty summary is the truth.
-            None if self.now.started == 0 => Some(AgeSummary::default()),
-            ages => ages,
-        };
-        self.ages = match born {
-            _ if live == 0 => Ages::default(),
-            // Not read this time: what was read last stands.
-            None if self.ages.p50_s.is_some() => self.ages,
-            None => ages::combine(None, 0, elapsed_ns, longest),
-            Some(born) => {
-                let older = live.saturating_sub(born.count).min(self.now.live_at_attach);
-                ages::combine(Some(born), older, elapsed_ns, longest)
-            }
-        };
+    /// `table_read`: this sample knows the ages of tasks born since attach; sites without any have none.
+    fn close_ages(&mut self, elapsed_ns: u64, table_read: bool) {
+        let (live, at_attach, longest) = (self.now.live(), self.now.live_at_attach, self.longest_wait_ns());
+        let born = self.now.ages.or_else(|| table_read.then(AgeSummary::default));
+        if live == 0 {
+            self.ages = Ages::default();
+        } else if let Some(born) = born {
+            let older = live.saturating_sub(born.count).min(at_attach);
+            self.ages = ages::combine(born, older, elapsed_ns, longest);
+            self.ages_read_ns = Some(elapsed_ns);
+        } else if self.ages_read_ns.is_none_or(|read_ns| elapsed_ns.saturating_sub(read_ns) > AGES_STAND_NS) {
+            self.ages = ages::least(live, at_attach.saturating_sub(self.now.ended), elapsed_ns, longest);
+        }
     }
 
     fn longest_wait_ns(&self) -> Option<u64> {

@@ -160,6 +160,34 @@ fn counters_that_go_back_give_a_rate_of_zero() {
 }
 
 #[test]
+fn ages_of_tasks_whose_birth_nobody_sees() {
+    let by_memory = |started| SiteSample { ages: None, ..site(1, 60, started, 10) };
+    let model = after(&[1, 2, 40].map(|s| sample(ATTACHED + s * SECOND, vec![by_memory(4 * s)])));
+    let ages = model.site(id(1)).unwrap().ages();
+    assert_eq!((ages.p50_s, ages.p99_s, ages.max_s, ages.lower_bound), (None, Some(40.0), Some(40.0), true));
+}
+
+#[test]
+fn ages_stand_for_a_while_where_they_are_not_read() {
+    let read = SiteSample {
+        ages: Some(AgeSummary { count: 8, p50_ns: SECOND, p99_ns: SECOND, max_ns: SECOND }),
+        ..site(1, 0, 8, 0)
+    };
+    let unread = SiteSample { ages: None, ..read.clone() };
+    let samples = [(2, read), (20, unread.clone()), (60, unread)];
+    let samples = samples.map(|(s, site)| sample(ATTACHED + s * SECOND, vec![site]));
+    assert_eq!(after(&samples[..2]).site(id(1)).unwrap().ages().p50_s, Some(1.0));
+    assert_eq!(after(&samples).site(id(1)).unwrap().ages().p50_s, None);
+}
+
+#[test]
+fn a_site_without_births_has_ages_where_others_were_read() {
+    let old = SiteSample { ages: None, ..site(2, 5, 3, 3) };
+    let model = after(&[sample(ATTACHED + 9 * SECOND, vec![site(1, 0, 0, 0), old])]);
+    assert_eq!(model.site(id(2)).unwrap().ages().p50_s, Some(9.0));
+}
+
+#[test]
 fn a_census_brings_waits_drift_and_stacks() {
     let limits = Limits { waiting_per_site: 2, stack_depth: 3, ..Limits::default() };
     let mut model = model(limits);
