@@ -95,3 +95,25 @@ fn runtime(runtime: &BinaryRuntime) -> Value {
 fn hex(address: u64) -> String {
     format!("{address:#x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::binary::sample;
+
+    #[test]
+    fn the_form_that_scripts_read() {
+        let text = binary_to_json(&sample());
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["schema"], "leakwatch.binary/1");
+        assert_eq!(json["path"], "/srv/app\u{1b}[2J", "escaped, not changed");
+        assert!(!text.contains('\u{1b}'));
+        assert_eq!(json["load_bias"], "0x555500000000");
+        let runtime = &json["runtimes"][0];
+        assert_eq!(runtime["watch"], "no");
+        assert_eq!(runtime["layout"], Value::Null, "unknown is null");
+        assert_eq!(runtime["probes"][0]["address"], "0x454168");
+        assert_eq!(runtime["globals"][1]["address"], Value::Null);
+        assert_eq!(runtime["settings"][0], json!({ "name": "-tags", "value": "a\nb" }));
+    }
+}

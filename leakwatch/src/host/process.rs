@@ -356,6 +356,20 @@ mod tests {
         assert!(matches!(error, HostError::Zombie { parent, .. } if parent == std::process::id()), "{error}");
     }
 
+    /// Each child ends by itself within a millisecond or so, at another moment of our looking at it each time.
+    #[test]
+    fn whatever_ends_meanwhile_is_said_to_have_ended() {
+        for delay in 0..200 {
+            let child = Target::start(&mut Command::new("true"));
+            std::thread::sleep(std::time::Duration::from_micros(delay * 10));
+            match Process::open(child.0.id()) {
+                Ok(process) => assert_eq!(process.pid(), child.0.id()),
+                Err(HostError::Ended { .. } | HostError::Zombie { .. }) => {}
+                Err(error) => panic!("after {delay}: {error}"),
+            }
+        }
+    }
+
     #[test]
     fn a_kernel_thread_is_named_so() {
         // pid 2 is kthreadd wherever pid 1 is the machine's init.

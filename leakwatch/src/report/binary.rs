@@ -333,3 +333,50 @@ fn hex(bytes: &[u8], between: &str) -> String {
     let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(between)
 }
+
+/// A binary with names that nobody should trust.
+#[cfg(test)]
+pub(crate) fn sample() -> Binary {
+    Binary {
+        path: "/srv/app\x1b[2J".to_owned(),
+        pid: Some(7),
+        size_bytes: 5_000_000,
+        arch: "x86-64",
+        pie: true,
+        dynamic: false,
+        symtab: false,
+        dwarf: false,
+        build_id: None,
+        load_bias: Some(0x5555_0000_0000),
+        runtimes: vec![BinaryRuntime {
+            kind: "go",
+            version: Some("go1.26.1".to_owned()),
+            version_source: Some(source(Source::BuildInfo)),
+            main_package: Some("example.com/app".to_owned()),
+            flavour: vec!["position independent"],
+            settings: vec![("-tags".to_owned(), "a\nb".to_owned())],
+            functions: None,
+            probes: vec![Probe {
+                action: "start",
+                function: "runtime.newproc1".to_owned(),
+                address: 0x45_4168,
+                file_offset: 0x5_4168,
+                instruction: "call 0x44cde0".to_owned(),
+                bytes: "e8 73 8c ff ff".to_owned(),
+                register: "rax".to_owned(),
+                emulated: true,
+                reason: "it is the last call".to_owned(),
+            }],
+            layout: None,
+            globals: vec![
+                Variable { name: "runtime.allglen", found: Some((0x62_5400, source(Source::Code))) },
+                Variable { name: "runtime.sched", found: None },
+            ],
+            wait_reasons: 45,
+            watch: Watch::No,
+            missing: vec!["the layout of a goroutine".to_owned()],
+            problems: vec!["odd".to_owned()],
+        }],
+        problems: vec!["the file was deleted".to_owned()],
+    }
+}

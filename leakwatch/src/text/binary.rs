@@ -158,3 +158,42 @@ fn field(canvas: &mut Canvas, label: &str, value: &str) {
 fn styled(canvas: &mut Canvas, style: Style, label: &str, value: &str) {
     canvas.wrapped(style, &format!("  {label:<LABEL$}  "), LABEL + 4, value);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::binary::sample;
+
+    #[test]
+    fn every_fact_has_its_line_and_foreign_names_are_harmless() {
+        let expect = r"/srv/app\x1b[2J (pid 7)
+  file            ELF x86-64, position independent, static, no symbol table, no DWARF, 4.8 MiB
+  build id        none
+  loaded          0x555500000000 above its link-time addresses
+  - the file was deleted
+
+go: go1.26.1, from the build info
+  can be watched  no
+  main package    example.com/app
+  built           position independent
+                  -tags=a\nb
+  wait reasons    45
+
+Probe sites
+  start 0x454168 in runtime.newproc1: call 0x44cde0
+        bytes e8 73 8c ff ff, file offset 0x54168, task in rax, one trap
+        it is the last call
+
+Variables of the runtime
+  runtime.allglen             0x625400, from the code that uses it
+  runtime.sched               not found
+
+Missing
+  - the layout of a goroutine
+
+Problems
+  - odd
+";
+        assert_eq!(binary(&sample(), &Options { width: 100, ..Options::default() }), expect);
+    }
+}

@@ -39,3 +39,29 @@ pub fn machine(machine: &Machine, options: &Options) -> String {
     canvas.wrapped(style, "", 0, &sentence);
     canvas.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::machine::MachineFinding;
+
+    fn check(fitness: &[Fitness], last: &str) {
+        let finding = |&fitness| MachineFinding {
+            name: "kernel".to_owned(),
+            fitness,
+            found: "too old".to_owned(),
+            fix: Some("use another".to_owned()),
+        };
+        let findings = fitness.iter().map(finding).collect();
+        let text = machine(&Machine { findings }, &Options::default());
+        assert_eq!(text.lines().last(), Some(last));
+        assert!(text.lines().any(|line| line.trim_start() == "-> use another"), "{text}");
+    }
+
+    #[test]
+    fn the_last_line_is_the_answer() {
+        check(&[Fitness::Ok, Fitness::Ok], "leakwatch can run here.");
+        check(&[Fitness::Ok, Fitness::Warn], "leakwatch can run here, with 1 restriction.");
+        check(&[Fitness::Warn, Fitness::Fail], "leakwatch cannot run here: 1 finding above marked FAIL.");
+    }
+}
