@@ -47,15 +47,18 @@ pub(super) fn targets(selection: &Selection) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// Loads the kernel side and attaches the tracepoints. Call it while the process has one thread.
+/// Loads the kernel side and attaches the tracepoints.
 pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
     if let Some(finding) = host::features::foreign_pids() {
         anyhow::bail!("{finding}");
     }
-    let tracefs = tracefs::ensure_tracefs()?;
-    let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(explain)?;
-    kernel.attach_tracepoints()?;
-    Ok(kernel)
+    // A mount that is needed for a moment is no reason to leave the machine's mount namespace: programs that we start
+    // later stay in it as well.
+    tracefs::with_tracefs(|tracefs| {
+        let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(explain)?;
+        kernel.attach_tracepoints()?;
+        Ok(kernel)
+    })?
 }
 
 /// The price of a probe hit, where it can be measured.

@@ -36,16 +36,9 @@ pub fn mounted() -> Option<Tracefs> {
     Some(Tracefs { path: PathBuf::from(path), private: false })
 }
 
-/// A tracefs: the machine's, or one in a mount namespace that the calling thread gets for itself.
-///
-/// The private mount ends with the last process in the namespace: kill -9 leaves nothing behind. Mounts that
-/// the machine makes later still appear in it (it is a slave); ours do not appear on the machine. Threads and
-/// children started by this thread afterwards are in it as well: call this before any thread is started, and
-/// start programs for the user (`leakwatch run`) before it; or use [`with_tracefs`].
-///
-/// # Errors
-/// [`HostError::Tracefs`] with the command that mends it.
-pub fn ensure_tracefs() -> Result<Tracefs, HostError> {
+/// A tracefs: the machine's, or one in a mount namespace that the calling thread gets for itself, with whatever it
+/// starts from then on.
+fn ensure() -> Result<Tracefs, HostError> {
     if let Some(found) = mounted() {
         return Ok(found);
     }
@@ -72,16 +65,17 @@ fn mount_private(place: &Path) -> nix::Result<()> {
     mount(Some("tracefs"), place, Some("tracefs"), flags, NONE)
 }
 
-/// Runs `work` on a thread of its own that sees a tracefs. A private mount, if one is needed, ends with that
-/// thread: the rest of this process, and the programs it starts, stay in the machine's mount namespace.
+/// Runs `work` on a thread of its own that sees a tracefs: the machine's, or a private mount.
 ///
-/// What was opened or attached in `work` stays so afterwards.
+/// The private mount is in a mount namespace of that thread and ends with it, so kill -9 leaves nothing behind, and the
+/// rest of this process, with the programs it starts, stays in the machine's mount namespace. What was opened or
+/// attached in `work` stays so afterwards.
 ///
 /// # Errors
-/// As [`ensure_tracefs`].
+/// [`HostError::Tracefs`] with the command that mends it.
 pub fn with_tracefs<R: Send>(work: impl FnOnce(&Tracefs) -> R + Send) -> Result<R, HostError> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| ensure_tracefs().map(|tracefs| work(&tracefs)));
+        let thread = scope.spawn(|| ensure().map(|tracefs| work(&tracefs)));
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
