@@ -1,7 +1,7 @@
 //! Default sizes of the kernel's maps. The user side may choose others at load.
 
 /// Most tasks that the live table holds.
-pub const LIVE_TASKS: u32 = 1 << 20;
+pub const LIVE_TASKS: u32 = 1 << 19;
 /// Most (process, site, entry) triples.
 pub const SITES: u32 = 1 << 14;
 /// Most processes at once; also rows of the counter array (row 0 is nobody's).

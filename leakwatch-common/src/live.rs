@@ -24,7 +24,7 @@ pub enum LiveState {
     Started = 1,
     /// It was alive at attach, read from the process's memory.
     Seen = 2,
-    /// It ended while the census ran: keeps the census from counting it as alive. Not a live task.
+    /// It ended, and its address waits to be used again. Not a live task; keeps a census from counting it as one.
     Tombstone = 3,
 }
 

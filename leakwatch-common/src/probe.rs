@@ -42,10 +42,11 @@ impl RuntimeKind {
 pub enum Action {
     /// A task begins.
     Start = 1,
-    /// A task ends.
+    /// A task ends, and its runtime keeps its address for the next one (Go: a `g` is never freed). The live
+    /// table's entry stays, marked as ended, and the next start on the address takes it over: no allocation, no lock.
     End = 2,
-    /// Count the hit, nothing else: the floor that overhead is compared with, and calibration.
-    Count = 3,
+    /// A task ends and its address is freed: the live table's entry is removed.
+    EndFreed = 3,
 }
 
 /// A general register of x86-64, numbered in the order in which hardware encodes them.
@@ -82,6 +83,17 @@ pub enum TaskSource {
     Register = 0,
     /// The word at `register + task_offset` in the program's memory.
     Memory = 1,
+}
+
+/// Packs a uprobe's cookie: descriptor index below, above it the slot of the process that the probe is attached to.
+/// Slot 0: it is attached to a file, and fires in every process that maps it; the slot is found by tgid.
+pub const fn pack_cookie(descriptor: u32, slot: u32) -> u64 {
+    (slot as u64) << 32 | descriptor as u64
+}
+
+/// Descriptor index and slot of a cookie.
+pub const fn unpack_cookie(cookie: u64) -> (u32, u32) {
+    (cookie as u32, (cookie >> 32) as u32)
 }
 
 /// Where a task's site or entry function is found at the probe point: one byte.

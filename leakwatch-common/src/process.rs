@@ -5,7 +5,8 @@ pub mod process_flags {
     /// Count starts and ends. Until it is set, probes that are attached already pass silently, so that all of
     /// a process's probes begin at one moment.
     pub const COUNTING: u32 = 1;
-    /// A census reads the process's memory: ends leave tombstones in the live table.
+    /// A census reads the process's memory: the end of a task that nothing spoke of before is of one that was alive
+    /// at attach, and leaves a tombstone in the live table.
     pub const CENSUS: u32 = 2;
     /// Task starts and ends are sent through the ring buffer.
     pub const STREAM: u32 = 4;
@@ -13,7 +14,8 @@ pub mod process_flags {
     pub const LIVE_TABLE: u32 = 8;
 }
 
-/// Value of the process map, whose key is the tgid in the kernel's first pid namespace.
+/// A watched process: value of the array of slots, and, by the tgid in the kernel's first pid namespace, which slot
+/// it is in the process map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "user",

@@ -16,6 +16,7 @@
 
 mod counters;
 mod maps;
+mod processes;
 mod registers;
 mod ring;
 mod sched;

@@ -2,7 +2,6 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
@@ -11,9 +10,13 @@ use leakwatch_common::{
     limits,
 };
 
-/// tgid -> slot. Written by the user side, read by every program: a miss means "not watched".
+/// tgid -> slot. Written by the user side; a miss means "not watched".
 #[map]
-pub(crate) static PROCESSES: HashMap<u32, ProcessSlot> = HashMap::with_max_entries(limits::PROCESSES, 0);
+pub(crate) static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(limits::PROCESSES, 0);
+
+/// Slot -> process. Written by the user side. Slot 0 belongs to nobody.
+#[map]
+pub(crate) static SLOTS: Array<ProcessSlot> = Array::with_max_entries(limits::PROCESSES, 0);
 
 /// Cookie -> descriptor. Written by the user side before it attaches.
 #[map]
@@ -25,10 +28,9 @@ pub(crate) static COUNTER_ROWS: PerCpuArray<[u64; COUNTERS]> =
     PerCpuArray::with_max_entries(limits::PROCESSES, 0);
 
 /// Every live task. Written here; the user side adds those that were alive before the attach.
-/// Not preallocated: a million entries would cost 100 MB up front.
+/// Preallocated (about 110 bytes an entry): an allocation in a probe costs more than all the rest of it.
 #[map]
-pub(crate) static LIVE: HashMap<LiveKey, LiveValue> =
-    HashMap::with_max_entries(limits::LIVE_TASKS, BPF_F_NO_PREALLOC);
+pub(crate) static LIVE: HashMap<LiveKey, LiveValue> = HashMap::with_max_entries(limits::LIVE_TASKS, 0);
 
 /// Counters by creation site. Written here, read by the user side, which also removes forgotten processes.
 #[map]
@@ -50,7 +52,3 @@ pub(crate) static TRACEPOINTS: Global<TracepointLayout> = Global::new(Tracepoint
     exec_old_pid: u32::MAX,
     exit_pid: u32::MAX,
 });
-
-/// Wake the reader once this many bytes wait in the ring; it polls anyway. Set by the user side at load.
-#[unsafe(no_mangle)]
-pub(crate) static WAKE_BYTES: Global<u64> = Global::new(limits::RING_BYTES as u64 / 8);

@@ -7,8 +7,9 @@ use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
 /// Reads a register of the program at the probe. `None`: no such register.
 ///
 /// The verifier allows a context access only at a constant offset from the context itself, and LLVM would fold
-/// sixteen loads into one at a computed address. So each load is one instruction of its own.
-#[inline(always)]
+/// sixteen loads into one at a computed address. So each load is one instruction of its own. Not inlined: after a
+/// trap the instruction cache is cold, and small code is fast code.
+#[inline(never)]
 pub(crate) fn read(ctx: &ProbeContext, register: u8) -> Option<u64> {
     macro_rules! field {
         ($name:ident) => {{

@@ -4,14 +4,15 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel},
     programs::TracePointContext,
 };
 use leakwatch_common::{Counter, EventKind, EventRecord, ProcessSlot};
 
 use crate::{
     counters::Row,
-    maps::{PROCESSES, TRACEPOINTS},
+    maps::TRACEPOINTS,
+    processes,
     ring::{self, Urgency},
 };
 
@@ -21,7 +22,7 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 /// A task was made; the current task is its parent.
 #[inline(always)]
 pub(crate) fn on_newtask(ctx: &TracePointContext) {
-    let Some((row, slot)) = watched() else { return };
+    let Some((row, slot)) = processes::current() else { return };
     let layout = TRACEPOINTS.load();
     let flags = field::<u64>(ctx, row, layout.newtask_clone_flags).unwrap_or(0);
     let child = field::<u32>(ctx, row, layout.newtask_pid).unwrap_or(0);
@@ -37,7 +38,7 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
 /// The current process replaced its image.
 #[inline(always)]
 pub(crate) fn on_exec(ctx: &TracePointContext) {
-    let Some((row, slot)) = watched() else { return };
+    let Some((row, slot)) = processes::current() else { return };
     let old_pid = field::<u32>(ctx, row, TRACEPOINTS.load().exec_old_pid).unwrap_or(0);
     row.add(Counter::Execs);
     send(row, slot, EventKind::Exec, u64::from(old_pid), 0);
@@ -46,19 +47,10 @@ pub(crate) fn on_exec(ctx: &TracePointContext) {
 /// The current thread ends.
 #[inline(always)]
 pub(crate) fn on_exit(ctx: &TracePointContext) {
-    let Some((row, slot)) = watched() else { return };
+    let Some((row, slot)) = processes::current() else { return };
     let tid = field::<u32>(ctx, row, TRACEPOINTS.load().exit_pid).unwrap_or(0);
     row.add(Counter::ThreadsEnded);
     send(row, slot, EventKind::ThreadExit, u64::from(tid), 0);
-}
-
-/// The current process's row and slot, if it is watched.
-#[inline(always)]
-fn watched() -> Option<(Row, ProcessSlot)> {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: copied out at once; the user side replaces whole values only.
-    let slot = unsafe { PROCESSES.get(&tgid) }.copied()?;
-    Some((Row::of(slot.slot)?, slot))
 }
 
 /// A field of the tracepoint's record; `None` is counted.

@@ -3,24 +3,21 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user},
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use leakwatch_common::{
     AT_TASK, Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, ProbeDescriptor,
-    ProcessSlot, SiteCounters, SiteKey, TaskSource, fact, lifetime_bucket, process_flags,
+    ProcessSlot, SiteCounters, SiteKey, TaskSource, fact, lifetime_bucket, process_flags, unpack_cookie,
 };
 
 use crate::{
     counters::{Row, increment},
-    maps::{DESCRIPTORS, LIVE, PROCESSES, SITE_ZERO, SITES},
-    registers,
+    maps::{DESCRIPTORS, LIVE, SITE_ZERO, SITES},
+    processes, registers,
     ring::{self, Urgency},
 };
-
-/// `-EEXIST` of include/uapi/asm-generic/errno-base.h, as `bpf_map_update_elem` returns it.
-const EEXIST: i32 = -17;
 
 /// One hit of a probe: whose it is and what it tells.
 struct Hit {
@@ -38,31 +35,28 @@ struct Facts {
     entry: u64,
 }
 
-const UNKNOWN: Facts = Facts { site: 0, entry: 0 };
-
 /// The uprobe program.
 #[inline(always)]
 pub(crate) fn on_probe(ctx: &ProbeContext) {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: the slot is copied out at once; the user side replaces whole values only.
-    let Some(slot) = (unsafe { PROCESSES.get(&tgid) }).copied() else {
-        // Another process of the same file, or a fork of ours: nobody asked.
+    // SAFETY: a plain helper call on our own context.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let (index, slot) = unpack_cookie(cookie);
+    // A probe that is attached to one process fires in that one alone (kernel/trace/trace_uprobe.c,
+    // uprobe_perf_filter); one that is attached to a file fires in processes that nobody asked for, too.
+    let Some((row, slot)) = (if slot == 0 { processes::current() } else { processes::of_slot(slot) }) else {
         return;
     };
-    let Some(row) = Row::of(slot.slot) else { return };
     row.add(Counter::ProbeHits);
     if slot.flags & process_flags::COUNTING == 0 {
         return;
     }
-    // SAFETY: a plain helper call on our own context.
-    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    let Some(descriptor) = DESCRIPTORS.get(cookie as u32) else {
+    let Some(descriptor) = DESCRIPTORS.get(index) else {
         row.add(Counter::DescriptorMissing);
         return;
     };
     let Some(task) = task_of(ctx, descriptor) else {
         row.add(Counter::TaskUnreadable);
-        debug!(ctx, "tgid {}: the task pointer at cookie {} cannot be read", tgid, cookie);
+        debug!(ctx, "the task pointer at cookie {:x} cannot be read", cookie);
         return;
     };
     // SAFETY: a plain helper call.
@@ -70,9 +64,9 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
     let hit = Hit { row, slot, runtime: descriptor.runtime, now, task };
     if descriptor.action == Action::Start as u8 {
         on_start(ctx, &hit, descriptor);
-    } else if descriptor.action == Action::End as u8 {
+    } else if descriptor.action == Action::End as u8 || descriptor.action == Action::EndFreed as u8 {
         on_end(ctx, &hit, descriptor);
-    } else if descriptor.action != Action::Count as u8 {
+    } else {
         row.add(Counter::DescriptorMissing);
     }
 }
@@ -102,37 +96,14 @@ fn on_start(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
 #[inline(always)]
 fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     hit.row.add(Counter::Ended);
-    let key = live_key(hit);
-    let mut born_ns = 0;
-    let mut facts = UNKNOWN;
-    let mut known = false;
-    let mut before_seen = false;
-    // SAFETY: the entry is not preallocated, so RCU keeps it whole while we copy it.
-    if let Some(live) = unsafe { LIVE.get(&key) }.copied()
-        && live.state != LiveState::Tombstone as u64
-    {
-        known = true;
-        born_ns = live.born_ns;
-        facts = Facts { site: live.site, entry: live.entry };
-    }
-    if hit.slot.flags & process_flags::CENSUS != 0 {
-        // The census may have read this task as alive a moment ago; the tombstone says better.
-        before_seen = !known;
-        let tombstone = LiveValue { born_ns: 0, site: 0, entry: 0, state: LiveState::Tombstone as u64 };
-        if LIVE.insert(&key, &tombstone, u64::from(BPF_ANY)).is_err() {
-            hit.row.add(Counter::LiveTableFull);
-        }
-    } else if known && LIVE.remove(&key).is_err() {
-        // Somebody else ended the same task between our look and our removal.
-        hit.row.add(Counter::EndWithoutStart);
-    }
+    let life = bury(hit, descriptor.action == Action::EndFreed as u8);
+    let (born_ns, facts) = life.unwrap_or_else(|| (0, read_facts(ctx, hit, descriptor)));
+    let census = hit.slot.flags & process_flags::CENSUS != 0;
+    let before_seen = life.is_none() && census;
     if before_seen {
         hit.row.add(Counter::EndedBeforeSeen);
-    } else if !known {
+    } else if life.is_none() {
         hit.row.add(Counter::EndWithoutStart);
-    }
-    if !known {
-        facts = read_facts(ctx, hit, descriptor);
     }
     if let Some(site) = site_counters(hit, facts) {
         // SAFETY: a field of a live map value.
@@ -154,24 +125,50 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     }
 }
 
-/// Puts a started task into the live table, over what may have been left there.
+/// Takes an ended task out of the live table; its birth and facts, where the table had it.
 #[inline(always)]
-fn put_live(hit: &Hit, value: &LiveValue) {
+fn bury(hit: &Hit, freed: bool) -> Option<(u64, Facts)> {
     let key = live_key(hit);
-    match LIVE.insert(&key, value, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {}
-        Err(EEXIST) => {
-            // SAFETY: as in `on_end`.
-            if let Some(old) = unsafe { LIVE.get(&key) }
-                && old.state != LiveState::Tombstone as u64
-            {
-                hit.row.add(Counter::StartWithoutEnd);
-            }
-            if LIVE.insert(&key, value, u64::from(BPF_ANY)).is_err() {
+    let tombstone = LiveState::Tombstone as u64;
+    let Some(entry) = LIVE.get_ptr_mut(&key) else {
+        if hit.slot.flags & process_flags::CENSUS != 0 {
+            // The census may have read this task as alive a moment ago; the tombstone says better.
+            let value = LiveValue { born_ns: 0, site: 0, entry: 0, state: tombstone };
+            if LIVE.insert(&key, &value, u64::from(BPF_ANY)).is_err() {
                 hit.row.add(Counter::LiveTableFull);
             }
         }
-        Err(_) => hit.row.add(Counter::LiveTableFull),
+        return None;
+    };
+    // SAFETY: a live map value. Only the start and the end of this one task write it, and the program orders those.
+    let value = unsafe { *entry };
+    if value.state == tombstone {
+        return None;
+    }
+    if freed && hit.slot.flags & process_flags::CENSUS == 0 {
+        // Gone already is as good as removed.
+        let _gone = LIVE.remove(&key);
+    } else {
+        // SAFETY: as above.
+        unsafe { (*entry).state = tombstone };
+    }
+    Some((value.born_ns, Facts { site: value.site, entry: value.entry }))
+}
+
+/// Puts a started task into the live table: over the tombstone of the address's last task where there is one.
+#[inline(always)]
+fn put_live(hit: &Hit, value: &LiveValue) {
+    let key = live_key(hit);
+    if let Some(entry) = LIVE.get_ptr_mut(&key) {
+        // SAFETY: a live map value; see `bury`.
+        unsafe {
+            if (*entry).state != LiveState::Tombstone as u64 {
+                hit.row.add(Counter::StartWithoutEnd);
+            }
+            *entry = *value;
+        }
+    } else if LIVE.insert(&key, value, u64::from(BPF_ANY)).is_err() {
+        hit.row.add(Counter::LiveTableFull);
     }
 }
 

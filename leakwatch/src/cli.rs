@@ -56,6 +56,13 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+    /// Put empty programs where the probes would be, until standard input ends: the floor of the overhead bench.
+    #[command(hide = true)]
+    Floor {
+        /// The process.
+        #[arg(long)]
+        pid: u32,
+    },
     /// The program that `demo` watches.
     #[command(hide = true)]
     DemoTarget {
@@ -92,7 +99,7 @@ impl Selection {
 /// Sizes of the kernel's tables.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SizeArgs {
-    /// Most tasks that the kernel's live table holds (default 1048576); totals stay exact beyond it.
+    /// Most tasks that the kernel's live table holds (default 524288); totals stay exact beyond it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 27), help_heading = "Sizes")]
     pub max_tasks: Option<u32>,
     /// Most creation sites over all processes (default 16384); totals stay exact beyond it.
@@ -137,6 +144,9 @@ pub struct WatchArgs {
     /// Exit with 3 when a leak was found.
     #[arg(long)]
     pub fail_on_leak: bool,
+    /// Send every start and end through the ring buffer although nothing reads them: for benches and tests.
+    #[arg(long, hide = true)]
+    pub stream: bool,
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,

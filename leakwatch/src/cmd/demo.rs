@@ -134,7 +134,10 @@ fn probes() -> anyhow::Result<Vec<CustomProbe>> {
         facts_offset: 0,
     };
     Ok(vec![
-        CustomProbe { offset: offset(task_end as *const () as u64)?, descriptor: descriptor(Action::End) },
+        CustomProbe {
+            offset: offset(task_end as *const () as u64)?,
+            descriptor: descriptor(Action::EndFreed),
+        },
         CustomProbe {
             offset: offset(task_start as *const () as u64)?,
             descriptor: descriptor(Action::Start),

@@ -14,6 +14,7 @@ use crate::{
 mod demo;
 pub mod doctor;
 mod events;
+mod floor;
 pub mod inspect;
 mod output;
 mod startup;
@@ -42,9 +43,12 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         None => watch_command(&cli.watch, cli.verbose),
         Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
         Some(Command::Events(args)) => events::run(&args, cli.verbose),
-        Some(Command::Inspect(args)) => inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done),
+        Some(Command::Inspect(args)) => {
+            inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done)
+        }
         Some(Command::Doctor(args)) => doctor::run(&args, &mut std::io::stdout().lock()),
         Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
+        Some(Command::Floor { pid }) => floor::run(pid, cli.verbose),
         Some(Command::DemoTarget { seconds }) => demo::target(seconds),
         Some(Command::Completions { shell }) => output::completions(shell),
         Some(Command::Man) => output::man(),

@@ -47,7 +47,7 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         },
         stacks: args.stacks,
         budget_percent: args.budget,
-        stream: false,
+        stream: args.stream,
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
     };
     let mut printer = Printer::new(args)?;

@@ -14,7 +14,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use leakwatch_common::{COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits};
+use leakwatch_common::{COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits, pack_cookie};
 use rustc_hash::FxHashMap;
 
 use super::{plain::Plain, ring::EventReader};
@@ -206,14 +206,13 @@ impl Kernel {
     /// When the kernel refuses the object, for want of a permission or a feature.
     pub fn load(options: Options, tracepoints: TracepointLayout) -> Result<Self, KernelError> {
         let layout = Plain(tracepoints);
-        let wake_bytes = u64::from(options.ring_bytes / 8);
         let mut ebpf = EbpfLoader::new()
             .override_global("TRACEPOINTS", &layout, true)
-            .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("AYA_LOG_LEVEL", &options.log_level, false)
             .map_max_entries("LIVE", options.live_tasks)
             .map_max_entries("SITES", options.sites)
             .map_max_entries("PROCESSES", options.processes)
+            .map_max_entries("SLOTS", options.processes)
             .map_max_entries("COUNTER_ROWS", options.processes)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
@@ -305,6 +304,9 @@ impl Kernel {
             links: Vec::new(),
         };
         self.write_slot(&watched)?;
+        self.processes()?
+            .insert(pid, slot, 0)
+            .map_err(|source| KernelError::Map { map: "PROCESSES", source: Box::new(source) })?;
         Ok(watched)
     }
 
@@ -329,8 +331,8 @@ impl Kernel {
         offset: u64,
         descriptor: ProbeDescriptor,
     ) -> Result<(), KernelError> {
-        let cookie = self.descriptor(descriptor)?;
-        let link = self.attach_program("task_probe", watched.pid, path, offset, Some(u64::from(cookie)))?;
+        let cookie = pack_cookie(self.descriptor(descriptor)?, watched.slot.slot);
+        let link = self.attach_program("task_probe", watched.pid, path, offset, Some(cookie))?;
         watched.links.push(link);
         Ok(())
     }
@@ -425,12 +427,13 @@ impl Kernel {
     }
 
     fn write_slot(&mut self, watched: &Watched) -> Result<(), KernelError> {
-        self.processes()?
-            .insert(watched.pid, Plain(watched.slot), 0)
-            .map_err(|source| KernelError::Map { map: "PROCESSES", source: Box::new(source) })
+        let map_error = |source| KernelError::Map { map: "SLOTS", source: Box::new(source) };
+        let map = self.ebpf.map_mut("SLOTS").ok_or(KernelError::Missing { name: "SLOTS" })?;
+        let mut slots = Array::<_, Plain<ProcessSlot>>::try_from(map).map_err(map_error)?;
+        slots.set(watched.slot.slot, Plain(watched.slot), 0).map_err(map_error)
     }
 
-    fn processes(&mut self) -> Result<HashMap<&mut MapData, u32, Plain<ProcessSlot>>, KernelError> {
+    fn processes(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, KernelError> {
         let map = self.ebpf.map_mut("PROCESSES").ok_or(KernelError::Missing { name: "PROCESSES" })?;
         HashMap::try_from(map)
             .map_err(|source| KernelError::Map { map: "PROCESSES", source: Box::new(source) })

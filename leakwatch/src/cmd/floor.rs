@@ -1,0 +1,23 @@
+//! The floor of the overhead bench: empty programs on the very instructions that `watch` would probe.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+
+use super::{End, startup::load, watch::say};
+use crate::{cli::SizeArgs, host::Process, images::Image};
+
+/// Attaches, and holds until standard input ends.
+pub(super) fn run(pid: u32, verbose: u8) -> anyhow::Result<End> {
+    let image = Image::of_process(&Process::open(pid)?)?;
+    let go = image.inspection().go.as_ref().context("the process is not a Go program")?;
+    let mut kernel = load(super::kernel_options(&SizeArgs::default(), verbose))?;
+    let mut watched = kernel.watch(pid)?;
+    for site in go.end.iter().chain(&go.start) {
+        kernel.attach_empty(&mut watched, &image.attach_path(), site.file_offset)?;
+    }
+    say(&format!("watching pid {pid}"))?;
+    std::io::stdin().lock().read_to_end(&mut Vec::new()).context("cannot wait for the end of the input")?;
+    kernel.forget(&mut watched)?;
+    Ok(End::Done)
+}
