@@ -213,13 +213,13 @@ fn offline_tests(counts: &mut Counts) -> Result<()> {
     }
     let mut others = shell::cargo("test");
     others.args(["--locked", "--no-fail-fast", "--tests"]).args(WHOLE_WORKSPACE);
-    let others = tests(others.args(["--exclude", "leakwatch-tests"]), counts);
+    let others = tests(others.args(["--exclude", "leakwatch-tests", "--", "--show-output"]), counts);
     let mut own = shell::cargo("test");
     own.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--lib"]);
     for name in test_binaries()?.iter().filter(|name| *name != LIVE) {
         own.args(["--test", name]);
     }
-    others.and(tests(&mut own, counts))
+    others.and(tests(own.args(["--", "--show-output"]), counts))
 }
 
 /// The test programs of leakwatch-tests: a folder each.
@@ -245,8 +245,7 @@ fn live_tests(counts: &mut Counts) -> Result<()> {
     if has_nextest() {
         live = shell::cargo("nextest");
         live.args(["run", "--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", LIVE]);
-        // What a skipped test says must be seen.
-        live.args(["--test-threads", "1", "--success-output", "immediate"]);
+        live.args(["--test-threads", "1"]);
     } else {
         live = shell::cargo("test");
         live.args(["--locked", "--no-fail-fast", "--package", "leakwatch-tests", "--test", LIVE]);
@@ -264,8 +263,13 @@ fn live_tests(counts: &mut Counts) -> Result<()> {
 
 fn tests(command: &mut Command, counts: &mut Counts) -> Result<()> {
     let line = shell::line(command);
+    // nextest keeps what passed tests print to itself, but for this file.
+    let printed = shell::root().join("target").join("nextest").join("default").join("junit.xml");
+    if printed.exists() {
+        fs::remove_file(&printed).with_context(|| format!("failed to remove {}", printed.display()))?;
+    }
     let (good, text) = shell::run_and_read(command)?;
-    counts.add(&Counts::read(&text));
+    counts.add(&Counts::read(&text, &fs::read_to_string(&printed).unwrap_or_default()));
     if !good {
         bail!("`{line}` failed");
     }

@@ -12,23 +12,27 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Counts in the output of `cargo test` or `cargo nextest run`.
-    ///
-    /// A test that cannot run here prints `SKIP name: reason` and passes, as far as its runner knows.
-    pub(super) fn read(text: &str) -> Self {
+    /// Counts in the output of `cargo test` or `cargo nextest run`, and looks there and in what passed tests
+    /// `printed` for skips: a test that cannot run here prints `SKIP name: reason` and passes, as far as its
+    /// runner knows.
+    pub(super) fn read(output: &str, printed: &str) -> Self {
         let mut counts = Self::default();
-        for line in text.lines().map(str::trim) {
-            if let Some(skip) = line.strip_prefix("SKIP ") {
-                if skip.contains(": ") && !counts.skips.iter().any(|known| known == skip) {
-                    counts.skips.push(skip.to_owned());
-                }
-            } else if let Some(result) = line.strip_prefix("test result: ") {
+        for line in output.lines().map(str::trim) {
+            if let Some(result) = line.strip_prefix("test result: ") {
                 counts.passed += number_before(result, "passed");
                 counts.failed += number_before(result, "failed");
             } else if line.starts_with("Summary [") && line.contains(" run: ") {
-                counts.passed += number_before(line, "passed");
-                for bad in ["failed", "timed out", "exec failed"] {
-                    counts.failed += number_before(line, bad);
+                // Above it nextest shows the output of failed tests, each with a result of its own.
+                counts.passed = number_before(line, "passed");
+                counts.failed =
+                    ["failed", "timed out", "exec failed"].iter().map(|bad| number_before(line, bad)).sum();
+            }
+        }
+        for line in output.lines().chain(printed.lines()) {
+            if let Some(skip) = line.trim().strip_prefix("SKIP ") {
+                let skip = skip.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+                if skip.contains(": ") && !counts.skips.contains(&skip) {
+                    counts.skips.push(skip);
                 }
             }
         }
@@ -70,17 +74,31 @@ test a ... ok
 test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.53s
 test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
-        assert_eq!(Counts::read(text).to_string(), "45 passed, 2 failed, 0 skipped");
+        assert_eq!(Counts::read(text, "").to_string(), "45 passed, 2 failed, 0 skipped");
     }
 
     #[test]
     fn nextest_is_understood() {
         let text = "     Summary [   0.054s] 40 tests run: 40 passed, 12 skipped\n";
-        assert_eq!(Counts::read(text).to_string(), "40 passed, 0 failed, 0 skipped");
+        assert_eq!(Counts::read(text, "").to_string(), "40 passed, 0 failed, 0 skipped");
         let text = "     Summary [  71.3s] 9 tests run: 5 passed (1 slow), 2 failed, 1 timed out, 1 exec failed, 3 skipped\n";
-        assert_eq!(Counts::read(text).to_string(), "5 passed, 4 failed, 0 skipped");
+        assert_eq!(Counts::read(text, "").to_string(), "5 passed, 4 failed, 0 skipped");
+        let text = "
+    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 53 filtered out; finished in 0.00s
+     Summary [   0.100s] 2 tests run: 1 passed, 1 failed, 0 skipped
+";
+        assert_eq!(Counts::read(text, "").to_string(), "1 passed, 1 failed, 0 skipped");
         let text = "     Summary [   1.000s] 1 test run: 1 passed (1 flaky), 0 skipped\n";
-        assert_eq!(Counts::read(text).to_string(), "1 passed, 0 failed, 0 skipped");
+        assert_eq!(Counts::read(text, "").to_string(), "1 passed, 0 failed, 0 skipped");
+    }
+
+    #[test]
+    fn skips_are_read_from_what_passed_tests_printed() {
+        let printed =
+            "<system-out>\nrunning 1 test\nSKIP go_plain: needs root &amp; BTF\ntest go_plain ... ok\n";
+        let counts = Counts::read("     Summary [   0.1s] 2 tests run: 2 passed, 0 skipped\n", printed);
+        assert_eq!(counts.to_string(), "1 passed, 0 failed, 1 skipped");
+        assert_eq!(counts.skips, ["go_plain: needs root & BTF"]);
     }
 
     #[test]
@@ -90,10 +108,10 @@ SKIP go_plain: needs root
     SKIP go_pie: needs BTF
 test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
-        let mut counts = Counts::read(text);
+        let mut counts = Counts::read(text, "");
         assert_eq!(counts.to_string(), "3 passed, 0 failed, 2 skipped");
         assert_eq!(counts.skips, ["go_plain: needs root", "go_pie: needs BTF"]);
-        counts.add(&Counts::read("test result: ok. 1 passed; 0 failed;"));
+        counts.add(&Counts::read("test result: ok. 1 passed; 0 failed;", ""));
         assert_eq!(counts.to_string(), "4 passed, 0 failed, 2 skipped");
     }
 }
