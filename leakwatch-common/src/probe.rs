@@ -92,6 +92,7 @@ pub const fn pack_cookie(descriptor: u32, slot: u32) -> u64 {
 }
 
 /// Descriptor index and slot of a cookie.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
 pub const fn unpack_cookie(cookie: u64) -> (u32, u32) {
     (cookie as u32, (cookie >> 32) as u32)
 }

@@ -6,6 +6,7 @@
 use std::{
     arch::naked_asm,
     collections::VecDeque,
+    hint::black_box,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -87,7 +88,8 @@ struct Program {
 impl Program {
     fn start(duration: Duration) -> anyhow::Result<Self> {
         let seconds = duration.as_secs().saturating_add(30).to_string();
-        let child = Command::new("/proc/self/exe")
+        let own = std::env::current_exe().context("cannot find leakwatch's own executable")?;
+        let child = Command::new(own)
             .args(["demo-target", "--seconds", &seconds])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -210,7 +212,8 @@ impl Service {
 
     #[inline(never)]
     fn worker_pool(&mut self) {
-        for _ in 0..16 {
+        // One go statement, as it were: unrolled, it would be sixteen creation sites.
+        for _ in 0..black_box(16) {
             task_start(self.id(), work as *const () as u64);
         }
     }

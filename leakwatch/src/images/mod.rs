@@ -6,9 +6,13 @@
 
 mod bias;
 mod names;
+mod native;
 mod sites;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use leakwatch_inspect::{InspectError, Inspection, Problem};
 
@@ -62,8 +66,15 @@ pub struct Image {
     names: Names,
 }
 
-/// How often an image is taken anew because the process executed another program meanwhile.
-const TRIES: usize = 3;
+/// How long to wait before the image is taken anew: a process in the middle of an `execve` has the new executable
+/// before it has its mappings.
+const RETRIES: [Duration; 5] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+];
 
 impl Image {
     /// The program that a process runs.
@@ -71,30 +82,36 @@ impl Image {
     /// # Errors
     /// When it cannot be opened, is no ELF file that we read, or is not mapped as its headers say.
     pub fn of_process(process: &Process) -> Result<Self, ImageError> {
-        for _ in 0..TRIES {
-            let mut exe = Executable::of_process(process)?;
-            let path = process.exe().path.clone();
-            let inspection = inspect(&exe, &path)?;
-            let mappings = maps::of_process(process)?;
-            let entry = maps::entry_address(process)?;
-            // All three are of one program only if it is still the same.
-            if !exe.is_run_by(process)? {
-                continue;
-            }
-            let found = bias::find(
-                &inspection.elf,
-                bias::entry_of(exe.bytes()),
-                entry,
-                &mappings,
-                exe.identity().ino,
-            );
-            let Some(bias) = found else {
-                return Err(ImageError::NotMapped { pid: process.pid(), path });
+        let mut waits = RETRIES.iter();
+        loop {
+            let failure = match Self::take(process)? {
+                Ok(image) => return Ok(image),
+                Err(failure) => failure,
             };
-            exe.forget_pages();
-            return Ok(Self { exe, path, inspection, bias, names: Names::default() });
+            match waits.next() {
+                Some(wait) => std::thread::sleep(*wait),
+                None => return Err(failure),
+            }
         }
-        Err(ImageError::Restless { pid: process.pid() })
+    }
+
+    /// One attempt; an error inside is of the moment, perhaps.
+    fn take(process: &Process) -> Result<Result<Self, ImageError>, ImageError> {
+        let pid = process.pid();
+        let path = process.exe().path.clone();
+        let mut exe = Executable::of_process(process)?;
+        let inspection = inspect(&exe, &path)?;
+        let mappings = maps::of_process(process)?;
+        let entry = maps::entry_address(process)?;
+        // All three are of one program only if it is still the same.
+        if !exe.is_run_by(process)? {
+            return Ok(Err(ImageError::Restless { pid }));
+        }
+        let link_entry = bias::entry_of(exe.bytes());
+        let found = bias::find(&inspection.elf, link_entry, entry, &mappings, exe.identity().ino);
+        let Some(bias) = found else { return Ok(Err(ImageError::NotMapped { pid, path })) };
+        exe.forget_pages();
+        Ok(Ok(Self { exe, path, inspection, bias, names: Names::default() }))
     }
 
     /// A file that nobody need be running; its addresses are link-time addresses.

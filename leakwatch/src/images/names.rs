@@ -4,7 +4,7 @@
 //! `isSystemGoroutine`, `showfuncinfo`), read in Go 1.19 and 1.21 to 1.27:
 //! <https://github.com/golang/go/blob/go1.26.0/src/runtime/traceback.go>.
 
-use std::hash::Hash;
+use std::{cell::OnceCell, hash::Hash};
 
 use leakwatch_inspect::{
     Arch, Inspection,
@@ -12,6 +12,7 @@ use leakwatch_inspect::{
 };
 use rustc_hash::FxHashMap;
 
+use super::native::Native;
 use crate::host::Executable;
 
 /// Addresses kept of each kind. A program has some thousand sites; a cache that is full starts anew.
@@ -49,11 +50,17 @@ pub(super) struct Names {
     created: FxHashMap<u64, Created>,
     functions: FxHashMap<u64, Option<String>>,
     frames: FxHashMap<u64, Vec<Frame>>,
+    /// Read when a program without a runtime of its own tables is asked for a name.
+    native: OnceCell<Native>,
 }
 
 impl Names {
     pub(super) fn created(&mut self, exe: &Executable, inspection: &Inspection, pc: u64) -> Created {
+        let native = &self.native;
         cached(&mut self.created, pc, || {
+            if inspection.go.is_none() {
+                return native.get_or_init(|| Native::read(exe.bytes())).created(pc);
+            }
             let Some(table) = table(exe, inspection) else { return Created::default() };
             let Some(function) = table.function_at(pc) else { return Created::default() };
             let call = call_of(inspection.elf.arch, &function, pc);
@@ -67,11 +74,21 @@ impl Names {
     }
 
     pub(super) fn function(&mut self, exe: &Executable, inspection: &Inspection, pc: u64) -> Option<String> {
-        cached(&mut self.functions, pc, || Some(printed(table(exe, inspection)?.function_at(pc)?.name)))
+        let native = &self.native;
+        cached(&mut self.functions, pc, || {
+            if inspection.go.is_none() {
+                return native.get_or_init(|| Native::read(exe.bytes())).function(pc);
+            }
+            Some(printed(table(exe, inspection)?.function_at(pc)?.name))
+        })
     }
 
     pub(super) fn frames(&mut self, exe: &Executable, inspection: &Inspection, pc: u64) -> Vec<Frame> {
+        let native = &self.native;
         cached(&mut self.frames, pc, || {
+            if inspection.go.is_none() {
+                return native.get_or_init(|| Native::read(exe.bytes())).frames(pc);
+            }
             let Some(table) = table(exe, inspection) else { return Vec::new() };
             let Some(function) = table.function_at(pc) else { return Vec::new() };
             let frames = table.frames(call_of(inspection.elf.arch, &function, pc));

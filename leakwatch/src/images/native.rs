@@ -1,0 +1,102 @@
+//! Names in a native program (Rust, C, C++): from its symbol table and, for lines, its DWARF.
+//!
+//! Read once, when the first name is asked for: programs with a runtime of their own tables (Go) never come here.
+
+use std::rc::Rc;
+
+use addr2line::Context;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+use super::names::{Created, Frame};
+
+/// Most bytes of one DWARF section that are believed and held. Line tables of the largest programs known fit.
+const SECTION_LIMIT: u64 = 1 << 30;
+
+type Reader = gimli::EndianRcSlice<gimli::RunTimeEndian>;
+
+/// A function's place.
+struct Symbol {
+    address: u64,
+    end: u64,
+    name: String,
+}
+
+/// A native program's names. Addresses are link-time addresses.
+pub(super) struct Native {
+    /// By address.
+    symbols: Vec<Symbol>,
+    lines: Option<Context<Reader>>,
+}
+
+impl Native {
+    /// Reads the tables; what is missing or broken gives no names.
+    pub(super) fn read(image: &[u8]) -> Self {
+        let Ok(file) = object::File::parse(image) else { return Self { symbols: Vec::new(), lines: None } };
+        let mut symbols: Vec<Symbol> = file
+            .symbols()
+            .chain(file.dynamic_symbols())
+            .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
+            .filter_map(|symbol| {
+                let name = format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?));
+                Some(Symbol {
+                    address: symbol.address(),
+                    end: symbol.address().checked_add(symbol.size())?,
+                    name,
+                })
+            })
+            .collect();
+        symbols.sort_by_key(|symbol| symbol.address);
+        symbols.dedup_by_key(|symbol| symbol.address);
+        let dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(&file, id.name())));
+        let lines = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok());
+        Self { symbols, lines }
+    }
+
+    /// The function at an address.
+    pub(super) fn function(&self, pc: u64) -> Option<String> {
+        let after = self.symbols.partition_point(|symbol| symbol.address <= pc);
+        let symbol = self.symbols.get(after.checked_sub(1)?)?;
+        (pc < symbol.end).then(|| symbol.name.clone())
+    }
+
+    /// The call before a return address.
+    pub(super) fn created(&self, pc: u64) -> Created {
+        let call = pc.saturating_sub(1);
+        let location = self.lines.as_ref().and_then(|lines| lines.find_location(call).ok().flatten());
+        Created {
+            function: self.function(call),
+            file: location.as_ref().and_then(|location| location.file).map(str::to_owned),
+            line: location.and_then(|location| location.line),
+        }
+    }
+
+    /// Frames of a return address, innermost first.
+    pub(super) fn frames(&self, pc: u64) -> Vec<Frame> {
+        let created = self.created(pc);
+        let frame = created.function.map(|function| Frame {
+            function,
+            file: created.file,
+            line: created.line,
+            inlined: false,
+            internal: false,
+        });
+        frame.into_iter().collect()
+    }
+}
+
+impl std::fmt::Debug for Native {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Native").field("symbols", &self.symbols.len()).finish_non_exhaustive()
+    }
+}
+
+/// A section's bytes; empty when it is absent, broken, or claims to be larger than we believe.
+fn section(file: &object::File<'_>, name: &str) -> Reader {
+    let data = file
+        .section_by_name(name)
+        .and_then(|section| section.compressed_data().ok())
+        .filter(|data| data.uncompressed_size <= SECTION_LIMIT)
+        .and_then(|data| data.decompress().ok())
+        .unwrap_or_default();
+    Reader::new(Rc::from(&*data), gimli::RunTimeEndian::Little)
+}
