@@ -56,7 +56,7 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
-    /// Put empty programs where the probes would be, until standard input ends: the floor of the overhead bench.
+    /// Put empty programs where the probes would be, until interrupted: the floor of the overhead bench.
     #[command(hide = true)]
     Floor {
         /// The process.

@@ -14,6 +14,7 @@ mod demo;
 mod deny;
 mod ebpf;
 mod layouts;
+mod overhead;
 mod shell;
 mod targets;
 mod tidy;
@@ -69,6 +70,12 @@ const TASKS: &[Task] = &[
         usage: "[go] [third-party] [ebpf] [bpftrace]",
         help: "install what builds and tests need, all or these parts",
         run: tools::run,
+    },
+    Task {
+        name: "overhead",
+        usage: "",
+        help: "measure what watching costs, beside its floor and bpftrace; writes docs/overhead.md",
+        run: overhead::run,
     },
     Task { name: "tidy", usage: "", help: "check the floors and what no compiler checks", run: tidy::run },
     Task {

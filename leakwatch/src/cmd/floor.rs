@@ -1,13 +1,15 @@
 //! The floor of the overhead bench: empty programs on the very instructions that `watch` would probe.
 
-use std::io::Read as _;
-
 use anyhow::Context as _;
 
-use super::{End, startup::load, watch::say};
+use super::{
+    End,
+    startup::{block_on, load},
+    watch::say,
+};
 use crate::{cli::SizeArgs, host::Process, images::Image};
 
-/// Attaches, and holds until standard input ends.
+/// Attaches, and holds until interrupted.
 pub(super) fn run(pid: u32, verbose: u8) -> anyhow::Result<End> {
     let image = Image::of_process(&Process::open(pid)?)?;
     let go = image.inspection().go.as_ref().context("the process is not a Go program")?;
@@ -17,7 +19,7 @@ pub(super) fn run(pid: u32, verbose: u8) -> anyhow::Result<End> {
         kernel.attach_empty(&mut watched, &image.attach_path(), site.file_offset)?;
     }
     say(&format!("watching pid {pid}"))?;
-    std::io::stdin().lock().read_to_end(&mut Vec::new()).context("cannot wait for the end of the input")?;
+    block_on(async { Ok(tokio::signal::ctrl_c().await?) })?;
     kernel.forget(&mut watched)?;
     Ok(End::Done)
 }
