@@ -69,6 +69,7 @@ const FLOORS: &[Floor] = &[
 
 /// A module below a floor that may import more than its floor.
 const EXTRA: &[Floor] = &[
+    Floor { name: "cmd::floor", may: &["images"], why: "probes that do nothing, with no loop around them" },
     Floor { name: "cmd::inspect", may: &["images"], why: "looks at one binary, with no loop around it" },
     Floor { name: "export::events", may: &["observe"], why: "prints the stream itself, before any report" },
 ];
