@@ -195,18 +195,10 @@ fn regular(path: &Path, metadata: &Metadata) -> Result<(), HostError> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::process::Command;
 
     use super::*;
-
-    struct Target(Child);
-
-    impl Drop for Target {
-        fn drop(&mut self) {
-            drop(self.0.kill());
-            drop(self.0.wait());
-        }
-    }
+    use crate::host::target::{Target, copy};
 
     #[test]
     fn what_is_not_a_file_is_refused() {
@@ -237,12 +229,12 @@ mod tests {
     #[test]
     fn a_replaced_executable_is_the_one_that_runs() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (copy, other) = (dir.path().join("sleeper"), dir.path().join("other"));
-        std::fs::copy("/bin/sleep", &copy).expect("copy");
-        std::fs::copy("/bin/true", &other).expect("copy");
-        let child = Target(Command::new(&copy).arg("1000").spawn().expect("start"));
-        std::fs::rename(&other, &copy).expect("replace");
-        let process = Process::open(child.0.id()).expect("a live child");
+        let (path, other) = (dir.path().join("sleeper"), dir.path().join("other"));
+        copy("/bin/sleep", &path);
+        copy("/bin/true", &other);
+        let child = Target::sleeping(&path);
+        std::fs::rename(&other, &path).expect("replace");
+        let process = Process::open(child.pid()).expect("a live child");
         let mut executable = Executable::of_process(&process).expect("its executable");
         let expect = std::fs::read("/bin/sleep").expect("read");
         assert!(executable.bytes() == expect);
@@ -256,17 +248,10 @@ mod tests {
 
     #[test]
     fn an_exec_makes_it_another_file() {
-        let child = Target(
-            Command::new("sh")
-                .args(["-c", "read line; exec sleep 1000"])
-                .stdin(std::process::Stdio::piped())
-                .spawn()
-                .expect("start"),
-        );
-        let process = Process::open(child.0.id()).expect("a live child");
+        let mut child = Target::start(Command::new("sh").args(["-c", "read line; exec sleep 1000"]));
+        let process = Process::open(child.pid()).expect("a live child");
         let executable = Executable::of_process(&process).expect("its executable");
         assert!(executable.is_run_by(&process).expect("alive"));
-        let mut child = child;
         drop(child.0.stdin.take());
         while executable.is_run_by(&process).expect("alive") {
             std::thread::yield_now();

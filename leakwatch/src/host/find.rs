@@ -165,38 +165,28 @@ fn is_in_cgroup(pid: u32, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
-
     use super::*;
-
-    struct Target(Child);
-
-    impl Drop for Target {
-        fn drop(&mut self) {
-            drop(self.0.kill());
-            drop(self.0.wait());
-        }
-    }
+    use crate::host::target::{Target, copy};
 
     fn check(selector: &Selector, expect: &Target) {
         let found: Vec<u32> = find(selector).expect("a list").iter().map(Process::pid).collect();
-        assert_eq!(found, [expect.0.id()], "{selector}");
+        assert_eq!(found, [expect.pid()], "{selector}");
     }
 
     #[test]
     fn by_name_and_by_executable() {
         let dir = tempfile::tempdir().expect("a directory");
-        let copy = dir.path().join("a-name-that-is-longer-than-comm");
-        fs::copy("/bin/sleep", &copy).expect("copy");
-        let target = Target(Command::new(&copy).arg("1000").spawn().expect("start"));
+        let path = dir.path().join("a-name-that-is-longer-than-comm");
+        copy("/bin/sleep", &path);
+        let target = Target::sleeping(&path);
         check(&Selector::Comm("a-name-that-is-longer-than-comm".to_owned()), &target);
         check(&Selector::Comm("a-name-that-is-".to_owned()), &target);
-        check(&Selector::Exe(copy.clone()), &target);
+        check(&Selector::Exe(path.clone()), &target);
         let link = dir.path().join("link");
-        std::os::unix::fs::symlink(&copy, &link).expect("link");
+        std::os::unix::fs::symlink(&path, &link).expect("link");
         check(&Selector::Exe(link), &target);
-        fs::remove_file(&copy).expect("delete");
-        check(&Selector::Exe(copy), &target);
+        fs::remove_file(&path).expect("delete");
+        check(&Selector::Exe(path), &target);
         check(&Selector::Comm("a-name-that-is-longer-than-comm".to_owned()), &target);
     }
 
@@ -217,9 +207,9 @@ mod tests {
     fn our_own_group_without_us() {
         let pids = pids().expect("pids");
         assert!(pids.contains(&std::process::id()));
-        let target = Target(Command::new("sleep").arg("1000").spawn().expect("start"));
+        let target = Target::sleeping("sleep");
         let found = find(&Selector::Cgroup("/".into())).expect("a list");
-        assert!(found.iter().any(|process| process.pid() == target.0.id()));
+        assert!(found.iter().any(|process| process.pid() == target.pid()));
         assert!(found.iter().all(|process| process.pid() != std::process::id()));
     }
 }

@@ -58,6 +58,10 @@ pub fn of_process(process: &Process) -> Result<Vec<Mapping>, HostError> {
     if !process.alive() {
         return Err(HostError::Ended { pid });
     }
+    // A process that is ending has lost its memory before its pidfd says so.
+    if text.is_empty() {
+        return Err(HostError::Ended { pid });
+    }
     let mappings = parse(&text);
     if mappings.is_empty() { Err(malformed(pid, "maps")) } else { Ok(mappings) }
 }
@@ -80,7 +84,7 @@ pub fn find(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
 /// [`HostError::Ended`], [`HostError::NotPermitted`].
 pub fn entry_address(process: &Process) -> Result<Option<u64>, HostError> {
     let bytes = read_proc(process.pid(), "auxv")?;
-    if !process.alive() {
+    if bytes.is_empty() || !process.alive() {
         return Err(HostError::Ended { pid: process.pid() });
     }
     Ok(parse_entry(&bytes))

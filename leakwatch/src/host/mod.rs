@@ -17,6 +17,8 @@ pub mod maps;
 pub mod memory;
 pub mod process;
 mod stat;
+#[cfg(test)]
+mod target;
 pub mod tracefs;
 
 pub use error::{Denied, HostError};

@@ -289,41 +289,24 @@ pub(super) fn malformed(pid: u32, name: &str) -> HostError {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command, Stdio};
+    use std::process::Command;
 
     use super::*;
-
-    /// A child that is killed and reaped, whatever the test does.
-    struct Target(Child);
-
-    impl Target {
-        fn start(command: &mut Command) -> Self {
-            let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            Self(command.spawn().expect("start a child"))
-        }
-    }
-
-    impl Drop for Target {
-        fn drop(&mut self) {
-            drop(self.0.kill());
-            drop(self.0.wait());
-        }
-    }
+    use crate::host::target::{Target, copy};
 
     #[test]
     fn a_live_process_and_its_end() {
-        let mut child = Target::start(Command::new("sleep").arg("1000"));
-        let process = Process::open(child.0.id()).expect("a live child");
+        let mut child = Target::sleeping("sleep");
+        let process = Process::open(child.pid()).expect("a live child");
         assert!(process.alive());
-        assert_eq!(process.pid(), child.0.id());
+        assert_eq!(process.pid(), child.pid());
         assert!(process.id().start_ticks > 0);
         assert!(process.threads_live().expect("threads") >= 1);
         assert!(process.start_time().expect("a start time") > Timestamp::UNIX_EPOCH);
-        child.0.kill().expect("kill");
-        child.0.wait().expect("reap");
+        child.end();
         assert!(!process.alive());
         assert!(matches!(process.threads_live(), Err(HostError::Ended { .. })));
-        assert!(matches!(Process::open(child.0.id()), Err(HostError::NoSuchProcess { .. })));
+        assert!(matches!(Process::open(child.pid()), Err(HostError::NoSuchProcess { .. })));
     }
 
     #[test]
@@ -348,11 +331,11 @@ mod tests {
         // The end of its output is the end of the process or just before it.
         let mut output = Vec::new();
         child.0.stdout.take().expect("a pipe").read_to_end(&mut output).expect("read");
-        let pidfd = open_pidfd(child.0.id()).expect("a pidfd of a zombie");
+        let pidfd = open_pidfd(child.pid()).expect("a pidfd of a zombie");
         while is_alive(pidfd.as_fd()) {
             std::thread::yield_now();
         }
-        let error = Process::open(child.0.id()).expect_err("a zombie");
+        let error = Process::open(child.pid()).expect_err("a zombie");
         assert!(matches!(error, HostError::Zombie { parent, .. } if parent == std::process::id()), "{error}");
     }
 
@@ -362,8 +345,8 @@ mod tests {
         for delay in 0..200 {
             let child = Target::start(&mut Command::new("true"));
             std::thread::sleep(std::time::Duration::from_micros(delay * 10));
-            match Process::open(child.0.id()) {
-                Ok(process) => assert_eq!(process.pid(), child.0.id()),
+            match Process::open(child.pid()) {
+                Ok(process) => assert_eq!(process.pid(), child.pid()),
                 Err(HostError::Ended { .. } | HostError::Zombie { .. }) => {}
                 Err(error) => panic!("after {delay}: {error}"),
             }
@@ -398,22 +381,22 @@ mod tests {
     #[test]
     fn a_deleted_executable_is_noticed() {
         let dir = tempfile::tempdir().expect("a directory");
-        let copy = dir.path().join("sleeper");
-        std::fs::copy("/bin/sleep", &copy).expect("copy");
-        let child = Target::start(Command::new(&copy).arg("1000"));
-        std::fs::remove_file(&copy).expect("delete");
-        let process = Process::open(child.0.id()).expect("a live child");
-        assert_eq!(*process.exe(), ExePath { path: copy, deleted: true });
+        let path = dir.path().join("sleeper");
+        copy("/bin/sleep", &path);
+        let child = Target::sleeping(&path);
+        std::fs::remove_file(&path).expect("delete");
+        let process = Process::open(child.pid()).expect("a live child");
+        assert_eq!(*process.exe(), ExePath { path, deleted: true });
     }
 
     #[test]
     fn a_name_that_says_deleted_is_not_deleted() {
         let dir = tempfile::tempdir().expect("a directory");
-        let copy = dir.path().join("sleeper (deleted)");
-        std::fs::copy("/bin/sleep", &copy).expect("copy");
-        let child = Target::start(Command::new(&copy).arg("1000"));
-        let process = Process::open(child.0.id()).expect("a live child");
-        assert_eq!(*process.exe(), ExePath { path: copy, deleted: false });
+        let path = dir.path().join("sleeper (deleted)");
+        copy("/bin/sleep", &path);
+        let child = Target::sleeping(&path);
+        let process = Process::open(child.pid()).expect("a live child");
+        assert_eq!(*process.exe(), ExePath { path, deleted: false });
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn nothing_matches_a_selection() {
 fn an_executable_without_a_path_is_inspected() {
     let dir = tempfile::tempdir().expect("a directory");
     let copy = dir.path().join("sleeper");
-    fs::copy("/bin/sleep", &copy).expect("a copy");
+    copy_of_sleep(&copy);
     let target = Target::start(Command::new(&copy).arg("1000"));
     eventually(|| fs::read_link(format!("/proc/{}/exe", target.pid())).is_ok_and(|exe| exe == copy));
     fs::remove_file(&copy).expect("it is deleted");
@@ -170,6 +170,12 @@ fn an_executable_without_a_path_is_inspected() {
     assert!(shown.starts_with(&format!("{} (pid {})\n", hidden.display(), target.pid())), "{shown}");
     assert!(!shown.contains("deleted"), "{shown}");
     target.0.kill().expect("the target is killed");
+}
+
+/// Copied by another process: a file that any thread of ours has open for writing at the moment of a fork cannot be
+/// executed (ETXTBSY).
+fn copy_of_sleep(to: &std::path::Path) {
+    assert!(Command::new("cp").arg("/bin/sleep").arg(to).status().expect("cp starts").success());
 }
 
 /// What `inspect` prints of a process.

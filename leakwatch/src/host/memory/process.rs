@@ -139,10 +139,11 @@ mod tests {
     use std::{
         io::{BufRead, BufReader},
         os::unix::process::CommandExt,
-        process::{Child, Command, Stdio},
+        process::{Command, Stdio},
     };
 
     use super::*;
+    use crate::host::target::Target;
 
     fn ourselves() -> ProcessMemory {
         let process = Process::open(std::process::id()).expect("ourselves");
@@ -237,11 +238,10 @@ mod tests {
 
     #[test]
     fn an_ended_process_gives_nothing() {
-        let mut child: Child = Command::new("sleep").arg("1000").spawn().expect("start");
-        let process = Process::open(child.id()).expect("a child");
+        let mut child = Target::sleeping("sleep");
+        let process = Process::open(child.pid()).expect("a child");
         let memory = ProcessMemory::open(&process).expect("its memory");
-        child.kill().expect("kill");
-        child.wait().expect("reap");
+        child.end();
         assert_eq!(memory.read_u64(0x1000), Err(ReadError::Ended));
         let mut into = [0; 8];
         assert_eq!(memory.read_many(&mut [ReadRequest::new(0x1000, &mut into)]), 0);
@@ -261,10 +261,10 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let target = Command::new("sleep").arg("1000").spawn().expect("start");
+        let target = Target::sleeping("sleep");
         let mut child = Command::new("/proc/self/exe")
             .args([NAME, "--exact", "--nocapture"])
-            .env("LEAKWATCH_TEST_TARGET", target.id().to_string())
+            .env("LEAKWATCH_TEST_TARGET", target.pid().to_string())
             .uid(65534)
             .gid(65534)
             .stdout(Stdio::piped())
@@ -273,9 +273,6 @@ mod tests {
         let lines: Vec<String> =
             BufReader::new(child.stdout.take().expect("pipe")).lines().map_while(Result::ok).collect();
         child.wait().expect("reap");
-        let mut target = target;
-        target.kill().expect("kill");
-        target.wait().expect("reap");
         let text = lines.join("\n");
         assert!(text.contains("not permitted without CAP_SYS_PTRACE"), "{text}");
     }
