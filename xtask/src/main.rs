@@ -110,8 +110,9 @@ fn main() -> ExitCode {
 }
 
 fn help() -> String {
-    let task =
-        |Task { name, usage, help, .. }: &Task| format!("  {:<36} {help}\n", format!("{name} {usage}"));
+    let task = |Task { name, usage, help, .. }: &Task| {
+        format!("  {}\n      {help}\n", format!("{name} {usage}").trim_end())
+    };
     let tasks: String = TASKS.iter().map(task).collect();
     format!("cargo xtask TASK\n\n{tasks}")
 }
@@ -124,10 +125,8 @@ mod tests {
     fn every_task_is_listed_once() {
         let help = help();
         for task in TASKS {
-            assert_eq!(
-                help.lines().filter(|line| line.trim_start().starts_with(&format!("{} ", task.name))).count(),
-                1
-            );
+            let calls = help.lines().filter(|line| line.split_whitespace().next() == Some(task.name));
+            assert_eq!(calls.filter(|line| !line.starts_with("   ")).count(), 1);
         }
     }
 }
