@@ -5,6 +5,7 @@
 pub mod clock;
 mod names;
 mod overhead;
+mod pace;
 mod watcher;
 
 pub use names::ImageNames;

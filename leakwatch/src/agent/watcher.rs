@@ -16,14 +16,14 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{clock, names::ImageNames, overhead::Meter};
+use super::{clock, names::ImageNames, overhead::Meter, pace::Pace};
 use crate::{
     collect::{CollectError, Counting, CustomProbe, Looks, Mode, Session, sample_all},
     detect::Detector,
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel},
-    observe::{Event, Observed},
+    observe::{Counters, Event, Observed},
     report::{self, Context, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span, WallClock},
 };
 
@@ -36,11 +36,7 @@ const QUIET_POLL: Duration = Duration::from_secs(1);
 /// Records taken from the ring before anything else gets its turn.
 const DRAIN: usize = 65_536;
 
-/// Looks at memory and at the live table cost in proportion to their size: the next one waits for the time that
-/// the last one took, times this. So each of the two takes one percent of a core at most.
-const SPACING: u64 = 100;
-
-/// And looks at memory are never closer than this.
+/// Looks at memory are never closer than this.
 const CENSUS_EVERY_NS: u64 = 5_000_000_000;
 
 /// How to watch.
@@ -142,8 +138,8 @@ pub async fn watch(
         options,
         watches: Vec::new(),
         ended: ended_sender,
-        next_census_ns: 0,
-        next_ages_ns: 0,
+        census: Pace::new(CENSUS_EVERY_NS),
+        ages: Pace::new(0),
         closing: false,
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -221,8 +217,8 @@ struct Watcher<'o> {
     options: &'o Options,
     watches: Vec<Watch>,
     ended: mpsc::UnboundedSender<u32>,
-    next_census_ns: u64,
-    next_ages_ns: u64,
+    census: Pace,
+    ages: Pace,
     closing: bool,
 }
 
@@ -361,8 +357,8 @@ impl Watcher<'_> {
     /// One look at everything, and the report of it.
     fn look(&mut self, kernel: &Kernel, last: bool) -> anyhow::Result<Report> {
         let begun_ns = clock::monotonic_ns();
-        let census = last || begun_ns >= self.next_census_ns;
-        let ages = last || begun_ns >= self.next_ages_ns;
+        let census = last || self.census.due(begun_ns);
+        let ages = last || self.ages.due(begun_ns);
         let looks = Looks { ages, census, stacks: census && self.options.stacks };
         let sessions = self.watches.iter_mut().map(|watch| &mut watch.session);
         let samples = sample_all(kernel, sessions, looks, begun_ns)?;
@@ -373,11 +369,9 @@ impl Watcher<'_> {
             }
         }
         let now_ns = clock::monotonic_ns();
-        let wait_ns = now_ns.saturating_sub(begun_ns).saturating_mul(SPACING);
-        if census {
-            self.next_census_ns = now_ns.saturating_add(wait_ns.max(CENSUS_EVERY_NS));
-        } else if ages {
-            self.next_ages_ns = now_ns.saturating_add(wait_ns);
+        let moved = self.watches.iter().map(|watch| moved(watch.model.counters())).sum();
+        for (pace, looked) in [(&mut self.census, census), (&mut self.ages, ages)] {
+            pace.passed(moved, looked.then_some((begun_ns, now_ns)));
         }
         Ok(self.report(now_ns))
     }
@@ -430,6 +424,11 @@ impl Watcher<'_> {
             }
         }
     }
+}
+
+/// A figure that changes with every start and end.
+fn moved(counters: &Counters) -> u64 {
+    counters.get(Counter::Started).wrapping_add(counters.get(Counter::Ended))
 }
 
 fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
