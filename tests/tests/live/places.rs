@@ -2,42 +2,14 @@
 //! whose own pid is another than the one they are watched by: counted exactly all the same.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use leakwatch_tests::process::eventually;
 use leakwatch_tests::{Agent, Target, gate, matrix, need};
 
-/// A folder of this test's own, removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("leakwatch-places-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    /// A copy of the target in it.
-    fn copy(&self, name: &str) -> PathBuf {
-        let copy = self.0.join(name);
-        fs::copy(matrix::any_go_target().path, &copy).expect("a copy of the target");
-        copy
-    }
-
-    fn below(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::create_dir_all(&path).expect("a folder");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
+use crate::folder::Folder;
 
 /// Watches `pid`, which is the target's, while goroutines of it start and end.
 #[track_caller]
