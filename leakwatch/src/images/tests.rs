@@ -25,14 +25,19 @@ fn our_own_bias() {
 }
 
 #[test]
-fn a_program_without_a_runtime_has_no_names() {
+fn a_program_without_a_runtime_has_the_names_of_its_symbols() {
     let (process, mut image) = ourselves();
     let memory = ProcessMemory::open(&process).expect("our memory");
     let code = ourselves as *const () as u64;
-    assert_eq!(image.site_name(code), Created::default());
-    assert_eq!(image.function_name(code), None);
-    assert!(image.frames(code).is_empty() && !image.is_system(code));
-    assert_eq!(image.check_sites(&memory), []);
+    assert!(image.function_name(code).is_some_and(|name| name.ends_with("images::tests::ourselves")));
+    assert!(!image.is_system(code));
+    assert_eq!(image.check_sites(&memory), [], "there is nothing to probe");
+    // The stack is no code: nothing there has a name.
+    let local = 0_u64;
+    let nowhere = &raw const local as u64;
+    assert_eq!(image.function_name(nowhere), None);
+    assert_eq!(image.site_name(nowhere), Created::default());
+    assert_eq!(image.frames(nowhere), []);
 }
 
 #[test]
