@@ -14,7 +14,8 @@ pub enum Counter {
     EndWithoutStart = 2,
     /// A start on a task address that was still in the live table: an end was not seen.
     StartWithoutEnd = 3,
-    /// Executions of any of our uprobe programs in the process.
+    /// Executions of our uprobe program in the process. The kernel side counts only those that no other counter tells
+    /// of (counting was off); reading the row adds the rest.
     ProbeHits = 4,
     /// A start could not be put into the live table because that was full. Totals stay exact.
     LiveTableFull = 5,
@@ -47,6 +48,10 @@ pub enum Counter {
 pub const COUNTERS: usize = 17;
 
 impl Counter {
+    /// Each execution of the uprobe program that was not silent raises exactly one of these.
+    pub const OF_HITS: [Self; 4] =
+        [Self::Started, Self::Ended, Self::TaskUnreadable, Self::DescriptorMissing];
+
     /// Every counter, in id order.
     pub const ALL: [Self; COUNTERS] = [
         Self::Started,

@@ -46,8 +46,8 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
     let Some((row, slot)) = (if slot == 0 { processes::current() } else { processes::of_slot(slot) }) else {
         return;
     };
-    row.add(Counter::ProbeHits);
     if slot.flags & process_flags::COUNTING == 0 {
+        row.add(Counter::ProbeHits);
         return;
     }
     let Some(descriptor) = DESCRIPTORS.get(index) else {

@@ -3,7 +3,9 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{HashMap, MapError, PerCpuArray};
-use leakwatch_common::{COUNTERS, LiveKey, LiveState, LiveValue, RuntimeKind, SiteCounters, SiteKey};
+use leakwatch_common::{
+    COUNTERS, Counter, LiveKey, LiveState, LiveValue, RuntimeKind, SiteCounters, SiteKey,
+};
 
 use super::{
     batch,
@@ -38,6 +40,8 @@ impl Kernel {
                 *total = total.wrapping_add(*value);
             }
         }
+        let hits = Counter::OF_HITS.into_iter().map(|counter| sum.get(counter));
+        sum.set(Counter::ProbeHits, hits.fold(sum.get(Counter::ProbeHits), u64::wrapping_add));
         Ok(sum)
     }
 
