@@ -48,10 +48,12 @@ pub fn sample_all<'a>(
 ) -> Result<Vec<Option<ProcessSample>>, KernelError> {
     let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
     let mut moved = FxHashMap::default();
+    let mut before_tables = FxHashMap::default();
     let mut stale_ages = false;
     for session in &mut sessions {
         let Some(watched) = &session.watched else { continue };
         let counters = kernel.counters(watched)?;
+        before_tables.insert(session.incarnation(), counters);
         let last = session.last.as_ref();
         stale_ages |= last.and_then(|last| last.ages).is_none_or(|(then, _)| tasks_moved(&then, &counters));
         if last.is_none_or(|last| tasks_moved(&last.counters, &counters)) {
@@ -65,7 +67,8 @@ pub fn sample_all<'a>(
     let mut samples = Vec::with_capacity(sessions.len());
     for session in &mut sessions {
         let sites = moved.remove(&session.incarnation());
-        samples.push(session.sample(kernel, sites, ages.as_mut(), looks, now_ns)?);
+        let before = before_tables.remove(&session.incarnation()).unwrap_or_default();
+        samples.push(session.sample(kernel, before, sites, ages.as_mut(), looks, now_ns)?);
     }
     Ok(samples)
 }
@@ -76,10 +79,12 @@ fn tasks_moved(before: &Counters, now: &Counters) -> bool {
 }
 
 impl Session {
-    /// The sample; `None` when closed. `sites` are those of the kernel's table, where they were read.
+    /// The sample; `None` when closed. `sites` are those of the kernel's table, where they were read, and `before` the
+    /// counters before that: an event that came since is not surely in them, so the next look has to read them again.
     fn sample(
         &mut self,
         kernel: &Kernel,
+        before: Counters,
         sites: Option<BTreeMap<SiteId, SiteSample>>,
         ages: Option<&mut Ages>,
         looks: Looks,
@@ -96,9 +101,9 @@ impl Session {
         });
         if let Some(sites) = sites {
             last.sites = sites;
-            last.counters = counters;
+            last.counters = before;
         }
-        last.age(incarnation, counters, ages, now_ns);
+        last.age(incarnation, before, ages, now_ns);
         let kernel_sites = last.sites.clone();
 
         let by_probes = self.counting == Counting::Probes;
