@@ -32,8 +32,10 @@ impl Names for ImageNames<'_> {
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
         let frames = self.0.frames(pc);
+        // As in the runtime's own dumps: its machinery below what the program called is left out.
         frames
             .into_iter()
+            .filter(|frame| !frame.internal)
             .map(|frame| FrameName { function: frame.function, file: frame.file, line: frame.line })
             .collect()
     }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::{
     agent::{Target, clock},
     cli::Selection,
+    collect::CollectError,
     host::{self, Process, tracefs},
     kernel::{self, Kernel},
 };
@@ -55,7 +56,7 @@ pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
     // A mount that is needed for a moment is no reason to leave the machine's mount namespace: programs that we start
     // later stay in it as well.
     tracefs::with_tracefs(|tracefs| {
-        let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(explain)?;
+        let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(|error| explain(error.into()))?;
         kernel.attach_tracepoints()?;
         Ok(kernel)
     })?
@@ -96,13 +97,16 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .build()
         .context("cannot start the event loop")?
         .block_on(future)
+        .map_err(explain)
 }
 
-/// A refusal to load is mostly a missing capability: say which, before the kernel's own words.
-fn explain(error: kernel::KernelError) -> anyhow::Error {
+/// A refusal by the kernel is mostly a missing capability: say which, before the kernel's own words.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let refused = error.is::<kernel::KernelError>()
+        || matches!(error.downcast_ref::<CollectError>(), Some(CollectError::Kernel(_)));
     match host::features::why_not() {
-        Some(finding) => anyhow::Error::new(error).context(finding),
-        None => error.into(),
+        Some(finding) if refused => error.context(finding),
+        _ => error,
     }
 }
 

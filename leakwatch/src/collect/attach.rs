@@ -179,7 +179,9 @@ pub(super) async fn attach(
             exe: image.path().display().to_string(),
             why: "the layout of its goroutine struct makes no sense".to_owned(),
         })?;
-        kernel.attach(watched, &image.attach_path(), site.file_offset, descriptor)?;
+        kernel
+            .attach(watched, &image.attach_path(), site.file_offset, descriptor)
+            .map_err(|error| error.with_path(image.path()))?;
     }
     let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE;
     kernel.set_flags(watched, flags | process_flags::CENSUS)?;
@@ -206,6 +208,16 @@ pub(super) async fn attach(
     }
     found.unreadable = second.unreadable;
     kernel.set_flags(watched, flags)?;
+    Ok(found)
+}
+
+/// What is alive in a process that is counted by memory alone.
+pub(super) fn first_look(pid: u32, memory: &impl Memory, go: &GoRuntime) -> Result<AtAttach, CollectError> {
+    let mut found = AtAttach::default();
+    // What could not be read is read at every look again, which says so.
+    for (_, site) in look(go, memory).map_err(|source| CollectError::Memory { pid, source })?.live {
+        *found.live.entry(site).or_default() += 1;
+    }
     Ok(found)
 }
 

@@ -106,7 +106,7 @@ impl Session {
             Counting::Probes => {
                 attach::attach(kernel, &mut watched, &image, &memory, facts, &go, flags).await
             }
-            Counting::Memory | Counting::Both => Ok(AtAttach::default()),
+            Counting::Memory | Counting::Both => attach::first_look(pid, &memory, &go),
         };
         let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
         if at_attach.unreadable > 0 {
@@ -148,7 +148,9 @@ impl Session {
         let attached = probes
             .iter()
             .try_for_each(|probe| {
-                kernel.attach(&mut watched, &image.attach_path(), probe.offset, probe.descriptor)
+                kernel
+                    .attach(&mut watched, &image.attach_path(), probe.offset, probe.descriptor)
+                    .map_err(|error| error.with_path(image.path()))
             })
             .and_then(|()| {
                 kernel.set_flags(&mut watched, stream | process_flags::COUNTING | process_flags::LIVE_TABLE)
@@ -255,7 +257,7 @@ impl Session {
         for group in &census.waiting {
             *live.entry(group.site).or_default() += group.count;
         }
-        let first = self.by_memory.is_empty() && self.counting == Counting::Memory;
+        // The first time: what the probes counted until they were taken off, or what was alive at attach.
         if self.by_memory.is_empty() {
             self.by_memory = so_far;
         }
@@ -264,9 +266,7 @@ impl Session {
         }
         for (id, site) in &mut self.by_memory {
             let (now, before) = (live.get(id).copied().unwrap_or(0), site.live());
-            if first {
-                site.live_at_attach = now;
-            } else if now > before {
+            if now > before {
                 site.started += now - before;
             } else {
                 site.ended += before - now;

@@ -46,7 +46,9 @@ pub enum KernelError {
         name: &'static str,
     },
     /// A uprobe could not be attached.
-    #[error("cannot probe {path} at file offset {offset:#x}")]
+    #[error(
+        "cannot place a probe in {path} at file offset {offset:#x}; `leakwatch doctor` says what is missing"
+    )]
     Attach {
         /// The file.
         path: PathBuf,
@@ -135,6 +137,17 @@ pub enum Tracepoint {
     Exec,
     /// Thread ends.
     Exit,
+}
+
+impl KernelError {
+    /// The same, with the name by which a person knows the file: probes are attached through a descriptor.
+    #[must_use]
+    pub fn with_path(self, known_as: &Path) -> Self {
+        match self {
+            Self::Attach { offset, source, .. } => Self::Attach { path: known_as.to_owned(), offset, source },
+            other => other,
+        }
+    }
 }
 
 impl Tracepoint {
