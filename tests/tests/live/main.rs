@@ -3,5 +3,8 @@
 
 mod dump;
 mod folder;
+mod late;
+mod loss;
 mod matrix;
+mod memory;
 mod places;
