@@ -4,6 +4,7 @@
 mod dump;
 mod folder;
 mod late;
+mod life;
 mod loss;
 mod matrix;
 mod memory;
