@@ -3,6 +3,7 @@
 
 mod dump;
 mod folder;
+mod harm;
 mod late;
 mod life;
 mod loss;
