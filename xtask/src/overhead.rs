@@ -61,7 +61,7 @@ impl Way {
 
 /// Runs everything and writes the table.
 pub(crate) fn run(_arguments: &[String]) -> Result<()> {
-    shell::run(cargo("build leakwatch").args(["build", "--release", "--package", "leakwatch"]))?;
+    shell::run(cargo("build").args(["--release", "--package", "leakwatch"]))?;
     let target = matrix::go_target(RELEASE, "plain");
     ensure!(target.path.is_file(), "needs {}; run `cargo xtask targets {RELEASE} plain`", target.name());
     let bpftrace = tools::bpftrace()?;
