@@ -34,6 +34,9 @@ const FIRST_EXPONENT: u32 = 10;
 pub struct SiteCounters {
     /// Tasks started.
     pub started: u64,
+    /// Keeps starts and ends in different cache lines: they happen on different CPUs, and a line that two CPUs write
+    /// costs more than all the rest of a probe.
+    pub apart: [u64; 7],
     /// Tasks ended.
     pub ended: u64,
     /// Of `ended`: counted by [`crate::Counter::EndedBeforeSeen`].
@@ -44,7 +47,7 @@ pub struct SiteCounters {
 
 impl Default for SiteCounters {
     fn default() -> Self {
-        Self { started: 0, ended: 0, ended_before_seen: 0, lifetimes: [0; LIFETIME_BUCKETS] }
+        Self { started: 0, apart: [0; 7], ended: 0, ended_before_seen: 0, lifetimes: [0; LIFETIME_BUCKETS] }
     }
 }
 
