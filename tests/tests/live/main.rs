@@ -10,3 +10,4 @@ mod loss;
 mod matrix;
 mod memory;
 mod places;
+mod third_party;
