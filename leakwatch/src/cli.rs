@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+/// Version and revision of the sources.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LEAKWATCH_REVISION"), ")");
+
 /// How many tasks of a running program are alive, what starts them, and which of them leak.
 ///
 /// Watches an unmodified program from outside, through eBPF: no code change, no restart.
 #[derive(Debug, Parser)]
 #[command(
     name = "leakwatch",
-    version,
+    version = VERSION,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true
 )]

@@ -139,7 +139,8 @@ impl Last {
     fn age(&mut self, incarnation: u32, counters: Counters, read: Option<&mut Ages>, now_ns: u64) {
         if let Some(read) = read {
             for site in self.sites.values_mut() {
-                site.ages = read.remove(&(incarnation, site.id)).map(summarise);
+                // A site without an entry has no live task that was born since the attach: known, and none.
+                site.ages = Some(read.remove(&(incarnation, site.id)).map(summarise).unwrap_or_default());
             }
             self.ages = Some((counters, now_ns));
             return;
@@ -166,7 +167,7 @@ fn read_sites(
     kernel.for_each_site(|incarnation, id, counters| {
         if let Some(sites) = processes.get_mut(&incarnation) {
             let site = sites.entry(id).or_insert_with(|| empty_site(id));
-            site.live_at_attach += counters.ended_before_seen;
+            site.live_at_attach = site.live_at_attach.saturating_add(counters.ended_before_seen);
             site.started = counters.started;
             site.ended = counters.ended;
             site.lifetimes = counters.lifetimes;

@@ -55,7 +55,7 @@ pub struct SiteSample {
 impl SiteSample {
     /// Tasks alive now.
     pub fn live(&self) -> u64 {
-        (self.live_at_attach + self.started).saturating_sub(self.ended)
+        self.live_at_attach.saturating_add(self.started).saturating_sub(self.ended)
     }
 }
 
