@@ -102,7 +102,8 @@ impl Selection {
 /// Sizes of the kernel's tables.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SizeArgs {
-    /// Most tasks that the kernel's live table holds (default 524288); totals stay exact beyond it.
+    /// Most tasks that the kernel's live table holds (default 524288, more when more are alive already); totals stay
+    /// exact beyond it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 27), help_heading = "Sizes")]
     pub max_tasks: Option<u32>,
     /// Most creation sites over all processes (default 16384); totals stay exact beyond it.

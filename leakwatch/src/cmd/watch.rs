@@ -12,7 +12,7 @@ use super::{
 use crate::{
     agent::{self, Outcome, Update},
     cli::{Format, ModeArg, WatchArgs},
-    collect::Mode,
+    collect::{CollectError, Mode},
     export,
     report::{Report, Span},
     text,
@@ -34,9 +34,6 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
             Usage("--duration is shorter than --interval: no line would be printed".to_owned()).into()
         );
     }
-    let chosen = targets(&args.selection)?;
-    let mut kernel = load(super::kernel_options(&args.sizes, verbose))?;
-    let hit_ns = calibrate(&mut kernel);
     let options = agent::Options {
         interval: Duration::try_from(args.interval)?,
         duration: args.duration.map(Duration::try_from).transpose()?,
@@ -51,13 +48,43 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
     };
     let mut printer = Printer::new(args)?;
-    let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
-    block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
-        Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
-        Update::Interval(report) => printer.interval(report),
-        Update::Final(report) => printer.last(report),
-        Update::Event(..) | Update::Malformed => Ok(()),
-    }))
+    let mut sizes = super::kernel_options(&args.sizes, verbose);
+    loop {
+        let chosen = targets(&args.selection)?;
+        let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
+        let mut kernel = load(sizes.clone())?;
+        let hit_ns = calibrate(&mut kernel);
+        let watched =
+            block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
+                Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
+                Update::Interval(report) => printer.interval(report),
+                Update::Final(report) => printer.last(report),
+                Update::Event(..) | Update::Malformed => Ok(()),
+            }));
+        match watched {
+            // More tasks are alive already than the table holds. How many is known only now, so: a larger one.
+            Err(error)
+                if is_too_small(&error)
+                    && args.sizes.max_tasks.is_none()
+                    && sizes.live_tasks < MOST_LIVE_TASKS =>
+            {
+                sizes.live_tasks = sizes.live_tasks.saturating_mul(4).min(MOST_LIVE_TASKS);
+                tracing::info!("starting again with room for {} live tasks", sizes.live_tasks);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// The largest live table that is made without being asked for: about 1.7 GB of the kernel's memory.
+const MOST_LIVE_TASKS: u32 = 1 << 24;
+
+/// The attach failed for want of room in the live table.
+fn is_too_small(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<CollectError>(),
+        Some(CollectError::Kernel(kernel)) if kernel.is_live_table_full()
+    )
 }
 
 /// A line for people who wait, and for scripts that need to know that everything is attached.

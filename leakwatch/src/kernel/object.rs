@@ -140,6 +140,14 @@ pub enum Tracepoint {
 }
 
 impl KernelError {
+    /// What [`Self::Full`] calls the live table.
+    pub(super) const LIVE_TABLE: &'static str = "the live table";
+
+    /// The live table is too small for what is alive.
+    pub fn is_live_table_full(&self) -> bool {
+        matches!(self, Self::Full { what, .. } if *what == Self::LIVE_TABLE)
+    }
+
     /// The same, with the name by which a person knows the file: probes are attached through a descriptor.
     #[must_use]
     pub fn with_path(self, known_as: &Path) -> Self {

@@ -84,7 +84,7 @@ impl Kernel {
                 if matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) =>
             {
                 Err(KernelError::Full {
-                    what: "the live table",
+                    what: KernelError::LIVE_TABLE,
                     size: self.options().live_tasks,
                     flag: "--max-tasks",
                 })
