@@ -12,6 +12,8 @@ use leakwatch_tests::process::{Guard, Lines, eventually};
 use leakwatch_tests::{Agent, Target, agent, gate, matrix, need};
 use nix::sys::signal::Signal;
 
+use crate::storm::{Raise, while_storming};
+
 /// How long the kernel may take to free what nobody holds any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -141,23 +143,6 @@ fn a_new_one_is_exact(target: &mut Target, about: &str) {
     report.process(target.pid()).assert_is(&before, &after, about);
 }
 
-/// Has the target storm until the work is done.
-fn while_storming<T>(target: &mut Target, work: impl FnOnce() -> T) -> T {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let storm = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                target.command("storm 20000 2");
-                target.command("gcstorm 200");
-            }
-        });
-        let result = work();
-        over.store(true, Ordering::Relaxed);
-        storm.join().expect("the target goes on");
-        result
-    })
-}
-
 #[test]
 fn killed_while_the_program_storms() {
     for version in [matrix::GO_RELEASES[0], matrix::GO_RELEASES[matrix::GO_RELEASES.len() - 1]] {
@@ -275,6 +260,7 @@ fn the_program_is_never_stopped_and_does_not_grow() {
             }
             looks
         });
+        let _end = Raise(&over);
         let agent = Agent::watch(pid, &["--stacks", "--interval", "100ms"]);
         for _ in 0..5 {
             target.command("storm 50000 2");

@@ -7,6 +7,8 @@ use leakwatch_tests::matrix::GO_RELEASES;
 use leakwatch_tests::report::ProcessReport;
 use leakwatch_tests::{Agent, Target, Truth, gate, matrix, need};
 
+use crate::storm::Raise;
+
 /// How often each of these tests attaches.
 const TIMES: usize = 5;
 
@@ -79,6 +81,7 @@ fn while_collecting(version: &'static str) {
                     target.command("stacks 20");
                 }
             });
+            let _end = Raise(&attached);
             let agent = Agent::watch(pid, &[]);
             attached.store(true, Ordering::Relaxed);
             load.join().expect("the load");

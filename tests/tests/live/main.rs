@@ -10,4 +10,5 @@ mod loss;
 mod matrix;
 mod memory;
 mod places;
+mod storm;
 mod third_party;
