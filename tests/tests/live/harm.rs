@@ -201,7 +201,7 @@ fn ended_by_a_signal_or_by_an_error() {
     let mut target = Target::start(&binary.path);
     target.command("spawn chan 200");
     let pid = target.pid();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let about = format!("{signal}");
         let held = while_storming(&mut target, || {
             let agent = Agent::watch(pid, &[]);
