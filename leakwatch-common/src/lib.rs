@@ -7,6 +7,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod abi;
 mod counter;
 mod event;
 mod layout;
@@ -16,6 +17,7 @@ mod probe;
 mod process;
 mod site;
 
+pub use abi::ABI;
 pub use counter::{COUNTERS, Counter};
 pub use event::{EventKind, EventRecord};
 pub use live::{LiveKey, LiveState, LiveValue};

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    COUNTERS, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout,
+    ABI, COUNTERS, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout,
     limits,
 };
 
@@ -52,3 +52,8 @@ pub(crate) static TRACEPOINTS: Global<TracepointLayout> = Global::new(Tracepoint
     exec_old_pid: u32::MAX,
     exit_pid: u32::MAX,
 });
+
+/// Which types this side was built with: the user side compares it with its own before it loads the object.
+#[unsafe(no_mangle)]
+#[used]
+pub(crate) static LEAKWATCH_ABI: u64 = ABI;

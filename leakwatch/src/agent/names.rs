@@ -32,11 +32,14 @@ impl Names for ImageNames<'_> {
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
         let frames = self.0.frames(pc);
-        // As in the runtime's own dumps: its machinery below what the program called is left out.
         frames
             .into_iter()
-            .filter(|frame| !frame.internal)
-            .map(|frame| FrameName { function: frame.function, file: frame.file, line: frame.line })
+            .map(|frame| FrameName {
+                function: frame.function,
+                file: frame.file,
+                line: frame.line,
+                internal: frame.internal,
+            })
             .collect()
     }
 }

@@ -19,12 +19,25 @@ pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
         out.write_all(text.as_bytes())?;
         return out.flush();
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Whether a result can be written there: better known before a watch than after it.
+///
+/// # Errors
+/// When the folder is not there or cannot be written to.
+pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+    let probe = tempfile::NamedTempFile::new_in(folder_of(path));
+    probe.with_context(|| format!("cannot write {}; choose another --output", path.display()))?;
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A stream of lines, to standard output or a file.

@@ -58,6 +58,9 @@ pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
     tracefs::with_tracefs(|tracefs| {
         let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(|error| explain(error.into()))?;
         kernel.attach_tracepoints()?;
+        for program in kernel.programs() {
+            tracing::debug!(?program, "loaded");
+        }
         Ok(kernel)
     })?
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    output::{Lines, colour, write_whole},
+    output::{self, Lines, colour, write_whole},
     startup::{Usage, block_on, calibrate, load, targets},
 };
 use crate::{
@@ -47,6 +47,9 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         stream: args.stream,
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
     };
+    if let Some(path) = &args.output {
+        output::check(path)?;
+    }
     let mut printer = Printer::new(args)?;
     let mut sizes = super::kernel_options(&args.sizes, verbose);
     loop {

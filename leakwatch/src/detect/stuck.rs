@@ -31,13 +31,15 @@ pub struct Stuck {
     pub tasks_least: u64,
     /// Least time that the oldest of the group waits, seconds.
     pub wait_least_s: f64,
+    /// Least time of watching in which none of the site's tasks ended, seconds.
+    pub watch_least_s: f64,
     /// Least share of the site's live tasks that the group makes.
     pub share_least: f64,
 }
 
 impl Default for Stuck {
     fn default() -> Self {
-        Self { tasks_least: 100, wait_least_s: 60.0, share_least: 0.9 }
+        Self { tasks_least: 100, wait_least_s: 60.0, watch_least_s: 10.0, share_least: 0.9 }
     }
 }
 
@@ -51,14 +53,14 @@ impl Rule for Stuck {
         let site = &evidence.site;
         let blocked = site.waiting().iter().find(|group| BLOCKED.contains(&group.reason.as_str()));
         let Some(group) = blocked else { return ok("no task is known to be blocked") };
-        let waits_s = group.longest_ns.map_or(0.0, seconds);
+        let waits_s = group.certain_ns().map_or(0.0, seconds);
         let share = float(group.count) / float(site.live().max(group.count).max(1));
         let many = group.count >= self.tasks_least && share >= self.share_least;
-        if !many || waits_s < self.wait_least_s || site.ended() > 0 {
+        if !many || waits_s < self.wait_least_s || site.elapsed_s() < self.watch_least_s || site.ended() > 0 {
             return ok("no large group of tasks is blocked for long while none ends");
         }
         let why = format!(
-            "{} of {} are blocked in {} at one place, the oldest for {}, and none ended in {}; an idle pool looks so too",
+            "{} of {} are blocked in {} at one place, the oldest for at least {}, and none ended in {}; an idle pool looks so too",
             count(group.count, ""),
             count(site.live(), "live task"),
             group.reason,

@@ -14,7 +14,8 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use leakwatch_common::{COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits, pack_cookie};
+use leakwatch_common::{ABI, COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits, pack_cookie};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use rustc_hash::FxHashMap;
 
 use super::{plain::Plain, ring::EventReader};
@@ -37,6 +38,11 @@ pub enum KernelError {
         /// Why.
         source: Box<ProgramError>,
     },
+    /// The object and this program do not agree on the types that they share.
+    #[error(
+        "the eBPF object was built from other sources than this leakwatch; run `cargo xtask ebpf`, then build again"
+    )]
+    Mismatch,
     /// The object has no such program or map: not built from this leakwatch's sources.
     #[error(
         "the eBPF object has no `{name}`: it was not built from this leakwatch's sources; run `cargo xtask ebpf`"
@@ -226,6 +232,9 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses the object, for want of a permission or a feature.
     pub fn load(options: Options, tracepoints: TracepointLayout) -> Result<Self, KernelError> {
+        if abi_of(OBJECT) != Some(ABI) {
+            return Err(KernelError::Mismatch);
+        }
         let layout = Plain(tracepoints);
         let mut ebpf = EbpfLoader::new()
             .override_global("TRACEPOINTS", &layout, true)
@@ -470,6 +479,15 @@ impl Kernel {
             .map_err(|source| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
         rows.set(slot, zero, 0).map_err(map_error)
     }
+}
+
+/// Which shared types an object was built with; `None`: it does not tell.
+fn abi_of(object: &[u8]) -> Option<u64> {
+    let file = object::File::parse(object).ok()?;
+    let symbol = file.symbol_by_name("LEAKWATCH_ABI")?;
+    let section = file.section_by_index(symbol.section_index()?).ok()?;
+    let bytes = section.data_range(section.address().checked_add(symbol.address())?, 8).ok()??;
+    bytes.try_into().ok().map(u64::from_le_bytes)
 }
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {

@@ -170,7 +170,7 @@ impl SiteState {
     }
 
     fn longest_wait_ns(&self) -> Option<u64> {
-        self.waiting.iter().filter_map(|group| group.longest_ns).max()
+        self.waiting.iter().filter_map(Waiting::certain_ns).max()
     }
 }
 

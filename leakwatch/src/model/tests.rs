@@ -196,7 +196,8 @@ fn a_census_brings_waits_drift_and_stacks() {
         reason: "select".to_owned(),
         stack: vec![1; 9],
         count,
-        longest_ns: Some(90 * SECOND),
+        // Of which 90 s are certain.
+        longest_ns: Some(210 * SECOND),
         stack_bytes: 2_048,
     };
     let mut with_census = sample(ATTACHED + SECOND, vec![site(1, 30, 0, 0)]);

@@ -138,10 +138,23 @@ pub struct Waiting {
     pub stack: Vec<u64>,
     /// How many.
     pub count: u64,
-    /// Longest wait, ns; `None`: unknown.
+    /// Longest wait, ns, as the runtime would print it; `None`: unknown. Go notes the beginning of a wait late, and
+    /// then as the end of the collection before: see [`Self::certain_ns`].
     pub longest_ns: Option<u64>,
     /// Bytes of stack they hold together.
     pub stack_bytes: u64,
+}
+
+impl Waiting {
+    /// Longest wait that is certain, ns.
+    ///
+    /// The collector sets `g.waitsince` where it finds a goroutine parked, to the end of the collection before that
+    /// one (`gp.waitsince = work.tstart`, runtime/mgcmark.go). Collections are at most two minutes apart
+    /// (`forcegcperiod`, runtime/proc.go), so a wait may have begun that much later than it says.
+    pub fn certain_ns(&self) -> Option<u64> {
+        const COLLECTIONS_APART_NS: u64 = 120_000_000_000;
+        self.longest_ns.map(|ns| ns.saturating_sub(COLLECTIONS_APART_NS))
+    }
 }
 
 /// A process's live tasks by its own memory, at one moment.

@@ -195,7 +195,7 @@ fn waiting_report(groups: &[Waiting], names: &mut dyn Names) -> Vec<WaitingRepor
             if frames.is_empty() {
                 stack.push(format!("0x{pc:x}"));
             }
-            stack.extend(frames.iter().map(ToString::to_string));
+            stack.extend(frames.iter().filter(|frame| !frame.internal).map(ToString::to_string));
         }
         let longest_s = group.longest_ns.map(seconds);
         match reports.iter_mut().find(|report| report.reason == group.reason && report.stack == stack) {

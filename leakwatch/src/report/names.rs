@@ -38,6 +38,8 @@ pub struct FrameName {
     pub file: Option<String>,
     /// Line in it.
     pub line: Option<u32>,
+    /// The runtime's own machinery (`runtime.gopark`), which the runtime leaves out of its dumps.
+    pub internal: bool,
 }
 
 impl std::fmt::Display for FrameName {

@@ -39,6 +39,7 @@ impl Names for Program {
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
         let frame = |function: &str, line| FrameName {
+            internal: false,
             function: function.to_owned(),
             file: Some("/src/main.go".to_owned()),
             line: Some(line),
