@@ -22,3 +22,15 @@ pub(crate) fn current() -> Option<(Row, ProcessSlot)> {
 pub(crate) fn of_slot(slot: u32) -> Option<(Row, ProcessSlot)> {
     Some((Row::of(slot)?, *SLOTS.get(slot)?))
 }
+
+/// Stops counting for the process in a slot, until the user side says otherwise.
+///
+/// A probe that is attached to a process outlives its `execve`: if the new program is of the same file, the kernel
+/// places the probe in it before its first instruction. Its tasks are not those of the program that was watched.
+#[inline(always)]
+pub(crate) fn silence(slot: u32) {
+    if let Some(process) = SLOTS.get_ptr_mut(slot) {
+        // SAFETY: a live map value; the user side replaces whole values only.
+        unsafe { (*process).flags = 0 };
+    }
+}

@@ -41,6 +41,7 @@ pub(crate) fn on_exec(ctx: &TracePointContext) {
     let Some((row, slot)) = processes::current() else { return };
     let old_pid = field::<u32>(ctx, row, TRACEPOINTS.load().exec_old_pid).unwrap_or(0);
     row.add(Counter::Execs);
+    processes::silence(slot.slot);
     send(row, slot, EventKind::Exec, u64::from(old_pid), 0);
 }
 
