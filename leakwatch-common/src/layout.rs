@@ -10,7 +10,7 @@ const _: () = assert!(size_of::<EventRecord>() == 48 && align_of::<EventRecord>(
 const _: () = assert!(size_of::<LiveKey>() == 16 && align_of::<LiveKey>() == 8);
 const _: () = assert!(size_of::<LiveValue>() == 32);
 const _: () = assert!(size_of::<SiteKey>() == 24);
-const _: () = assert!(size_of::<SiteCounters>() == 80 + 8 * crate::LIFETIME_BUCKETS);
+const _: () = assert!(size_of::<SiteCounters>() == 88 + 8 * crate::LIFETIME_BUCKETS);
 const _: () = assert!(size_of::<ProbeDescriptor>() == 16);
 const _: () = assert!(size_of::<ProcessSlot>() == 16);
 const _: () = assert!(size_of::<TracepointLayout>() == 16);

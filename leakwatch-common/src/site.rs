@@ -41,13 +41,23 @@ pub struct SiteCounters {
     pub ended: u64,
     /// Of `ended`: counted by [`crate::Counter::EndedBeforeSeen`].
     pub ended_before_seen: u64,
+    /// Tasks that the census took for alive although their end, not counted yet, was under way: their address was
+    /// started anew while the census ran. They were not alive at attach.
+    pub seen_in_vain: u64,
     /// Lifetimes of ended tasks whose birth was seen, by [`lifetime_bucket`].
     pub lifetimes: [u64; LIFETIME_BUCKETS],
 }
 
 impl Default for SiteCounters {
     fn default() -> Self {
-        Self { started: 0, apart: [0; 7], ended: 0, ended_before_seen: 0, lifetimes: [0; LIFETIME_BUCKETS] }
+        Self {
+            started: 0,
+            apart: [0; 7],
+            ended: 0,
+            ended_before_seen: 0,
+            seen_in_vain: 0,
+            lifetimes: [0; LIFETIME_BUCKETS],
+        }
     }
 }
 

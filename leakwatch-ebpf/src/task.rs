@@ -161,11 +161,17 @@ fn put_live(hit: &Hit, value: &LiveValue) {
     let key = live_key(hit);
     if let Some(entry) = LIVE.get_ptr_mut(&key) {
         // SAFETY: a live map value; see `bury`.
-        unsafe {
-            if (*entry).state != LiveState::Tombstone as u64 {
-                hit.row.add(Counter::StartWithoutEnd);
+        let old = unsafe { *entry };
+        // SAFETY: as above.
+        unsafe { *entry = *value };
+        if old.state == LiveState::Seen as u64 && hit.slot.flags & process_flags::CENSUS != 0 {
+            // Its end passed the probe before counting began, and the census read it before it took effect.
+            if let Some(site) = site_counters(hit, Facts { site: old.site, entry: old.entry }) {
+                // SAFETY: a field of a live map value.
+                increment(unsafe { &raw mut (*site).seen_in_vain });
             }
-            *entry = *value;
+        } else if old.state != LiveState::Tombstone as u64 {
+            hit.row.add(Counter::StartWithoutEnd);
         }
     } else if LIVE.insert(&key, value, u64::from(BPF_ANY)).is_err() {
         hit.row.add(Counter::LiveTableFull);

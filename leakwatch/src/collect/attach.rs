@@ -11,7 +11,8 @@
 //! 5. the census flag goes off.
 //!
 //! A task from before that ends during 3 without having been seen is counted by the kernel side
-//! (`EndedBeforeSeen`): it was alive at attach. So `live = live_at_attach + started - ended` from the first
+//! (`EndedBeforeSeen`): it was alive at attach. One that was seen although its end had passed the probe before 2 is
+//! found out by 4, or, when its address was started anew by then, by the kernel side (`seen_in_vain`): it was not. So `live = live_at_attach + started - ended` from the first
 //! moment on.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -167,7 +167,10 @@ fn read_sites(
     kernel.for_each_site(|incarnation, id, counters| {
         if let Some(sites) = processes.get_mut(&incarnation) {
             let site = sites.entry(id).or_insert_with(|| empty_site(id));
-            site.live_at_attach = site.live_at_attach.saturating_add(counters.ended_before_seen);
+            site.live_at_attach = site
+                .live_at_attach
+                .saturating_add(counters.ended_before_seen)
+                .saturating_sub(counters.seen_in_vain);
             site.started = counters.started;
             site.ended = counters.ended;
             site.lifetimes = counters.lifetimes;
