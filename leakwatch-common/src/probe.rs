@@ -72,9 +72,6 @@ pub enum Register {
     R15 = 15,
 }
 
-/// Number of [`Register`]s.
-pub const REGISTERS: usize = 16;
-
 /// Where the task's identity is at the probe point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

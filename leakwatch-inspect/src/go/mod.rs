@@ -115,7 +115,7 @@ pub struct GoFacts {
     pub layout: Option<GoLayout>,
     /// Addresses of globals.
     pub globals: GoGlobals,
-    /// Wait reasons by `g.waitreason`, from the table for this version. The process's own strings win.
+    /// Wait reasons by `g.waitreason`: the binary's own texts, else the table's for this version.
     pub wait_reasons: Vec<String>,
     /// What is missing or odd.
     pub problems: Vec<Problem>,

@@ -18,7 +18,7 @@ use leakwatch_common::{Action, ProbeDescriptor, Register, RuntimeKind, TaskSourc
 use super::{
     End,
     output::{colour, write_whole},
-    startup::{block_on, calibrate, load},
+    startup::{block_on, calibrate, load, own_offsets},
     watch::say,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     cli::{DemoArgs, Format},
     collect::{CustomProbe, Mode},
     export,
-    host::{self, Process},
+    host::Process,
     report::Span,
     text,
 };
@@ -118,11 +118,7 @@ impl Drop for Program {
 
 /// Probes on the two functions of the built-in program, which is the executable that we are.
 fn probes() -> anyhow::Result<Vec<CustomProbe>> {
-    let own = Process::open(std::process::id())?;
-    let maps = host::maps::of_process(&own)?;
-    let offset = |function: u64| {
-        host::maps::file_offset(&maps, function).context("our own code is not mapped from a file")
-    };
+    let [start, end] = own_offsets([task_start as *const () as u64, task_end as *const () as u64])?;
     let descriptor = |action: Action| ProbeDescriptor {
         action: action as u8,
         task_register: Register::Rdi as u8,
@@ -136,14 +132,8 @@ fn probes() -> anyhow::Result<Vec<CustomProbe>> {
         facts_offset: 0,
     };
     Ok(vec![
-        CustomProbe {
-            offset: offset(task_end as *const () as u64)?,
-            descriptor: descriptor(Action::EndFreed),
-        },
-        CustomProbe {
-            offset: offset(task_start as *const () as u64)?,
-            descriptor: descriptor(Action::Start),
-        },
+        CustomProbe { offset: end, descriptor: descriptor(Action::EndFreed) },
+        CustomProbe { offset: start, descriptor: descriptor(Action::Start) },
     ])
 }
 

@@ -58,8 +58,10 @@ pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
     tracefs::with_tracefs(|tracefs| {
         let mut kernel = Kernel::load(options, tracefs.layout()?).map_err(|error| explain(error.into()))?;
         kernel.attach_tracepoints()?;
-        for program in kernel.programs() {
-            tracing::debug!(?program, "loaded");
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for program in kernel.programs() {
+                tracing::debug!(?program, "loaded");
+            }
         }
         Ok(kernel)
     })?
@@ -68,15 +70,8 @@ pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
 /// The price of a probe hit, where it can be measured.
 pub(super) fn calibrate(kernel: &mut Kernel) -> Option<f64> {
     let priced = (|| -> anyhow::Result<f64> {
-        let own = Process::open(std::process::id())?;
-        let exe = host::Executable::of_process(&own)?;
-        let maps = host::maps::of_process(&own)?;
-        let [begin, end] =
-            kernel::calibration_points().map(|address| host::maps::file_offset(&maps, address));
-        let offsets = [
-            begin.context("our own code is not mapped from a file")?,
-            end.context("our own code is not mapped from a file")?,
-        ];
+        let exe = host::Executable::of_process(&Process::open(std::process::id())?)?;
+        let offsets = own_offsets(kernel::calibration_points())?;
         Ok(kernel.calibrate(&exe.attach_path(), offsets, clock::monotonic_ns)?)
     })();
     match priced {
@@ -91,6 +86,17 @@ pub(super) fn calibrate(kernel: &mut Kernel) -> Option<f64> {
             None
         }
     }
+}
+
+/// Where functions of our own stand in our executable: byte offsets, as probes want them.
+pub(super) fn own_offsets<const N: usize>(functions: [u64; N]) -> anyhow::Result<[u64; N]> {
+    let maps = host::maps::of_process(&Process::open(std::process::id())?)?;
+    let mut offsets = [0; N];
+    for (offset, function) in offsets.iter_mut().zip(functions) {
+        *offset =
+            host::maps::file_offset(&maps, function).context("our own code is not mapped from a file")?;
+    }
+    Ok(offsets)
 }
 
 /// Runs a future on this thread.

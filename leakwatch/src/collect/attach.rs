@@ -114,7 +114,7 @@ pub(super) fn descriptor(site: &ProbeSite, layout: &GoLayout) -> Option<ProbeDes
 }
 
 /// Run-time addresses of the runtime's globals.
-pub(super) fn go_runtime(facts: &GoFacts, bias: u64, memory: &impl Memory) -> Result<GoRuntime, String> {
+pub(super) fn go_runtime(facts: &GoFacts, bias: u64) -> Result<GoRuntime, String> {
     let problems = || facts.problems.iter().map(|problem| problem.0.as_str()).collect::<Vec<_>>().join("; ");
     let layout = facts.layout.ok_or_else(problems)?;
     let address = |global: Option<leakwatch_inspect::go::Global>, name: &str| {
@@ -122,43 +122,13 @@ pub(super) fn go_runtime(facts: &GoFacts, bias: u64, memory: &impl Memory) -> Re
             .map(|global| global.address.wrapping_add(bias))
             .ok_or_else(|| format!("the variable runtime.{name} was not found"))
     };
-    let strings = facts.globals.wait_reason_strings.map(|global| global.address.wrapping_add(bias));
-    let wait_reasons = strings
-        .and_then(|address| read_wait_reasons(memory, address))
-        .unwrap_or_else(|| facts.wait_reasons.clone());
     Ok(GoRuntime {
         layout,
         allglen: address(facts.globals.allglen, "allglen")?,
         allgptr: address(facts.globals.allgptr, "allgptr")?,
         sched: facts.globals.sched.map(|global| global.address.wrapping_add(bias)),
-        wait_reasons,
+        wait_reasons: facts.wait_reasons.clone(),
     })
-}
-
-/// The program's own names of wait reasons: `runtime.waitReasonStrings`, an array of string headers.
-fn read_wait_reasons(memory: &impl Memory, array: u64) -> Option<Vec<String>> {
-    /// Longest name believed; the longest known is 36 bytes.
-    const LONGEST: u64 = 64;
-    /// More than any version has.
-    const MOST: u64 = 64;
-    let mut names = Vec::new();
-    for index in 0..MOST {
-        let header = memory.read_words(array.checked_add(index * 16)?, 2, 2).ok()?;
-        let &[pointer, length] = header.as_slice() else { return None };
-        if length > LONGEST || (length == 0 && index != 0) {
-            break;
-        }
-        let mut bytes = vec![0; usize::try_from(length).ok()?];
-        if length > 0 && memory.read(pointer, &mut bytes).is_err() {
-            break;
-        }
-        match String::from_utf8(bytes) {
-            Ok(name) if name.chars().all(|c| (' '..='~').contains(&c)) => names.push(name),
-            _ => break,
-        }
-    }
-    // waitReasonZero is "", and the first real one has been "GC assist marking" since Go 1.11.
-    (names.len() > 8 && names.get(1).is_some_and(|name| name.starts_with("GC "))).then_some(names)
 }
 
 /// Places the probes and takes the process's tasks in, as the module says. On an error the caller forgets
@@ -190,13 +160,11 @@ pub(super) async fn attach(
 
     let mut found = AtAttach::default();
     let mut entered = Vec::new();
-    let mut looks = vec![look(go, memory).map_err(memory_error)?];
-    for task in &looks[0].live {
+    for task in &look(go, memory).map_err(memory_error)?.live {
         enter(kernel, watched, task, &mut found, &mut entered)?;
     }
     tokio::time::sleep(SECOND_LOOK).await;
-    looks.push(look(go, memory).map_err(memory_error)?);
-    let second = &looks[1];
+    let second = look(go, memory).map_err(memory_error)?;
     for task in &second.live {
         enter(kernel, watched, task, &mut found, &mut entered)?;
     }

@@ -99,7 +99,7 @@ impl Session {
         if let Some(problem) = image.check_sites(&memory).into_iter().next() {
             return Err(incomplete(problem.0));
         }
-        let go = attach::go_runtime(facts, image.bias(), &memory).map_err(&incomplete)?;
+        let go = attach::go_runtime(facts, image.bias()).map_err(&incomplete)?;
         let mut watched = kernel.watch(pid)?;
         let flags = if stream { process_flags::STREAM } else { 0 };
         let attached = match counting {
@@ -206,11 +206,6 @@ impl Session {
     /// What is missing or odd, for the report.
     pub fn problems(&self) -> &[String] {
         &self.problems
-    }
-
-    /// Tasks that were alive at attach, the runtime's own among them.
-    pub fn live_at_attach(&self) -> u64 {
-        self.at_attach.live.values().sum()
     }
 
     /// Takes the probes off and counts by memory from now on.

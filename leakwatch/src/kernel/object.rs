@@ -274,7 +274,7 @@ impl Kernel {
     }
 
     /// Attaches one of the sched tracepoints, for the life of `self`.
-    pub fn attach_tracepoint(&mut self, point: Tracepoint) -> Result<(), KernelError> {
+    fn attach_tracepoint(&mut self, point: Tracepoint) -> Result<(), KernelError> {
         let (category, name) = point.names();
         let program = tracepoint(&mut self.ebpf, name)?;
         program.attach(category, name).map_err(|source| KernelError::Tracepoint {
@@ -344,11 +344,6 @@ impl Kernel {
     pub fn set_flags(&mut self, watched: &mut Watched, flags: u32) -> Result<(), KernelError> {
         watched.slot.flags = flags;
         self.write_slot(watched)
-    }
-
-    /// The process's flags.
-    pub fn flags(watched: &Watched) -> u32 {
-        watched.slot.flags
     }
 
     /// Puts the task program on an instruction of the process's file.
