@@ -21,7 +21,7 @@ use super::{HostError, Process, process::of_proc};
 /// Most bytes of a running executable that are mapped.
 const MAP_LIMIT: u64 = 16 << 30;
 /// Most bytes of a file at rest that are read.
-const READ_LIMIT: u64 = 1 << 30;
+pub(super) const READ_LIMIT: u64 = 1 << 30;
 
 /// Which file it is, and which content: a file that was rewritten in place has the same `dev` and `ino`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             dev: metadata.dev(),
             ino: metadata.ino(),

@@ -98,7 +98,7 @@ fn parse_entry(auxv: &[u8]) -> Option<u64> {
 }
 
 /// Lines that are not mappings are passed over: they are the rest of a name with a newline in it.
-fn parse(text: &[u8]) -> Vec<Mapping> {
+pub(super) fn parse(text: &[u8]) -> Vec<Mapping> {
     let mut mappings: Vec<Mapping> = text.split(|&byte| byte == b'\n').filter_map(parse_line).collect();
     mappings.sort_by_key(|mapping| mapping.start);
     mappings

@@ -5,6 +5,9 @@
 //! runtime itself prints them. Must never guess: an address that no function holds has no name.
 
 mod bias;
+mod debug_file;
+mod demangle;
+mod modules;
 mod names;
 mod native;
 mod sites;
@@ -18,6 +21,8 @@ use leakwatch_inspect::{InspectError, Inspection, Problem};
 
 use crate::host::{Executable, HostError, Memory, Process, maps};
 
+pub use demangle::{demangle, without_parameters};
+pub use modules::{Module, Modules};
 use names::Names;
 pub use names::{Created, Frame};
 

@@ -59,7 +59,7 @@ impl Names {
         let native = &self.native;
         cached(&mut self.created, pc, || {
             if inspection.go.is_none() {
-                return native.get_or_init(|| Native::read(exe.bytes())).created(pc);
+                return native.get_or_init(|| Native::read(exe.bytes(), None)).created(pc);
             }
             let Some(table) = table(exe, inspection) else { return Created::default() };
             let Some(function) = table.function_at(pc) else { return Created::default() };
@@ -77,7 +77,7 @@ impl Names {
         let native = &self.native;
         cached(&mut self.functions, pc, || {
             if inspection.go.is_none() {
-                return native.get_or_init(|| Native::read(exe.bytes())).function(pc);
+                return native.get_or_init(|| Native::read(exe.bytes(), None)).function(pc);
             }
             Some(printed(table(exe, inspection)?.function_at(pc)?.name))
         })
@@ -87,7 +87,7 @@ impl Names {
         let native = &self.native;
         cached(&mut self.frames, pc, || {
             if inspection.go.is_none() {
-                return native.get_or_init(|| Native::read(exe.bytes())).frames(pc);
+                return native.get_or_init(|| Native::read(exe.bytes(), None)).frames(pc);
             }
             let Some(table) = table(exe, inspection) else { return Vec::new() };
             let Some(function) = table.function_at(pc) else { return Vec::new() };

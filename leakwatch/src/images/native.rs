@@ -7,7 +7,10 @@ use std::rc::Rc;
 use addr2line::Context;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-use super::names::{Created, Frame};
+use super::{
+    demangle::demangle,
+    names::{Created, Frame},
+};
 
 /// Most bytes of one DWARF section that are believed and held. Line tables of the largest programs known fit.
 const SECTION_LIMIT: u64 = 1 << 30;
@@ -18,7 +21,14 @@ type Reader = gimli::EndianRcSlice<gimli::RunTimeEndian>;
 struct Symbol {
     address: u64,
     end: u64,
-    name: String,
+    /// As it is in the table: demangled when it is asked for.
+    name: Box<str>,
+}
+
+impl Symbol {
+    fn underscores(&self) -> usize {
+        self.name.bytes().take_while(|&byte| byte == b'_').count()
+    }
 }
 
 /// A native program's names. Addresses are link-time addresses.
@@ -29,26 +39,33 @@ pub(super) struct Native {
 }
 
 impl Native {
-    /// Reads the tables; what is missing or broken gives no names.
-    pub(super) fn read(image: &[u8]) -> Self {
-        let Ok(file) = object::File::parse(image) else { return Self { symbols: Vec::new(), lines: None } };
-        let mut symbols: Vec<Symbol> = file
-            .symbols()
-            .chain(file.dynamic_symbols())
-            .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
-            .filter_map(|symbol| {
-                let name = format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?));
-                Some(Symbol {
-                    address: symbol.address(),
-                    end: symbol.address().checked_add(symbol.size())?,
-                    name,
-                })
-            })
-            .collect();
-        symbols.sort_by_key(|symbol| symbol.address);
+    /// Reads the tables; what is missing or broken gives no names. `detached` is the file's debug information where it
+    /// was taken out of it: its symbols and lines count beside the file's own.
+    pub(super) fn read(image: &[u8], detached: Option<&[u8]>) -> Self {
+        let mut symbols = Vec::new();
+        let mut lines = None;
+        for file in [Some(image), detached].into_iter().flatten() {
+            let Ok(file) = object::File::parse(file) else { continue };
+            let functions = file
+                .symbols()
+                .chain(file.dynamic_symbols())
+                .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.size() > 0)
+                .filter_map(|symbol| {
+                    Some(Symbol {
+                        address: symbol.address(),
+                        end: symbol.address().checked_add(symbol.size())?,
+                        name: symbol.name().ok()?.into(),
+                    })
+                });
+            symbols.extend(functions);
+            if file.section_by_name(".debug_line").is_some() {
+                let dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(&file, id.name())));
+                lines = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok()).or(lines);
+            }
+        }
+        // Of several names of one function the one with the fewest underscores in front is what people call it.
+        symbols.sort_by_key(|symbol| (symbol.address, symbol.underscores()));
         symbols.dedup_by_key(|symbol| symbol.address);
-        let dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(&file, id.name())));
-        let lines = dwarf.ok().and_then(|dwarf| Context::from_dwarf(dwarf).ok());
         Self { symbols, lines }
     }
 
@@ -56,7 +73,7 @@ impl Native {
     pub(super) fn function(&self, pc: u64) -> Option<String> {
         let after = self.symbols.partition_point(|symbol| symbol.address <= pc);
         let symbol = self.symbols.get(after.checked_sub(1)?)?;
-        (pc < symbol.end).then(|| symbol.name.clone())
+        (pc < symbol.end).then(|| demangle(&symbol.name).into_owned())
     }
 
     /// The call before a return address.
