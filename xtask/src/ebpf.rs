@@ -219,7 +219,9 @@ impl Compiler {
         let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
         let major: u32 = llvm.split('.').next()?.parse().ok()?;
         let library = Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib/src/rust/library");
-        let usable = major <= NEWEST_LLVM && library.join("core").is_dir();
+        let new_enough =
+            release_of(&version) >= release_of(concat!("rustc ", env!("CARGO_PKG_RUST_VERSION")));
+        let usable = new_enough && major <= NEWEST_LLVM && library.join("core").is_dir();
         let version = format!("{}, LLVM {llvm}", version.lines().next()?);
         usable.then(|| Self { rustc: path.map(Path::to_path_buf), version, library })
     }
@@ -271,9 +273,22 @@ impl Compiler {
     }
 }
 
+/// Release of a compiler that says `rustc 1.96.0 (…)`.
+fn release_of(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split_whitespace().nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(release_of("rustc 1.96.0 (ac68faa20 2026-05-25)"), Some((1, 96)));
+        assert!(release_of("rustc 1.100.0-nightly") > release_of("rustc 1.95"));
+        assert_eq!(release_of("clang"), None);
+    }
 
     #[test]
     fn the_recipe_names_no_machine() {

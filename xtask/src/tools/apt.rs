@@ -28,11 +28,20 @@ pub(super) fn install(packages: &[&str], why: &str) -> Result<()> {
         return Ok(());
     }
     println!("installing {} from Debian: {why}", missing.join(" "));
-    with_lists(|| {
-        let mut apt = apt_get(demo::is_root());
-        apt.args(["install", "-y", "-q", "--no-install-recommends"]).args(&missing);
-        shell::output(&mut apt).map(drop)
-    })
+    with_lists(|| install_now(&missing))
+}
+
+/// Installs `packages` in the newest version that Debian has today, also when an older one is installed or an old list
+/// names one.
+pub(super) fn install_newest(packages: &[&str], why: &str) -> Result<()> {
+    println!("installing {} from Debian: {why}", packages.join(" "));
+    with_new_lists(|| install_now(packages))
+}
+
+fn install_now(packages: &[&str]) -> Result<()> {
+    let mut apt = apt_get(demo::is_root());
+    apt.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
+    shell::output(&mut apt).map(drop)
 }
 
 /// Unpacks `packages` below `out` without installing them: no script of theirs runs, no service starts.
@@ -62,6 +71,10 @@ fn with_lists(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
             Err(error) => eprintln!("      again with new package lists: {error:#}"),
         }
     }
+    with_new_lists(attempt)
+}
+
+fn with_new_lists(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
     three_times(|| {
         shell::output(apt_get(demo::is_root()).args(["update", "-q"]))?;
         attempt()

@@ -17,7 +17,8 @@ const BPF_LINKER: &str = "0.13.0";
 /// Makes `cargo xtask ebpf` possible; returns the bpf-linker.
 pub(crate) fn ebpf_toolchain() -> Result<PathBuf> {
     if !ebpf::has_compiler() {
-        apt::install(&COMPILER, "a compiler for the kernel side, with its library's sources")?;
+        // An old list may name a release of it that cannot build the kernel side.
+        apt::install_newest(&COMPILER, "a compiler for the kernel side, with its library's sources")?;
     }
     if let Some(linker) = bpf_linker() {
         return Ok(linker);
