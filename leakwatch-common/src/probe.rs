@@ -13,6 +13,12 @@ pub enum RuntimeKind {
     Tokio = 2,
     /// What a user-named pair of functions makes.
     Custom = 3,
+    /// Jobs of tokio's `spawn_blocking`: tokio makes tasks of them, and does not count them as such.
+    TokioBlocking = 4,
+    /// Threads of the operating system.
+    Thread = 5,
+    /// Child processes.
+    Process = 6,
 }
 
 impl RuntimeKind {
@@ -22,6 +28,9 @@ impl RuntimeKind {
             1 => Self::Go,
             2 => Self::Tokio,
             3 => Self::Custom,
+            4 => Self::TokioBlocking,
+            5 => Self::Thread,
+            6 => Self::Process,
             _ => return None,
         })
     }
@@ -32,7 +41,20 @@ impl RuntimeKind {
             Self::Go => "go",
             Self::Tokio => "tokio",
             Self::Custom => "custom",
+            Self::TokioBlocking => "tokio_blocking",
+            Self::Thread => "thread",
+            Self::Process => "process",
         }
+    }
+
+    /// Its tasks are counted by probes in the kernel's task counters ([`crate::Counter::Started`]).
+    pub const fn is_probed(self) -> bool {
+        matches!(self, Self::Go | Self::Tokio | Self::Custom | Self::TokioBlocking)
+    }
+
+    /// What a runtime itself calls its tasks: they make up a process's totals. The others are in its sites alone.
+    pub const fn is_task(self) -> bool {
+        matches!(self, Self::Go | Self::Tokio | Self::Custom)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use leakwatch_common::{Counter, EventKind, RuntimeKind};
+use leakwatch_common::{Counter, EventKind};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -18,11 +18,11 @@ use tracing::{debug, info, warn};
 
 use super::{clock, names::ImageNames, overhead::Meter, pace::Pace};
 use crate::{
-    collect::{CollectError, Counting, CustomProbe, Looks, Mode, Session, sample_all},
+    collect::{Ask, CollectError, Counting, CustomProbe, Looks, Mode, Session, sample_all},
     detect::Detector,
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
-    model::{Attach, Limits, ProcessModel},
+    model::{Attach, Limits, ProcessModel, TasksAre},
     observe::{Counters, Event, Observed},
     report::{self, Context, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span, WallClock},
 };
@@ -240,17 +240,14 @@ impl Watcher<'_> {
             exited: false,
             runtimes: Vec::new(),
             streaming: self.options.stream,
-            no_census_at_attach: false,
+            blind: Vec::new(),
         };
         let id = process.id();
-        let session = if probes.is_empty() {
-            Session::attach(kernel, process, self.options.mode, self.options.stream).await?
-        } else {
-            Session::attach_custom(kernel, process, probes, self.options.stream)?
-        };
-        info.no_census_at_attach = !session.knows_live_at_attach();
+        let ask = Ask { mode: self.options.mode, stream: self.options.stream, probes: probes.to_vec() };
+        let session = Session::attach(kernel, process, &ask).await?;
+        info.blind = session.blind();
         self.notify_of_end(&session);
-        let attach = Attach { process: id, time_ns: clock::monotonic_ns() };
+        let attach = Attach { process: id, time_ns: clock::monotonic_ns(), tasks: TasksAre::OfRuntimes };
         self.watches.push(Watch {
             session,
             info,
@@ -411,7 +408,7 @@ impl Watcher<'_> {
                      taken off, and figures since then are sampled from memory"
                 );
                 warn!("pid {}: {why}", watch.info.pid);
-                watch.session.take_probes_off(kernel, why)?;
+                watch.session.take_probes_off(kernel, &why)?;
             }
         }
         Ok(())
@@ -437,18 +434,19 @@ fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
 }
 
 fn runtimes(session: &Session) -> Vec<RuntimeReport> {
-    let version = session.image().inspection().go.as_ref().and_then(|go| go.version.as_ref());
-    let kind = if session.knows_live_at_attach() { RuntimeKind::Go } else { RuntimeKind::Custom };
-    vec![RuntimeReport {
-        kind: kind.name().to_owned(),
-        version: version.map(|version| version.text.clone()),
-        mode: match session.counting() {
-            Counting::Probes => report::Mode::Probes,
-            Counting::Memory => report::Mode::Memory,
-            Counting::Both => report::Mode::Mixed,
-        },
-        problems: session.problems().to_vec(),
-    }]
+    let counted = session.runtimes().iter();
+    counted
+        .map(|counted| RuntimeReport {
+            kind: counted.runtime.kind.name().to_owned(),
+            version: counted.runtime.version.clone(),
+            mode: match counted.counting {
+                Counting::Probes => report::Mode::Probes,
+                Counting::Memory => report::Mode::Memory,
+                Counting::Both => report::Mode::Mixed,
+            },
+            problems: counted.runtime.problems.clone(),
+        })
+        .collect()
 }
 
 /// Registers a file descriptor that becomes readable.

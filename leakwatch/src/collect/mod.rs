@@ -4,10 +4,13 @@
 //! never leave a process half attached: an error takes everything off again.
 
 mod attach;
+mod error;
 pub mod go;
+mod runtime;
 mod sample;
 mod session;
 
-pub use attach::CollectError;
+pub use error::CollectError;
+pub use runtime::{Probe, ProbedFile, Runtime, Tasks};
 pub use sample::{Looks, sample_all};
-pub use session::{Counting, CustomProbe, Mode, Session};
+pub use session::{Ask, Counted, Counting, CustomProbe, Mode, Session};

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use leakwatch_common::{Counter, LIFETIME_BUCKETS};
+use leakwatch_common::{Counter, LIFETIME_BUCKETS, RuntimeKind};
 use rustc_hash::FxHashMap;
 
 use super::session::{Counting, Session};
 use crate::{
     kernel::{Kernel, KernelError, LiveTask},
-    observe::{AgeSummary, Counters, ProcessSample, SiteId, SiteSample},
+    observe::{AgeSummary, Census, Counters, ProcessSample, SiteId, SiteSample},
 };
 
 /// What a sample should contain beside the counters, which are cheap.
@@ -106,32 +106,43 @@ impl Session {
         last.age(incarnation, before, ages, now_ns);
         let kernel_sites = last.sites.clone();
 
-        let by_probes = self.counting == Counting::Probes;
-        let mut census = (looks.census || !by_probes).then(|| self.census(looks, now_ns)).flatten();
-        let sites = if by_probes {
-            let live: u64 = kernel_sites.values().map(SiteSample::live).sum();
-            if let Some(census) = census.as_mut() {
-                census.drift = Some(live.cast_signed().wrapping_sub(census.live.cast_signed()));
+        let mut sites = kernel_sites;
+        let mut census: Option<Census> = None;
+        for (kind, mut of_kind) in self.census(looks, now_ns) {
+            if self.counting(kind) == Counting::Probes {
+                let live = live_of(kind, sites.values());
+                of_kind.drift = Some(live.cast_signed().wrapping_sub(of_kind.live.cast_signed()));
+            } else {
+                self.count_by_memory(kind, &of_kind, &sites);
             }
-            kernel_sites.into_values().collect()
-        } else {
-            if let Some(census) = &census {
-                self.count_by_memory(census, kernel_sites);
-            }
-            let sites: Vec<SiteSample> = self.sites_by_memory().cloned().collect();
-            counters.set(Counter::Started, sites.iter().map(|site| site.started).sum());
-            counters.set(Counter::Ended, sites.iter().map(|site| site.ended).sum());
-            sites
-        };
+            census.get_or_insert_default().add(of_kind);
+        }
+        let by_memory: Vec<RuntimeKind> = self
+            .runtimes
+            .iter()
+            .filter(|counted| counted.counting != Counting::Probes)
+            .map(|counted| counted.runtime.kind)
+            .collect();
+        if !by_memory.is_empty() {
+            sites.retain(|id, _| !by_memory.contains(&id.runtime));
+            sites.extend(self.sites_by_memory().map(|site| (site.id, site.clone())));
+            counters.set(Counter::Started, sites.values().map(|site| site.started).sum());
+            counters.set(Counter::Ended, sites.values().map(|site| site.ended).sum());
+        }
         Ok(Some(ProcessSample {
             time_ns: now_ns,
             counters,
-            sites,
+            sites: sites.into_values().collect(),
             threads_live: self.process.threads_live().ok(),
             rss_bytes: self.process.rss_bytes().ok(),
             census,
         }))
     }
+}
+
+/// Live tasks of a runtime.
+fn live_of<'a>(kind: RuntimeKind, sites: impl Iterator<Item = &'a SiteSample>) -> u64 {
+    sites.filter(|site| site.id.runtime == kind).map(SiteSample::live).sum()
 }
 
 impl Last {
@@ -209,8 +220,6 @@ pub(super) fn empty_site(id: SiteId) -> SiteSample {
 
 #[cfg(test)]
 mod tests {
-    use leakwatch_common::RuntimeKind;
-
     use super::*;
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use leakwatch_common::{ProbeDescriptor, process_flags};
+use leakwatch_common::{ProbeDescriptor, RuntimeKind, process_flags};
 
 use super::{
-    attach::{self, AtAttach, CollectError},
-    go::{GoRuntime, Stacks},
+    attach::{self, AtAttach},
+    error::CollectError,
+    go::Stacks,
+    runtime::{self, Probe, ProbedFile, Runtime},
     sample::{Last, Looks, empty_site},
 };
 use crate::{
@@ -29,7 +31,7 @@ pub enum Mode {
     Memory,
 }
 
-/// How a process's tasks are being counted.
+/// How a runtime's tasks are being counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counting {
     /// By probes.
@@ -49,23 +51,40 @@ pub struct CustomProbe {
     pub descriptor: ProbeDescriptor,
 }
 
+/// What to watch of a process, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// How to count.
+    pub mode: Mode,
+    /// Send task events through the ring buffer.
+    pub stream: bool,
+    /// Probes that were named; empty: the process's runtimes are recognised.
+    pub probes: Vec<CustomProbe>,
+}
+
+/// A runtime of a watched process, and how it is counted.
+#[derive(Debug)]
+pub struct Counted {
+    /// The runtime.
+    pub runtime: Runtime,
+    /// How.
+    pub counting: Counting,
+}
+
 /// One watched process. End it with [`Session::close`].
 pub struct Session {
     pub(super) process: Process,
     image: Image,
     memory: ProcessMemory,
-    /// Where its tasks are in memory; `None` for a runtime whose memory we cannot read.
-    go: Option<GoRuntime>,
+    pub(super) runtimes: Vec<Counted>,
     /// `None` once closed.
     pub(super) watched: Option<Watched>,
     incarnation: u32,
-    pub(super) counting: Counting,
     /// What the kernel's tables said at the last look.
     pub(super) last: Option<Last>,
     at_attach: AtAttach,
-    /// Sites as memory shows them, once that is how they are counted.
+    /// Sites as memory shows them, of the runtimes that are counted so.
     by_memory: BTreeMap<SiteId, SiteSample>,
-    problems: Vec<String>,
 }
 
 impl Session {
@@ -74,103 +93,44 @@ impl Session {
     /// # Errors
     /// When the process has no runtime that we know, when something that watching needs was not found, when the
     /// kernel refuses, or when the process ends meanwhile. Nothing is left attached then.
-    pub async fn attach(
-        kernel: &mut Kernel,
-        process: Process,
-        mode: Mode,
-        stream: bool,
-    ) -> Result<Self, CollectError> {
+    pub async fn attach(kernel: &mut Kernel, process: Process, ask: &Ask) -> Result<Self, CollectError> {
         let pid = process.pid();
         let image = Image::of_process(&process)?;
-        let exe = image.path().display().to_string();
-        let facts = image
-            .inspection()
-            .go
-            .as_ref()
-            .ok_or_else(|| CollectError::NoRuntime { pid, exe: exe.clone() })?;
-        let incomplete = |why: String| CollectError::Incomplete { pid, exe: exe.clone(), why };
         let memory = ProcessMemory::open(&process)?;
-        let mut problems: Vec<String> = facts.problems.iter().map(|problem| problem.0.clone()).collect();
-        let counting = match (mode, facts.start.is_some() && facts.end.is_some()) {
-            (Mode::Memory, _) | (Mode::Auto, false) => Counting::Memory,
-            (Mode::Auto | Mode::Probes, true) => Counting::Probes,
-            (Mode::Probes, false) => return Err(incomplete(problems.join("; "))),
+        let runtimes = if ask.probes.is_empty() {
+            runtime::recognise(pid, &image, &memory, ask.mode)?
+        } else {
+            vec![named(&image, &ask.probes)]
         };
-        if let Some(problem) = image.check_sites(&memory).into_iter().next() {
-            return Err(incomplete(problem.0));
-        }
-        let go = attach::go_runtime(facts, image.bias()).map_err(&incomplete)?;
         let mut watched = kernel.watch(pid)?;
-        let flags = if stream { process_flags::STREAM } else { 0 };
-        let attached = match counting {
-            Counting::Probes => {
-                attach::attach(kernel, &mut watched, &image, &memory, facts, &go, flags).await
-            }
-            Counting::Memory | Counting::Both => attach::first_look(pid, &memory, &go),
-        };
+        let flags = if ask.stream { process_flags::STREAM } else { 0 };
+        let plan: Vec<&Runtime> = runtimes.iter().collect();
+        let attached = attach::attach(kernel, &mut watched, &memory, &plan, flags).await;
         let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
-        if at_attach.unreadable > 0 {
-            problems.push(format!(
-                "{} goroutines could not be read at attach and are in no figure until they end",
-                at_attach.unreadable
-            ));
-        }
-        Ok(Self {
+        let mut session = Self {
             incarnation: watched.incarnation(),
             process,
             image,
             memory,
-            go: Some(go),
+            runtimes: runtimes.into_iter().map(Counted::new).collect(),
             watched: Some(watched),
             last: None,
-            counting,
             at_attach,
             by_memory: BTreeMap::new(),
-            problems,
-        })
+        };
+        session.note_unreadable();
+        Ok(session)
     }
 
-    /// Attaches probes that were named, to a process whose tasks we cannot read from memory: what is alive
-    /// already is not known.
-    ///
-    /// # Errors
-    /// When a probe cannot be placed. Nothing is left attached then.
-    pub fn attach_custom(
-        kernel: &mut Kernel,
-        process: Process,
-        probes: &[CustomProbe],
-        stream: bool,
-    ) -> Result<Self, CollectError> {
-        let image = Image::of_process(&process)?;
-        let memory = ProcessMemory::open(&process)?;
-        let mut watched = kernel.watch(process.pid())?;
-        let stream = if stream { process_flags::STREAM } else { 0 };
-        let attached = probes
-            .iter()
-            .try_for_each(|probe| {
-                kernel
-                    .attach(&mut watched, &image.attach_path(), probe.offset, probe.descriptor)
-                    .map_err(|error| error.with_path(image.path()))
-            })
-            .and_then(|()| {
-                kernel.set_flags(&mut watched, stream | process_flags::COUNTING | process_flags::LIVE_TABLE)
-            })
-            .map(|()| AtAttach::default())
-            .map_err(CollectError::from);
-        let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
-        Ok(Self {
-            incarnation: watched.incarnation(),
-            process,
-            image,
-            memory,
-            go: None,
-            watched: Some(watched),
-            last: None,
-            counting: Counting::Probes,
-            at_attach,
-            by_memory: BTreeMap::new(),
-            problems: Vec::new(),
-        })
+    /// Says of each runtime which of its tasks could not be read at attach.
+    fn note_unreadable(&mut self) {
+        for Counted { runtime, .. } in &mut self.runtimes {
+            if let Some(count) = self.at_attach.unreadable.get(&runtime.kind) {
+                runtime.problems.push(format!(
+                    "{count} tasks could not be read at attach and are in no figure until they end"
+                ));
+            }
+        }
     }
 
     /// The process.
@@ -188,9 +148,9 @@ impl Session {
         &mut self.image
     }
 
-    /// How its tasks are counted.
-    pub fn counting(&self) -> Counting {
-        self.counting
+    /// Its runtimes.
+    pub fn runtimes(&self) -> &[Counted] {
+        &self.runtimes
     }
 
     /// The number that its events carry.
@@ -198,23 +158,22 @@ impl Session {
         self.incarnation
     }
 
-    /// Whether what was alive at attach is known.
-    pub fn knows_live_at_attach(&self) -> bool {
-        self.go.is_some()
+    /// Runtimes of which nobody knows what was alive at attach.
+    pub fn blind(&self) -> Vec<RuntimeKind> {
+        let blind = self.runtimes.iter().filter(|counted| counted.runtime.tasks.is_none());
+        blind.map(|counted| counted.runtime.kind).collect()
     }
 
-    /// What is missing or odd, for the report.
-    pub fn problems(&self) -> &[String] {
-        &self.problems
-    }
-
-    /// Takes the probes off and counts by memory from now on.
-    pub fn take_probes_off(&mut self, kernel: &mut Kernel, why: String) -> Result<(), KernelError> {
-        if let (Counting::Probes, Some(watched)) = (self.counting, self.watched.as_mut()) {
-            kernel.set_flags(watched, 0)?;
-            kernel.detach(watched);
-            self.counting = Counting::Both;
-            self.problems.push(why);
+    /// Takes the probes off and counts by memory from now on, where memory can be read.
+    pub fn take_probes_off(&mut self, kernel: &mut Kernel, why: &str) -> Result<(), KernelError> {
+        let Some(watched) = self.watched.as_mut() else { return Ok(()) };
+        let mut probed = self.runtimes.iter_mut().filter(|counted| counted.counting == Counting::Probes);
+        let Some(first) = probed.next() else { return Ok(()) };
+        kernel.set_flags(watched, 0)?;
+        kernel.detach(watched);
+        for counted in std::iter::once(first).chain(probed) {
+            counted.counting = Counting::Both;
+            counted.runtime.problems.push(why.to_owned());
         }
         Ok(())
     }
@@ -240,26 +199,47 @@ impl Session {
         self.by_memory.values()
     }
 
-    /// One look at the process's memory; `None`: it cannot be read.
-    pub(super) fn census(&self, looks: Looks, now_ns: u64) -> Option<Census> {
-        let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
-        self.go.as_ref()?.census(&self.memory, stacks, now_ns).ok()
+    /// How the tasks of a kind are counted; by probes where no runtime of it is known.
+    pub(super) fn counting(&self, kind: RuntimeKind) -> Counting {
+        let of_kind = self.runtimes.iter().find(|counted| counted.runtime.kind == kind);
+        of_kind.map_or(Counting::Probes, |counted| counted.counting)
     }
 
-    /// Brings `by_memory` up to date: what a site has more than before was started, what it has less has ended.
-    pub(super) fn count_by_memory(&mut self, census: &Census, so_far: BTreeMap<SiteId, SiteSample>) {
+    /// One look at the tasks in the process's memory, with the runtimes that it is of. A runtime whose tasks cannot be
+    /// read is not among them.
+    pub(super) fn census(&self, looks: Looks, now_ns: u64) -> Vec<(RuntimeKind, Census)> {
+        let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
+        self.runtimes
+            .iter()
+            .filter(|counted| looks.census || counted.counting != Counting::Probes)
+            .filter_map(|counted| {
+                let census = counted.runtime.tasks.as_ref()?.census(&self.memory, stacks, now_ns).ok()?;
+                Some((counted.runtime.kind, census))
+            })
+            .collect()
+    }
+
+    /// Brings `by_memory` up to date for one runtime: what a site has more than before was started, what it has less
+    /// has ended.
+    pub(super) fn count_by_memory(
+        &mut self,
+        kind: RuntimeKind,
+        census: &Census,
+        so_far: &BTreeMap<SiteId, SiteSample>,
+    ) {
         let mut live: BTreeMap<SiteId, u64> = BTreeMap::new();
         for group in &census.waiting {
             *live.entry(group.site).or_default() += group.count;
         }
         // The first time: what the probes counted until they were taken off, or what was alive at attach.
-        if self.by_memory.is_empty() {
-            self.by_memory = so_far;
+        if self.by_memory.keys().all(|id| id.runtime != kind) {
+            let of_kind = so_far.iter().filter(|(id, _)| id.runtime == kind);
+            self.by_memory.extend(of_kind.map(|(&id, site)| (id, site.clone())));
         }
         for &id in live.keys() {
             self.by_memory.entry(id).or_insert_with(|| empty_site(id));
         }
-        for (id, site) in &mut self.by_memory {
+        for (id, site) in self.by_memory.iter_mut().filter(|(id, _)| id.runtime == kind) {
             let (now, before) = (live.get(id).copied().unwrap_or(0), site.live());
             if now > before {
                 site.started += now - before;
@@ -267,6 +247,30 @@ impl Session {
                 site.ended += before - now;
             }
         }
+    }
+}
+
+impl Counted {
+    fn new(runtime: Runtime) -> Self {
+        let counting = if runtime.probes.is_empty() { Counting::Memory } else { Counting::Probes };
+        Self { runtime, counting }
+    }
+}
+
+/// Probes in the process's executable that were named, as a runtime.
+fn named(image: &Image, probes: &[CustomProbe]) -> Runtime {
+    let file = ProbedFile::of_image(image);
+    let probe = |probe: &CustomProbe| Probe {
+        file: file.clone(),
+        offset: probe.offset,
+        descriptor: probe.descriptor,
+    };
+    Runtime {
+        kind: RuntimeKind::Custom,
+        version: None,
+        probes: probes.iter().map(probe).collect(),
+        tasks: None,
+        problems: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
 
 use super::*;
-use crate::model::{Attach, Classify, EachItself, Limits, ProcessModel, SiteClass};
+use crate::model::{Attach, Classify, EachItself, Limits, ProcessModel, SiteClass, TasksAre};
 use crate::observe::{Census, Counters, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
 
 const SECOND: u64 = 1_000_000_000;
@@ -36,7 +36,8 @@ fn watch(lives: impl IntoIterator<Item = u64>) -> Watch {
 impl Watch {
     fn judge(&self) -> Finding {
         let process = ProcessId { pid: 1, start_ticks: 1 };
-        let mut model = ProcessModel::new(Attach { process, time_ns: 0 }, Limits::default());
+        let mut model =
+            ProcessModel::new(Attach { process, time_ns: 0, tasks: TasksAre::default() }, Limits::default());
         let mut classify = |site| SiteClass { canonical: site, system: self.system };
         let at_attach = self.lives[0];
         let (mut started, mut ended) = (0, 0);
@@ -270,7 +271,8 @@ fn every_rule_says_what_it_looks_for() {
 #[test]
 fn without_rules_there_is_no_verdict() {
     let process = ProcessId { pid: 1, start_ticks: 1 };
-    let mut model = ProcessModel::new(Attach { process, time_ns: 0 }, Limits::default());
+    let mut model =
+        ProcessModel::new(Attach { process, time_ns: 0, tasks: TasksAre::default() }, Limits::default());
     let each: &mut dyn Classify = &mut EachItself;
     model.apply(&watch([1, 1]).sample(1, 1, 0, 0), each);
     let losses = model.losses();

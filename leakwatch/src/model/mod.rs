@@ -17,7 +17,7 @@ mod tests;
 
 pub use ages::Ages;
 pub use loss::{Loss, Losses};
-pub use process::{Attach, Moment, Overflow, ProcessModel, TaskTotals, ThreadTotals};
+pub use process::{Attach, Moment, Overflow, ProcessModel, TaskTotals, TasksAre, ThreadTotals};
 pub use site::{Classify, EachItself, Point, SiteClass, SiteView, growth_per_min};
 
 /// How much a [`ProcessModel`] keeps.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use leakwatch_common::Counter;
+use leakwatch_common::{Counter, RuntimeKind};
 use rustc_hash::FxHashMap;
 
 use super::loss::{CENSUS_UNREADABLE, SITES_OVER_LIMIT};
@@ -17,6 +17,18 @@ pub struct Attach {
     pub process: ProcessId,
     /// When counting began: `CLOCK_MONOTONIC`, ns.
     pub time_ns: u64,
+    /// What the totals are of.
+    pub tasks: TasksAre,
+}
+
+/// What a process's tasks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TasksAre {
+    /// What its runtimes call tasks (`RuntimeKind::is_task`). Threads and other sites are beside the totals.
+    #[default]
+    OfRuntimes,
+    /// Its threads: it has no runtime that makes anything else.
+    Threads,
 }
 
 /// A process at one moment of the past.
@@ -36,7 +48,7 @@ pub struct Moment {
     pub rss_bytes: Option<u64>,
 }
 
-/// The program's own tasks: what `runtime.NumGoroutine()` counts. System tasks are apart.
+/// The program's own tasks: what `runtime.NumGoroutine()` or tokio's `num_alive_tasks()` counts. System tasks are apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskTotals {
     /// Alive.
@@ -334,6 +346,9 @@ impl ProcessModel {
                 continue;
             }
             overflow.sites += 1;
+            if !sample.id.runtime.is_task() {
+                continue;
+            }
             let live = sample.live_at_attach.saturating_add(sample.started).saturating_sub(sample.ended);
             overflow.live = overflow.live.saturating_add(live);
             overflow.live_at_attach = overflow.live_at_attach.saturating_add(sample.live_at_attach);
@@ -366,12 +381,11 @@ impl ProcessModel {
     /// The attach is the first moment of every series.
     fn begin_series(&mut self) {
         let limits = self.limits;
-        let mut live = self.overflow.live_at_attach;
+        let own = self.sites.iter().filter(|site| self.is_own(site));
+        let live =
+            own.fold(self.overflow.live_at_attach, |sum, site| sum.saturating_add(site.now.live_at_attach));
         for site in &mut self.sites {
             site.push(site.now.live_at_attach, &limits);
-            if !site.system {
-                live = live.saturating_add(site.now.live_at_attach);
-            }
         }
         self.push_moment(Moment { live, ..Moment::default() });
     }
@@ -389,25 +403,54 @@ impl ProcessModel {
 
     /// Totals: the kernel's counters are right even where sites are lost, sites are where there are no probes.
     fn sum_up(&self) -> TaskTotals {
-        let sum = |system: bool, figure: fn(&Figures) -> u64| {
-            let of = self.sites.iter().filter(|site| site.system == system);
+        let (started_by, ended_by) = match self.attach.tasks {
+            TasksAre::OfRuntimes => (Counter::Started, Counter::Ended),
+            TasksAre::Threads => (Counter::ThreadsStarted, Counter::ThreadsEnded),
+        };
+        let sum = |own: bool, figure: fn(&Figures) -> u64| {
+            let of = self.sites.iter().filter(|site| self.is_counted(site) && self.is_own(site) == own);
             of.fold(0u64, |sum, site| sum.saturating_add(figure(&site.now)))
         };
-        let user = |counter: Counter, figure: fn(&Figures) -> u64, beyond: u64| {
-            let (system, by_site) = (sum(true, figure), sum(false, figure).saturating_add(beyond));
-            self.counters.get(counter).saturating_sub(system).max(by_site)
+        let own = |counter: Counter, figure: fn(&Figures) -> u64, beyond: u64| {
+            let (others, by_site) = (sum(false, figure), sum(true, figure).saturating_add(beyond));
+            self.counters.get(counter).saturating_sub(others).max(by_site)
         };
-        let started = user(Counter::Started, |figures| figures.started, self.overflow.started);
-        let ended = user(Counter::Ended, |figures| figures.ended, self.overflow.ended);
+        let started = own(started_by, |figures| figures.started, self.overflow.started);
+        let ended = own(ended_by, |figures| figures.ended, self.overflow.ended);
         let live_at_attach =
-            sum(false, |figures| figures.live_at_attach).saturating_add(self.overflow.live_at_attach);
+            sum(true, |figures| figures.live_at_attach).saturating_add(self.overflow.live_at_attach);
         TaskTotals {
             live: live_at_attach.saturating_add(started).saturating_sub(ended),
             live_at_attach,
             started,
             ended,
-            system_live: sum(true, Figures::live),
+            system_live: self
+                .sites
+                .iter()
+                .filter(|site| site.system && self.is_task(site))
+                .fold(0u64, |sum, site| sum.saturating_add(site.now.live())),
             drift: self.totals.drift,
         }
+    }
+
+    /// The counters that the totals come from count the site's tasks too.
+    fn is_counted(&self, site: &SiteState) -> bool {
+        match self.attach.tasks {
+            TasksAre::OfRuntimes => site.id.runtime.is_probed(),
+            TasksAre::Threads => site.id.runtime == RuntimeKind::Thread,
+        }
+    }
+
+    /// The site's tasks are what the totals are of, or the runtime's own ones beside them.
+    fn is_task(&self, site: &SiteState) -> bool {
+        match self.attach.tasks {
+            TasksAre::OfRuntimes => site.id.runtime.is_task(),
+            TasksAre::Threads => site.id.runtime == RuntimeKind::Thread,
+        }
+    }
+
+    /// The site's tasks are in the totals.
+    fn is_own(&self, site: &SiteState) -> bool {
+        !site.system && self.is_task(site)
     }
 }

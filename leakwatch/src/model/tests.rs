@@ -34,7 +34,7 @@ fn sample(time_ns: u64, sites: Vec<SiteSample>) -> ProcessSample {
 
 fn model(limits: Limits) -> ProcessModel {
     let process = ProcessId { pid: 42, start_ticks: 7 };
-    ProcessModel::new(Attach { process, time_ns: ATTACHED }, limits)
+    ProcessModel::new(Attach { process, time_ns: ATTACHED, tasks: TasksAre::default() }, limits)
 }
 
 /// The model after these samples.
@@ -93,6 +93,36 @@ fn system_tasks_are_apart_and_same_names_are_one() {
     assert_eq!(tasks.system_live, 7);
     assert_eq!(model.sites().len(), 2);
     assert_eq!(model.site(id(3)).unwrap().live(), 17);
+}
+
+#[test]
+fn only_what_a_runtime_calls_a_task_is_in_the_totals() {
+    let of = |runtime: RuntimeKind, live_at_attach: u64, started: u64, ended: u64| SiteSample {
+        id: SiteId { runtime, ..id(runtime as u64) },
+        ..site(0, live_at_attach, started, ended)
+    };
+    let sites = vec![
+        of(RuntimeKind::Tokio, 10, 5, 2),
+        // Seen at its end alone.
+        of(RuntimeKind::TokioBlocking, 0, 0, 7),
+        of(RuntimeKind::Thread, 4, 3, 1),
+        of(RuntimeKind::Process, 0, 6, 0),
+    ];
+    let mut sample = sample(ATTACHED + SECOND, sites);
+    sample.counters.set(Counter::Started, 5);
+    sample.counters.set(Counter::Ended, 2 + 7);
+    sample.counters.set(Counter::ThreadsStarted, 3);
+    sample.counters.set(Counter::ThreadsEnded, 1);
+    let totals = |tasks: TasksAre| {
+        let process = ProcessId { pid: 42, start_ticks: 7 };
+        let mut model = ProcessModel::new(Attach { process, time_ns: ATTACHED, tasks }, Limits::default());
+        model.apply(&sample, &mut EachItself);
+        let TaskTotals { live, live_at_attach, started, ended, system_live, .. } = model.tasks();
+        assert_eq!(model.moments().next().map(|moment| moment.live), Some(live_at_attach));
+        (live, live_at_attach, started, ended, system_live)
+    };
+    assert_eq!(totals(TasksAre::OfRuntimes), (13, 10, 5, 2, 0));
+    assert_eq!(totals(TasksAre::Threads), (6, 4, 3, 1, 0));
 }
 
 #[test]

@@ -176,3 +176,31 @@ pub struct Census {
     /// Live tasks by probes minus live tasks by memory at this moment, where both are known. 0 at rest.
     pub drift: Option<i64>,
 }
+
+impl Census {
+    /// Adds the census of another runtime of the same process. Stack bytes and drift are of the runtimes that know them.
+    pub fn add(&mut self, other: Self) {
+        self.live = self.live.saturating_add(other.live);
+        self.by_state.add(other.by_state);
+        self.waiting.extend(other.waiting);
+        self.foreign = self.foreign.saturating_add(other.foreign);
+        self.unreadable = self.unreadable.saturating_add(other.unreadable);
+        self.stack_bytes = self.stack_bytes.into_iter().chain(other.stack_bytes).reduce(u64::saturating_add);
+        self.drift = self.drift.into_iter().chain(other.drift).reduce(i64::saturating_add);
+    }
+}
+
+impl LiveByState {
+    fn add(&mut self, other: Self) {
+        let Self { runnable, running, syscall, waiting, preempted } = self;
+        for (sum, more) in [
+            (runnable, other.runnable),
+            (running, other.running),
+            (syscall, other.syscall),
+            (waiting, other.waiting),
+            (preempted, other.preempted),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Models, findings and names into a report.
 
-use leakwatch_common::Counter;
+use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
@@ -49,8 +49,8 @@ pub struct ProcessInfo {
     pub runtimes: Vec<RuntimeReport>,
     /// Events are streamed through the ring buffer: what did not fit is lost to whoever reads the stream.
     pub streaming: bool,
-    /// What was alive at attach could not be read.
-    pub no_census_at_attach: bool,
+    /// Runtimes of which nobody knows what was alive at attach.
+    pub blind: Vec<RuntimeKind>,
 }
 
 /// A process to be reported.
@@ -94,7 +94,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
     let losses = model.losses();
     let mut sites: Vec<SiteReport> = model
         .sites()
-        .map(|site| site_report(&site, &losses, info.no_census_at_attach, &mut *names, detector, rates))
+        .map(|site| site_report(&site, &losses, &info.blind, &mut *names, detector, rates))
         .collect();
     sort_worst_first(&mut sites);
     let threads = model.threads();
@@ -127,7 +127,7 @@ fn tasks_report(info: &ProcessInfo, model: &ProcessModel, losses: &Losses, rates
     let streamed = if info.streaming { losses.count(Counter::RingFull.name()) } else { 0 };
     TasksReport {
         live: tasks.live,
-        live_at_attach: (!info.no_census_at_attach).then_some(tasks.live_at_attach),
+        live_at_attach: (!info.blind.iter().any(|kind| kind.is_task())).then_some(tasks.live_at_attach),
         started: tasks.started,
         ended: tasks.ended,
         start_rate_per_s: model.start_rate_per_s(rates),
@@ -142,7 +142,7 @@ fn tasks_report(info: &ProcessInfo, model: &ProcessModel, losses: &Losses, rates
 fn site_report(
     site: &SiteView<'_>,
     losses: &Losses,
-    no_census_at_attach: bool,
+    blind: &[RuntimeKind],
     names: &mut dyn Names,
     detector: &Detector,
     rates: Span,
@@ -160,7 +160,7 @@ fn site_report(
         task: name.task.or_else(|| address(id.entry)),
         system: site.system(),
         live: site.live(),
-        live_at_attach: (!no_census_at_attach).then(|| site.live_at_attach()),
+        live_at_attach: (!blind.contains(&id.runtime)).then(|| site.live_at_attach()),
         started: site.started(),
         ended: site.ended(),
         start_rate_per_s: site.start_rate_per_s(rates),

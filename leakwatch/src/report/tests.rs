@@ -4,7 +4,7 @@ use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
 
 use super::*;
 use crate::detect::Detector;
-use crate::model::{Attach, Limits, ProcessModel};
+use crate::model::{Attach, Limits, ProcessModel, TasksAre};
 use crate::observe::{Census, Counters, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
 
 const SECOND: u64 = 1_000_000_000;
@@ -89,7 +89,8 @@ fn context() -> Context {
 /// The report of these samples, and the number of times that names were asked for.
 fn report_of(samples: &[ProcessSample], info: &ProcessInfo) -> (ProcessReport, usize) {
     let process = ProcessId { pid: 42, start_ticks: 1 };
-    let mut model = ProcessModel::new(Attach { process, time_ns: 0 }, Limits::default());
+    let mut model =
+        ProcessModel::new(Attach { process, time_ns: 0, tasks: TasksAre::default() }, Limits::default());
     let (mut names, mut identities) = (Program::default(), Identities::default());
     for sample in samples {
         model.apply(sample, &mut identities.with(&mut names));
@@ -167,7 +168,7 @@ fn stacks_are_named_and_alike_ones_are_one() {
 
 #[test]
 fn what_is_not_known_is_none() {
-    let info = ProcessInfo { no_census_at_attach: true, ..info() };
+    let info = ProcessInfo { blind: vec![RuntimeKind::Go], ..info() };
     let nameless = SiteSample { id: SiteId { site: 0, entry: 0, ..id(0) }, ..site(0, 0, 1, 0) };
     let (process, _) = report_of(&[sample(0, vec![nameless])], &info);
     let site = &process.sites[0];

@@ -1,0 +1,201 @@
+//! What is to be watched of a process: each runtime in it, as probes to place and tasks to read from memory.
+//!
+//! A runtime here is a plan made from facts, before anything is touched. It must never attach, never read a clock, and
+//! never plan a probe on an instruction that was not compared with the process's memory.
+
+use std::{path::PathBuf, sync::Arc};
+
+use leakwatch_common::{AT_TASK, Action, ProbeDescriptor, RuntimeKind, TaskSource, fact};
+use leakwatch_inspect::{
+    ProbeAction, ProbeSite,
+    go::{Global, GoFacts, layout::GoLayout},
+};
+
+use super::{
+    error::CollectError,
+    go::{GoRuntime, Seen, Stacks},
+    session::Mode,
+};
+use crate::{
+    host::{Memory, ReadError},
+    images::Image,
+    observe::Census,
+};
+
+/// One runtime of a process.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Which.
+    pub kind: RuntimeKind,
+    /// Its version, as it calls itself.
+    pub version: Option<String>,
+    /// Where its tasks start and end, in the order in which they are to be placed: ends first, because while only a
+    /// start is placed nothing could be taken out of the live table again. Empty: it is counted by memory.
+    pub probes: Vec<Probe>,
+    /// Where its tasks are in memory; `None`: we cannot read them, and what was alive at attach is unknown.
+    pub tasks: Option<Tasks>,
+    /// What is missing or odd, for the report.
+    pub problems: Vec<String>,
+}
+
+/// A file that probes are placed in.
+#[derive(Debug)]
+pub struct ProbedFile {
+    /// The path to attach through.
+    pub attach_path: PathBuf,
+    /// The path for people.
+    pub path: PathBuf,
+}
+
+impl ProbedFile {
+    /// The executable of a process. The path to attach through is good while the image lives.
+    pub fn of_image(image: &Image) -> Arc<Self> {
+        Arc::new(Self { attach_path: image.attach_path(), path: image.path().to_owned() })
+    }
+}
+
+/// A probe to be placed.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// In which file.
+    pub file: Arc<ProbedFile>,
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// What passing it means.
+    pub descriptor: ProbeDescriptor,
+}
+
+/// Where a runtime keeps its tasks in memory.
+#[derive(Debug)]
+pub enum Tasks {
+    /// Goroutines.
+    Go(GoRuntime),
+}
+
+impl Tasks {
+    /// Whose they are.
+    pub fn kind(&self) -> RuntimeKind {
+        match self {
+            Self::Go(_) => RuntimeKind::Go,
+        }
+    }
+
+    /// Calls `each` with every task, and with what once was one.
+    ///
+    /// # Errors
+    /// When the list of tasks itself cannot be read; a single one that cannot is [`Seen::Unreadable`].
+    pub fn for_each(
+        &self,
+        memory: &impl Memory,
+        stacks: Stacks,
+        each: impl FnMut(Seen),
+    ) -> Result<(), ReadError> {
+        match self {
+            Self::Go(go) => go.for_each(memory, stacks, each),
+        }
+    }
+
+    /// Counts and groups every live task.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn census(&self, memory: &impl Memory, stacks: Stacks, now_ns: u64) -> Result<Census, ReadError> {
+        match self {
+            Self::Go(go) => go.census(memory, stacks, now_ns),
+        }
+    }
+}
+
+/// The runtimes that are recognised in a process's executable.
+///
+/// # Errors
+/// When there is none, when one lacks what watching in this mode needs, or when an instruction to be probed is not in
+/// memory what it is in the file.
+pub(super) fn recognise(
+    pid: u32,
+    image: &Image,
+    memory: &impl Memory,
+    mode: Mode,
+) -> Result<Vec<Runtime>, CollectError> {
+    let exe = image.path().display().to_string();
+    let Some(facts) = &image.inspection().go else {
+        return Err(CollectError::NoRuntime { pid, exe });
+    };
+    go(image, memory, facts, mode).map(|runtime| vec![runtime]).map_err(|why| CollectError::Incomplete {
+        pid,
+        exe,
+        why,
+    })
+}
+
+/// The plan for a Go runtime, or what keeps it from being watched.
+fn go(image: &Image, memory: &impl Memory, facts: &GoFacts, mode: Mode) -> Result<Runtime, String> {
+    let problems: Vec<String> = facts.problems.iter().map(|problem| problem.0.clone()).collect();
+    if let Some(problem) = image.check_sites(memory).into_iter().next() {
+        return Err(problem.0);
+    }
+    let tasks = go_tasks(facts, image.bias())?;
+    let probes = match (mode, &facts.start, &facts.end) {
+        (Mode::Auto | Mode::Probes, Some(start), Some(end)) => {
+            let file = ProbedFile::of_image(image);
+            let probe = |site: &ProbeSite| {
+                let descriptor = go_descriptor(site, &tasks.layout)
+                    .ok_or("the layout of its goroutine struct makes no sense")?;
+                Ok::<_, String>(Probe { file: Arc::clone(&file), offset: site.file_offset, descriptor })
+            };
+            vec![probe(end)?, probe(start)?]
+        }
+        (Mode::Probes, _, _) => return Err(problems.join("; ")),
+        (Mode::Auto | Mode::Memory, _, _) => Vec::new(),
+    };
+    Ok(Runtime {
+        kind: RuntimeKind::Go,
+        version: facts.version.as_ref().map(|version| version.text.clone()),
+        probes,
+        tasks: Some(Tasks::Go(tasks)),
+        problems,
+    })
+}
+
+/// The descriptor of one of a Go program's two probes.
+fn go_descriptor(site: &ProbeSite, layout: &GoLayout) -> Option<ProbeDescriptor> {
+    // One read of three words covers both: startpc is two words after gopc in every version since 1.18
+    // (`layouts.toml`), and if it ever is not, the entry is left unknown rather than read wrong.
+    let entry = match layout.startpc.checked_sub(layout.gopc)? {
+        8 => 1,
+        16 => 2,
+        _ => fact::NONE,
+    };
+    Some(ProbeDescriptor {
+        action: match site.action {
+            ProbeAction::Start => Action::Start as u8,
+            ProbeAction::End => Action::End as u8,
+        },
+        task_register: site.task_register,
+        task_source: TaskSource::Register as u8,
+        facts_register: AT_TASK,
+        site: 0,
+        entry,
+        runtime: RuntimeKind::Go as u16,
+        task_offset: 0,
+        facts_offset: i32::try_from(layout.gopc).ok()?,
+    })
+}
+
+/// Run-time addresses of the Go runtime's globals.
+fn go_tasks(facts: &GoFacts, bias: u64) -> Result<GoRuntime, String> {
+    let problems = || facts.problems.iter().map(|problem| problem.0.as_str()).collect::<Vec<_>>().join("; ");
+    let layout = facts.layout.ok_or_else(problems)?;
+    let address = |global: Option<Global>, name: &str| {
+        global
+            .map(|global| global.address.wrapping_add(bias))
+            .ok_or_else(|| format!("the variable runtime.{name} was not found"))
+    };
+    Ok(GoRuntime {
+        layout,
+        allglen: address(facts.globals.allglen, "allglen")?,
+        allgptr: address(facts.globals.allgptr, "allgptr")?,
+        sched: facts.globals.sched.map(|global| global.address.wrapping_add(bias)),
+        wait_reasons: facts.wait_reasons.clone(),
+    })
+}
