@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use crate::{
-    COUNTERS, EventRecord, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
+    COUNTERS, EventRecord, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
     TracepointLayout,
 };
 
@@ -16,6 +16,7 @@ pub const ABI: u64 = {
         size_of::<EventRecord>(),
         size_of::<LiveKey>(),
         size_of::<LiveValue>(),
+        size_of::<Note>(),
         size_of::<ProbeDescriptor>(),
         size_of::<ProcessSlot>(),
         size_of::<SiteCounters>(),

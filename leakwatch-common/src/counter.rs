@@ -42,15 +42,25 @@ pub enum Counter {
     /// Tasks from before the attach that ended while the census ran, before it had seen them: they were
     /// alive at attach, although no table ever held them.
     EndedBeforeSeen = 16,
+    /// Passes of a point whose value says that there is no task (NULL from a function that failed).
+    NotATask = 17,
+    /// Passes of a point that only notes something for the next.
+    Noted = 18,
 }
 
 /// Number of counters: the length of one process's row.
-pub const COUNTERS: usize = 17;
+pub const COUNTERS: usize = 19;
 
 impl Counter {
     /// Each execution of the uprobe program that was not silent raises exactly one of these.
-    pub const OF_HITS: [Self; 4] =
-        [Self::Started, Self::Ended, Self::TaskUnreadable, Self::DescriptorMissing];
+    pub const OF_HITS: [Self; 6] = [
+        Self::Started,
+        Self::Ended,
+        Self::TaskUnreadable,
+        Self::DescriptorMissing,
+        Self::NotATask,
+        Self::Noted,
+    ];
 
     /// Every counter, in id order.
     pub const ALL: [Self; COUNTERS] = [
@@ -71,6 +81,8 @@ impl Counter {
         Self::Execs,
         Self::TracepointUnreadable,
         Self::EndedBeforeSeen,
+        Self::NotATask,
+        Self::Noted,
     ];
 
     /// The name under which the figure is reported, `snake_case`.
@@ -93,6 +105,8 @@ impl Counter {
             Self::Execs => "execs",
             Self::TracepointUnreadable => "tracepoint_unreadable",
             Self::EndedBeforeSeen => "ended_before_seen",
+            Self::NotATask => "not_a_task",
+            Self::Noted => "noted",
         }
     }
 }

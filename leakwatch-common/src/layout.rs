@@ -3,7 +3,8 @@
 use core::mem::{align_of, size_of};
 
 use crate::{
-    EventRecord, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout,
+    EventRecord, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
+    TracepointLayout,
 };
 
 const _: () = assert!(size_of::<EventRecord>() == 48 && align_of::<EventRecord>() == 8);
@@ -12,5 +13,6 @@ const _: () = assert!(size_of::<LiveValue>() == 32);
 const _: () = assert!(size_of::<SiteKey>() == 24);
 const _: () = assert!(size_of::<SiteCounters>() == 88 + 8 * crate::LIFETIME_BUCKETS);
 const _: () = assert!(size_of::<ProbeDescriptor>() == 16);
+const _: () = assert!(size_of::<Note>() == 24);
 const _: () = assert!(size_of::<ProcessSlot>() == 16);
 const _: () = assert!(size_of::<TracepointLayout>() == 16);

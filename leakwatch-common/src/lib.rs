@@ -22,7 +22,8 @@ pub use counter::{COUNTERS, Counter};
 pub use event::{EventKind, EventRecord};
 pub use live::{LiveKey, LiveState, LiveValue};
 pub use probe::{
-    AT_TASK, Action, ProbeDescriptor, Register, RuntimeKind, TaskSource, fact, pack_cookie, unpack_cookie,
+    AT_TASK, Action, INSTRUCTION_POINTER, Note, ProbeDescriptor, Register, RuntimeKind, TaskSource, fact,
+    pack_cookie, task_source, unpack_cookie,
 };
 pub use process::{ProcessSlot, TracepointLayout, process_flags};
 pub use site::{LIFETIME_BUCKETS, SiteCounters, SiteKey, bucket_floor_ns, lifetime_bucket};

@@ -10,3 +10,5 @@ pub const PROCESSES: u32 = 1 << 10;
 pub const DESCRIPTORS: u32 = 1 << 12;
 /// Bytes of the ring buffer; a power of two and a multiple of the page size.
 pub const RING_BYTES: u32 = 1 << 23;
+/// Most threads that are between a note and the point that asks for it; the oldest notes go first.
+pub const NOTES: u32 = 1 << 14;

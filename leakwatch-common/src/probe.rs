@@ -69,6 +69,9 @@ pub enum Action {
     End = 2,
     /// A task ends and its address is freed: the live table's entry is removed.
     EndFreed = 3,
+    /// Nothing happens yet: what is known here (task, site, entry) is kept for the thread, until a point with
+    /// [`task_source::NOTED_FACTS`] or [`task_source::NOTED_TASK`] asks for it.
+    Note = 4,
 }
 
 /// A general register of x86-64, numbered in the order in which hardware encodes them.
@@ -94,6 +97,9 @@ pub enum Register {
     R15 = 15,
 }
 
+/// Number of the instruction pointer, beyond the sixteen of [`Register`]: after a return it is where the caller goes on.
+pub const INSTRUCTION_POINTER: u8 = 16;
+
 /// Where the task's identity is at the probe point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -104,6 +110,24 @@ pub enum TaskSource {
     Memory = 1,
 }
 
+/// Bits of [`ProbeDescriptor::task_source`] beside [`TaskSource::Memory`]. None of them costs the runtimes that do
+/// not use them more than one comparison of the whole byte.
+pub mod task_source {
+    /// [`crate::TaskSource::Memory`].
+    pub const MEMORY: u8 = 0x01;
+    /// The value 0 is no task: a function that failed (`NULL`).
+    pub const NOT_ZERO: u8 = 0x02;
+    /// The value -1 is no task.
+    pub const NOT_MINUS_ONE: u8 = 0x04;
+    /// No negative value is a task: a function that failed (`-ENOMEM`).
+    pub const NOT_NEGATIVE: u8 = 0x08;
+    /// The value is 32 bits wide: the upper half of a register is undefined then.
+    pub const HALF: u8 = 0x10;
+    /// The task's site and entry are those of the thread's note ([`crate::Action::Note`]).
+    pub const NOTED_FACTS: u8 = 0x20;
+    /// The base of the word is the task of the thread's note: an argument that the call has overwritten by now.
+    pub const NOTED_TASK: u8 = 0x40;
+}
 /// Packs a uprobe's cookie: descriptor index below, above it the slot of the process that the probe is attached to.
 /// Slot 0: it is attached to a file, and fires in every process that maps it; the slot is found by tgid.
 pub const fn pack_cookie(descriptor: u32, slot: u32) -> u64 {
@@ -129,6 +153,22 @@ pub mod fact {
 /// [`ProbeDescriptor::facts_register`]: the words are at the task itself.
 pub const AT_TASK: u8 = 0xff;
 
+/// What a thread passed a moment ago, for a point that it passes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+pub struct Note {
+    /// Its task value.
+    pub task: u64,
+    /// Its site.
+    pub site: u64,
+    /// Its entry.
+    pub entry: u64,
+}
+
 /// What the uprobe program does at one kind of attach point. An all-zero descriptor means "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -141,7 +181,7 @@ pub struct ProbeDescriptor {
     pub action: u8,
     /// [`Register`] that holds the task, or the base of the word that does.
     pub task_register: u8,
-    /// [`TaskSource`] id.
+    /// [`TaskSource`] id, and bits of [`task_source`].
     pub task_source: u8,
     /// [`Register`] whose value plus `facts_offset` is where the words of facts are, or [`AT_TASK`].
     pub facts_register: u8,

@@ -23,14 +23,22 @@ mod sched;
 mod task;
 
 use aya_ebpf::{
-    macros::{tracepoint, uprobe},
-    programs::{ProbeContext, TracePointContext},
+    EbpfContext as _,
+    macros::{tracepoint, uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext, TracePointContext},
 };
 
 /// Starts and ends of tasks, for every runtime.
 #[uprobe]
 pub fn task_probe(ctx: ProbeContext) -> u32 {
     task::on_probe(&ctx);
+    0
+}
+
+/// The same at the return of a function, where no instruction of its own can be probed. It is never attached to Go.
+#[uretprobe]
+pub fn task_return(ctx: RetProbeContext) -> u32 {
+    task::on_probe(&ProbeContext::new(ctx.as_ptr()));
     0
 }
 

@@ -3,11 +3,11 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    ABI, COUNTERS, LiveKey, LiveValue, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey, TracepointLayout,
-    limits,
+    ABI, COUNTERS, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
+    TracepointLayout, limits,
 };
 
 /// tgid -> slot. Written by the user side; a miss means "not watched".
@@ -31,6 +31,11 @@ pub(crate) static COUNTER_ROWS: PerCpuArray<[u64; COUNTERS]> =
 /// Preallocated (about 110 bytes an entry): an allocation in a probe costs more than all the rest of it.
 #[map]
 pub(crate) static LIVE: HashMap<LiveKey, LiveValue> = HashMap::with_max_entries(limits::LIVE_TASKS, 0);
+
+/// Thread (tgid and thread id) -> what it passed a moment ago. Written and read here. The least recently used goes
+/// first: a thread that never reaches the point that asks leaves its note behind.
+#[map]
+pub(crate) static NOTES: LruHashMap<u64, Note> = LruHashMap::with_max_entries(limits::NOTES, 0);
 
 /// Counters by creation site. Written here, read by the user side, which also removes forgotten processes.
 #[map]

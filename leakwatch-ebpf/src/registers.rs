@@ -3,6 +3,7 @@
 use core::{arch::asm, mem::offset_of};
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
+use leakwatch_common::INSTRUCTION_POINTER;
 
 /// Reads a register of the program at the probe. `None`: no such register.
 ///
@@ -44,6 +45,7 @@ pub(crate) fn read(ctx: &ProbeContext, register: u8) -> Option<u64> {
         13 => field!(r13),
         14 => field!(r14),
         15 => field!(r15),
+        INSTRUCTION_POINTER => field!(rip),
         _ => return None,
     })
 }

@@ -3,18 +3,19 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_ANY, BPF_NOEXIST},
-    helpers::{bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use leakwatch_common::{
-    AT_TASK, Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, ProbeDescriptor,
-    ProcessSlot, SiteCounters, SiteKey, TaskSource, fact, lifetime_bucket, process_flags, unpack_cookie,
+    AT_TASK, Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, Note, ProbeDescriptor,
+    ProcessSlot, SiteCounters, SiteKey, TaskSource, fact, lifetime_bucket, process_flags, task_source,
+    unpack_cookie,
 };
 
 use crate::{
     counters::{Row, increment},
-    maps::{DESCRIPTORS, LIVE, SITE_ZERO, SITES},
+    maps::{DESCRIPTORS, LIVE, NOTES, SITE_ZERO, SITES},
     processes, registers,
     ring::{self, Urgency},
 };
@@ -54,10 +55,18 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
         row.add(Counter::DescriptorMissing);
         return;
     };
-    let Some(task) = task_of(ctx, descriptor) else {
-        row.add(Counter::TaskUnreadable);
-        debug!(ctx, "the task pointer at cookie {:x} cannot be read", cookie);
-        return;
+    let task = match task_of(ctx, descriptor) {
+        Ok(task) => task,
+        // The counters are constants here: the verifier must see that they are within the row.
+        Err(NoTask::Unreadable) => {
+            row.add(Counter::TaskUnreadable);
+            debug!(ctx, "the task pointer at cookie {:x} cannot be read", cookie);
+            return;
+        }
+        Err(NoTask::Refused) => {
+            row.add(Counter::NotATask);
+            return;
+        }
     };
     // SAFETY: a plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -66,6 +75,8 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
         on_start(ctx, &hit, descriptor);
     } else if descriptor.action == Action::End as u8 || descriptor.action == Action::EndFreed as u8 {
         on_end(ctx, &hit, descriptor);
+    } else if descriptor.action == Action::Note as u8 {
+        on_note(ctx, &hit, descriptor);
     } else {
         row.add(Counter::DescriptorMissing);
     }
@@ -178,20 +189,89 @@ fn put_live(hit: &Hit, value: &LiveValue) {
     }
 }
 
+/// Keeps what is known here for the point that this thread passes next.
 #[inline(always)]
-fn task_of(ctx: &ProbeContext, descriptor: &ProbeDescriptor) -> Option<u64> {
-    let register = registers::read(ctx, descriptor.task_register)?;
+fn on_note(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
+    let facts = read_facts(ctx, hit, descriptor);
+    let note = Note { task: hit.task, site: facts.site, entry: facts.entry };
+    hit.row.add(Counter::Noted);
+    // What cannot be kept is missed, and counted, at the point that asks for it.
+    let _lost = NOTES.insert(bpf_get_current_pid_tgid(), note, u64::from(BPF_ANY));
+}
+
+/// The thread's note; it is used once.
+#[inline(always)]
+fn take_note() -> Option<Note> {
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: copied out at once; only this thread writes it.
+    let note = unsafe { NOTES.get(&thread) }.copied();
+    let _gone = NOTES.remove(&thread);
+    note
+}
+
+/// Why a hit is of no task.
+#[derive(Clone, Copy)]
+enum NoTask {
+    /// It could not be read.
+    Unreadable,
+    /// The descriptor says that such a value is none.
+    Refused,
+}
+
+/// The task, or why there is none.
+#[inline(always)]
+fn task_of(ctx: &ProbeContext, descriptor: &ProbeDescriptor) -> Result<u64, NoTask> {
+    let register = registers::read(ctx, descriptor.task_register).ok_or(NoTask::Unreadable)?;
     if descriptor.task_source == TaskSource::Register as u8 {
-        return Some(register);
+        return Ok(register);
     }
-    let address = register.wrapping_add_signed(i64::from(descriptor.task_offset));
-    // SAFETY: the helper checks the address and fails instead of faulting.
-    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+    named_task(register, descriptor)
+}
+
+/// As [`task_of`], for all that a user-named point may ask for.
+#[inline(never)]
+fn named_task(register: u64, descriptor: &ProbeDescriptor) -> Result<u64, NoTask> {
+    let source = descriptor.task_source;
+    let mut value = register;
+    if source & task_source::NOTED_TASK != 0 {
+        // The return value says whether the call made anything; the argument that it was noted for says what.
+        let failed = register as u32 != 0;
+        let note = take_note();
+        if failed {
+            return Err(NoTask::Refused);
+        }
+        value = note.ok_or(NoTask::Unreadable)?.task;
+    }
+    if source & task_source::MEMORY != 0 {
+        let address = value.wrapping_add_signed(i64::from(descriptor.task_offset));
+        // SAFETY: the helper checks the address and fails instead of faulting.
+        value = unsafe { bpf_probe_read_user(address as *const u64) }.map_err(|_| NoTask::Unreadable)?;
+    } else {
+        value = value.wrapping_add_signed(i64::from(descriptor.task_offset));
+    }
+    let signed = if source & task_source::HALF == 0 {
+        value as i64
+    } else {
+        value &= u64::from(u32::MAX);
+        i64::from(value as i32)
+    };
+    let refused = (source & task_source::NOT_ZERO != 0 && signed == 0)
+        || (source & task_source::NOT_MINUS_ONE != 0 && signed == -1)
+        || (source & task_source::NOT_NEGATIVE != 0 && signed < 0);
+    if refused { Err(NoTask::Refused) } else { Ok(value) }
 }
 
 /// The task's site and entry, from registers and from the program's memory; what is not readable is counted.
 #[inline(always)]
 fn read_facts(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) -> Facts {
+    if descriptor.task_source & task_source::NOTED_FACTS != 0 {
+        let note = take_note();
+        if note.is_none() {
+            hit.row.add(Counter::FactsUnreadable);
+        }
+        let note = note.unwrap_or_default();
+        return Facts { site: note.site, entry: note.entry };
+    }
     let mut words = [0; fact::WORDS];
     if is_word(descriptor.site) || is_word(descriptor.entry) {
         let base = if descriptor.facts_register == AT_TASK {

@@ -247,7 +247,7 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
             .map_err(|source| KernelError::Load(Box::new(source)))?;
-        for name in ["task_probe", "empty_probe"] {
+        for name in ["task_probe", "task_return", "empty_probe"] {
             uprobe(&mut ebpf, name)?
                 .load()
                 .map_err(|source| KernelError::Program { program: name, source: Box::new(source) })?;
@@ -358,6 +358,23 @@ impl Kernel {
     ) -> Result<(), KernelError> {
         let cookie = pack_cookie(self.descriptor(descriptor)?, watched.slot.slot);
         let link = self.attach_program("task_probe", watched.pid, path, offset, Some(cookie))?;
+        watched.links.push(link);
+        Ok(())
+    }
+
+    /// Puts the task program on the return of a function that begins at this offset.
+    ///
+    /// The kernel does that by changing the return address on the stack when the function is entered: never where
+    /// stacks move (Go), nor on a function that returns on another stack than it was called on.
+    pub fn attach_return(
+        &mut self,
+        watched: &mut Watched,
+        path: &Path,
+        offset: u64,
+        descriptor: ProbeDescriptor,
+    ) -> Result<(), KernelError> {
+        let cookie = pack_cookie(self.descriptor(descriptor)?, watched.slot.slot);
+        let link = self.attach_program("task_return", watched.pid, path, offset, Some(cookie))?;
         watched.links.push(link);
         Ok(())
     }
