@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use leakwatch_common::{Counter, LIFETIME_BUCKETS, RuntimeKind};
+use leakwatch_common::{Counter, LIFETIME_BUCKETS, RuntimeKind, lifetime_bucket};
 use rustc_hash::FxHashMap;
 
 use super::session::{Counting, Session};
@@ -30,8 +30,16 @@ pub struct Looks {
 pub(super) struct Last {
     counters: Counters,
     sites: BTreeMap<SiteId, SiteSample>,
-    /// The counters and the time when the ages were read; `None`: they never were.
-    ages: Option<(Counters, u64)>,
+    /// When the ages were read; `None`: they never were.
+    ages: Option<AgesRead>,
+}
+
+/// Ages of a process's live tasks as they were read.
+#[derive(Debug)]
+struct AgesRead {
+    counters: Counters,
+    at_ns: u64,
+    by_site: FxHashMap<SiteId, AgeSummary>,
 }
 
 /// Samples all open sessions, with one pass over each of the kernel's tables at most. The answer has one place for
@@ -55,7 +63,9 @@ pub fn sample_all<'a>(
         let counters = kernel.counters(watched)?;
         before_tables.insert(session.incarnation(), counters);
         let last = session.last.as_ref();
-        stale_ages |= last.and_then(|last| last.ages).is_none_or(|(then, _)| tasks_moved(&then, &counters));
+        stale_ages |= last
+            .and_then(|last| last.ages.as_ref())
+            .is_none_or(|then| tasks_moved(&then.counters, &counters));
         if last.is_none_or(|last| tasks_moved(&last.counters, &counters)) {
             moved.insert(session.incarnation(), session.sites_at_attach());
         }
@@ -149,24 +159,18 @@ impl Last {
     /// Brings the ages up to date: newly read ones, or the same tasks grown older, or unknown.
     fn age(&mut self, incarnation: u32, counters: Counters, read: Option<&mut Ages>, now_ns: u64) {
         if let Some(read) = read {
-            for site in self.sites.values_mut() {
-                // A site without an entry has no live task that was born since the attach: known, and none.
-                site.ages = Some(read.remove(&(incarnation, site.id)).map(summarise).unwrap_or_default());
-            }
-            self.ages = Some((counters, now_ns));
-            return;
+            let of_site = |&id: &SiteId| Some((id, summarise(read.remove(&(incarnation, id))?)));
+            let by_site = self.sites.keys().filter_map(of_site).collect();
+            self.ages = Some(AgesRead { counters, at_ns: now_ns, by_site });
         }
-        match self.ages.as_mut() {
-            Some((then, at_ns)) if !tasks_moved(then, &counters) => {
-                let passed = now_ns.saturating_sub(*at_ns);
-                for ages in self.sites.values_mut().filter_map(|site| site.ages.as_mut()) {
-                    for age in [&mut ages.p50_ns, &mut ages.p99_ns, &mut ages.max_ns] {
-                        *age = age.saturating_add(passed);
-                    }
-                }
-                *at_ns = now_ns;
-            }
-            _ => self.sites.values_mut().for_each(|site| site.ages = None),
+        let known = self.ages.as_ref().filter(|read| !tasks_moved(&read.counters, &counters));
+        for site in self.sites.values_mut() {
+            site.ages = known.map(|read| {
+                let passed = now_ns.saturating_sub(read.at_ns);
+                // A site without an entry has no live task that was born since the attach: known, and none.
+                let ages = read.by_site.get(&site.id).copied().unwrap_or_default();
+                if passed == 0 { ages } else { ages.older_by(passed) }
+            });
         }
     }
 }
@@ -205,11 +209,18 @@ fn read_ages(kernel: &Kernel, now_ns: u64) -> Result<Ages, KernelError> {
 fn summarise(mut ages: Vec<u64>) -> AgeSummary {
     ages.sort_unstable();
     let at = |percent: usize| ages.get((ages.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
+    let mut by_bucket = [0; LIFETIME_BUCKETS];
+    for &age in &ages {
+        if let Some(count) = by_bucket.get_mut(lifetime_bucket(age)) {
+            *count += 1;
+        }
+    }
     AgeSummary {
         count: ages.len() as u64,
         p50_ns: at(50),
         p99_ns: at(99),
         max_ns: ages.last().copied().unwrap_or(0),
+        by_bucket,
     }
 }
 
@@ -233,8 +244,9 @@ mod tests {
         let mut read = Ages::from_iter([((7, id), vec![30, 10, 20])]);
         last.age(7, Counters::default(), Some(&mut read), 100);
         last.age(7, Counters::default(), None, 150);
-        let expected = AgeSummary { count: 3, p50_ns: 70, p99_ns: 70, max_ns: 80 };
-        assert_eq!(last.sites[&id].ages, Some(expected));
+        let ages = last.sites[&id].ages.expect("known");
+        assert_eq!((ages.count, ages.p50_ns, ages.p99_ns, ages.max_ns), (3, 70, 70, 80));
+        assert_eq!(ages.by_bucket[0], 3);
         let mut busy = Counters::default();
         busy.set(Counter::Started, 1);
         last.age(7, busy, None, 160);

@@ -77,6 +77,7 @@ pub fn merge(a: Option<AgeSummary>, b: Option<AgeSummary>) -> Option<AgeSummary>
         p50_ns: mean(a.p50_ns, b.p50_ns),
         p99_ns: mean(a.p99_ns, b.p99_ns),
         max_ns: a.max_ns.max(b.max_ns),
+        by_bucket: std::array::from_fn(|bucket| a.by_bucket[bucket].saturating_add(b.by_bucket[bucket])),
     })
 }
 
@@ -87,7 +88,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn born(count: u64) -> AgeSummary {
-        AgeSummary { count, p50_ns: SECOND, p99_ns: 9 * SECOND, max_ns: 10 * SECOND }
+        AgeSummary { count, p50_ns: SECOND, p99_ns: 9 * SECOND, max_ns: 10 * SECOND, ..AgeSummary::default() }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod lifetimes;
 pub mod loss;
 pub mod process;
 pub mod site;
+pub mod survival;
 pub mod trend;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use ages::Ages;
 pub use loss::{Loss, Losses};
 pub use process::{Attach, Moment, Overflow, ProcessModel, TaskTotals, TasksAre, ThreadTotals};
 pub use site::{Classify, EachItself, Point, SiteClass, SiteView, growth_per_min};
+pub use survival::Plateau;
 
 /// How much a [`ProcessModel`] keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use leakwatch_common::LIFETIME_BUCKETS;
 
 use super::ages::{self, Ages};
+use super::survival::{self, Histogram, Plateau};
 use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
 use crate::observe::{AgeSummary, SiteId, SiteSample, Waiting};
 
@@ -90,6 +91,8 @@ pub(super) struct SiteState {
     /// Started and ended at the sample before the last.
     before: (u64, u64),
     ages: Ages,
+    /// Live tasks born since attach by age, as of the last time when they were read.
+    young: Option<Histogram>,
     /// Time since attach when ages were read last.
     ages_read_ns: Option<u64>,
     /// Live counts, aligned with the last moments of the process.
@@ -107,6 +110,7 @@ impl SiteState {
             now: Figures::NONE,
             before: (0, 0),
             ages: Ages::default(),
+            young: None,
             ages_read_ns: None,
             series: VecDeque::new(),
             waiting: Vec::new(),
@@ -158,13 +162,18 @@ impl SiteState {
     fn close_ages(&mut self, elapsed_ns: u64, table_read: bool) {
         let (live, at_attach, longest) = (self.now.live(), self.now.live_at_attach, self.longest_wait_ns());
         let born = self.now.ages.or_else(|| table_read.then(AgeSummary::default));
+        if let Some(born) = born {
+            self.young = Some(born.by_bucket);
+        }
         if live == 0 {
             self.ages = Ages::default();
+            self.young = Some([0; LIFETIME_BUCKETS]);
         } else if let Some(born) = born {
             let older = live.saturating_sub(born.count).min(at_attach);
             self.ages = ages::combine(born, older, elapsed_ns, longest);
             self.ages_read_ns = Some(elapsed_ns);
         } else if self.ages_read_ns.is_none_or(|read_ns| elapsed_ns.saturating_sub(read_ns) > AGES_STAND_NS) {
+            self.young = None;
             self.ages = ages::least(live, at_attach.saturating_sub(self.now.ended), elapsed_ns, longest);
         }
     }
@@ -258,6 +267,18 @@ impl<'a> SiteView<'a> {
     /// Counts of ended tasks by lifetime, see [`leakwatch_common::lifetime_bucket`].
     pub fn lifetimes(&self) -> &'a [u64; LIFETIME_BUCKETS] {
         &self.state.now.lifetimes
+    }
+
+    /// The share of its tasks that never ends, of those born since attach; `None` where that is not known (yet), or where
+    /// their ages are not.
+    pub fn plateau(&self) -> Option<Plateau> {
+        survival::plateau(&self.state.now.lifetimes, &self.state.young?)
+    }
+
+    /// Survival of its tasks born since attach; empty where their ages are not known.
+    pub fn survival(&self) -> Vec<survival::Step> {
+        let young = self.state.young.as_ref();
+        young.map_or_else(Vec::new, |young| survival::curve(&self.state.now.lifetimes, young))
     }
 
     /// Ages of the live tasks, as of the last time when they were read.

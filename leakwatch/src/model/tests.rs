@@ -200,7 +200,13 @@ fn ages_of_tasks_whose_birth_nobody_sees() {
 #[test]
 fn ages_stand_for_a_while_where_they_are_not_read() {
     let read = SiteSample {
-        ages: Some(AgeSummary { count: 8, p50_ns: SECOND, p99_ns: SECOND, max_ns: SECOND }),
+        ages: Some(AgeSummary {
+            count: 8,
+            p50_ns: SECOND,
+            p99_ns: SECOND,
+            max_ns: SECOND,
+            ..AgeSummary::default()
+        }),
         ..site(1, 0, 8, 0)
     };
     let unread = SiteSample { ages: None, ..read.clone() };
@@ -271,8 +277,13 @@ fn history(at_attach: u64, steps: &[Step]) -> (Vec<ProcessSample>, u64) {
             site.ended += ends;
             site.lifetimes[lifetime_bucket(starts * 1_000_000)] += ends;
             let live = site.live();
-            site.ages =
-                Some(AgeSummary { count: live, p50_ns: passed / 2, p99_ns: *passed, max_ns: passed + 9 });
+            site.ages = Some(AgeSummary {
+                count: live,
+                p50_ns: passed / 2,
+                p99_ns: *passed,
+                max_ns: passed + 9,
+                ..AgeSummary::default()
+            });
         }
         samples.push(sample(time_ns, sites.clone()));
     }
@@ -360,7 +371,7 @@ proptest! {
                 .into_iter()
                 .map(|(number, at_attach, started, ended)| SiteSample {
                     lifetimes: [started; LIFETIME_BUCKETS],
-                    ages: Some(AgeSummary { count: at_attach, p50_ns: started, p99_ns: ended, max_ns: time_ns }),
+                    ages: Some(AgeSummary { count: at_attach, p50_ns: started, p99_ns: ended, max_ns: time_ns, ..AgeSummary::default() }),
                     ..site(number, at_attach, started, ended)
                 })
                 .collect();

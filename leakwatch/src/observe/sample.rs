@@ -1,6 +1,6 @@
 //! One look at one process: what the kernel counted and what its memory shows.
 
-use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS};
+use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, bucket_floor_ns, lifetime_bucket};
 
 use super::SiteId;
 
@@ -23,7 +23,7 @@ impl Counters {
 }
 
 /// Ages of a site's live tasks whose birth the probe saw, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgeSummary {
     /// How many tasks the figures are of.
     pub count: u64,
@@ -33,6 +33,36 @@ pub struct AgeSummary {
     pub p99_ns: u64,
     /// Oldest.
     pub max_ns: u64,
+    /// How many are how old, by [`lifetime_bucket`].
+    pub by_bucket: [u64; LIFETIME_BUCKETS],
+}
+
+impl Default for AgeSummary {
+    fn default() -> Self {
+        Self { count: 0, p50_ns: 0, p99_ns: 0, max_ns: 0, by_bucket: [0; LIFETIME_BUCKETS] }
+    }
+}
+
+impl AgeSummary {
+    /// The same tasks, this much older. Inside a bucket ages are not known: all of it is taken for as old as its middle.
+    #[must_use]
+    pub fn older_by(&self, passed_ns: u64) -> Self {
+        let mut by_bucket = [0; LIFETIME_BUCKETS];
+        for (bucket, &count) in self.by_bucket.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (floor, next) = (bucket_floor_ns(bucket), (bucket + 1).min(LIFETIME_BUCKETS - 1));
+            let middle = floor.midpoint(bucket_floor_ns(next).max(floor));
+            if let Some(sum) = by_bucket.get_mut(lifetime_bucket(middle.saturating_add(passed_ns))) {
+                *sum += count;
+            }
+        }
+        Self {
+            count: self.count,
+            p50_ns: self.p50_ns.saturating_add(passed_ns),
+            p99_ns: self.p99_ns.saturating_add(passed_ns),
+            max_ns: self.max_ns.saturating_add(passed_ns),
+            by_bucket,
+        }
+    }
 }
 
 /// Figures of one site, since attach.

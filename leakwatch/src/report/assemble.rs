@@ -151,6 +151,7 @@ fn site_report(
     let growth_per_min = growth_per_min(&recent);
     let finding = detector.judge(&Evidence { site: *site, series: &recent, growth_per_min, losses });
     let id = site.id();
+    let plateau = site.plateau();
     let name = names.site(id);
     SiteReport {
         runtime: id.runtime.name().to_owned(),
@@ -168,9 +169,10 @@ fn site_report(
         growth_per_min,
         age: site.ages(),
         lifetime: Lifetimes { p50_s: site.lifetime_s(0.5), p99_s: site.lifetime_s(0.99) },
-        never_ending_share: None,
-        never_ending_interval: None,
-        leak_rate_per_min: None,
+        never_ending_share: plateau.map(|plateau| plateau.share),
+        never_ending_interval: plateau.map(|plateau| plateau.interval),
+        leak_rate_per_min: plateau
+            .and_then(|plateau| Some(plateau.share * site.start_rate_per_s(rates)? * 60.0)),
         proven: None,
         waiting: waiting_report(site.waiting(), names),
         verdict: finding.verdict,
