@@ -3,8 +3,8 @@
 use core::mem::size_of;
 
 use crate::{
-    COUNTERS, EventRecord, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
-    TracepointLayout,
+    COUNTERS, Chain, ChainKey, ChildValue, EventRecord, LiveKey, LiveValue, Note, ProbeDescriptor,
+    ProcessSlot, SiteCounters, SiteKey, StackRecord, TracepointLayout,
 };
 
 /// Raised by hand when a field changes its meaning but not the size of its type.
@@ -23,6 +23,10 @@ pub const ABI: u64 = {
         size_of::<SiteKey>(),
         size_of::<TracepointLayout>(),
         COUNTERS,
+        size_of::<StackRecord>(),
+        size_of::<ChainKey>(),
+        size_of::<Chain>(),
+        size_of::<ChildValue>(),
     ];
     let mut hash = REVISION;
     let mut index = 0;

@@ -46,10 +46,19 @@ pub enum Counter {
     NotATask = 17,
     /// Passes of a point that only notes something for the next.
     Noted = 18,
+    /// The stack on which a thread or child was made was not sent: too many in that second, or the ring was full. Its
+    /// site is unknown, totals are exact.
+    StacksSkipped = 19,
+    /// A creation stack was sent without registers or without any stack, because they could not be read.
+    StackUnreadable = 20,
+    /// Child processes that ended.
+    ChildrenEnded = 21,
+    /// A child had no room in the table of children: what it executes and when it ends is not known.
+    ChildTableFull = 22,
 }
 
 /// Number of counters: the length of one process's row.
-pub const COUNTERS: usize = 19;
+pub const COUNTERS: usize = 23;
 
 impl Counter {
     /// Each execution of the uprobe program that was not silent raises exactly one of these.
@@ -83,6 +92,10 @@ impl Counter {
         Self::EndedBeforeSeen,
         Self::NotATask,
         Self::Noted,
+        Self::StacksSkipped,
+        Self::StackUnreadable,
+        Self::ChildrenEnded,
+        Self::ChildTableFull,
     ];
 
     /// The name under which the figure is reported, `snake_case`.
@@ -107,6 +120,10 @@ impl Counter {
             Self::EndedBeforeSeen => "ended_before_seen",
             Self::NotATask => "not_a_task",
             Self::Noted => "noted",
+            Self::StacksSkipped => "stacks_skipped",
+            Self::StackUnreadable => "stack_unreadable",
+            Self::ChildrenEnded => "children_ended",
+            Self::ChildTableFull => "child_table_full",
         }
     }
 }

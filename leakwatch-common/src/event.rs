@@ -8,14 +8,21 @@ pub enum EventKind {
     TaskStart = 1,
     /// A task ended. `extra` is its birth (`CLOCK_MONOTONIC`, ns), 0 when it was not seen.
     TaskEnd = 2,
-    /// The process made a thread. `task` is the new thread's id, `extra` the clone flags.
+    /// The process made a thread. `task` is the new thread's id, `extra` the clone flags, `site` as
+    /// [`crate::thread_site`] says.
     ThreadStart = 3,
     /// A thread of the process exited. `task` is its thread id.
     ThreadExit = 4,
-    /// The process forked a child. `task` is the child's pid, `extra` the clone flags.
+    /// The process forked a child. `task` is the child's pid, `extra` the clone flags, `site` as
+    /// [`crate::thread_site`] says.
     Fork = 5,
     /// The process replaced its image. `task` is the thread id that called `execve`.
     Exec = 6,
+    /// A child of the process executed a program. `task` is the child's pid; `site` and `entry` are the 16 bytes of
+    /// its name ([`name_of_words`]).
+    ChildExec = 7,
+    /// A child of the process ended. `task` is its pid, `extra` when it was forked; `site` and `entry` as above.
+    ChildExit = 8,
 }
 
 impl EventKind {
@@ -28,6 +35,8 @@ impl EventKind {
             4 => Self::ThreadExit,
             5 => Self::Fork,
             6 => Self::Exec,
+            7 => Self::ChildExec,
+            8 => Self::ChildExit,
             _ => return None,
         })
     }
@@ -57,4 +66,16 @@ pub struct EventRecord {
     pub kind: u16,
     /// [`crate::RuntimeKind`] id; 0 for thread and process events.
     pub runtime: u16,
+}
+
+/// The 16 bytes of a command's name (`comm`) in two words of a record; the rest after a zero byte is nothing.
+pub const fn words_of_name(name: [u8; 16]) -> (u64, u64) {
+    let all = u128::from_le_bytes(name);
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves are what is wanted")]
+    (all as u64, (all >> 64) as u64)
+}
+
+/// The name in two words of a record.
+pub const fn name_of_words(low: u64, high: u64) -> [u8; 16] {
+    (((high as u128) << 64) | low as u128).to_le_bytes()
 }

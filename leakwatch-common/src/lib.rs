@@ -16,10 +16,11 @@ mod live;
 mod probe;
 mod process;
 mod site;
+mod stack;
 
 pub use abi::ABI;
 pub use counter::{COUNTERS, Counter};
-pub use event::{EventKind, EventRecord};
+pub use event::{EventKind, EventRecord, name_of_words, words_of_name};
 pub use live::{LiveKey, LiveState, LiveValue};
 pub use probe::{
     AT_TASK, Action, INSTRUCTION_POINTER, Note, ProbeDescriptor, Register, RuntimeKind, TaskSource, fact,
@@ -27,3 +28,7 @@ pub use probe::{
 };
 pub use process::{ProcessSlot, TracepointLayout, process_flags};
 pub use site::{LIFETIME_BUCKETS, SiteCounters, SiteKey, bucket_floor_ns, lifetime_bucket};
+pub use stack::{
+    CHAIN_LINKS, Chain, ChainKey, ChainLink, ChildValue, STACK_BYTES, STACK_PIECE, StackRecord,
+    UserRegisters, thread_site,
+};

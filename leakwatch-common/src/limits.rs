@@ -12,3 +12,11 @@ pub const DESCRIPTORS: u32 = 1 << 12;
 pub const RING_BYTES: u32 = 1 << 23;
 /// Most threads that are between a note and the point that asks for it; the oldest notes go first.
 pub const NOTES: u32 = 1 << 14;
+/// Most creation stacks sent for one process in one second.
+pub const STACKS_PER_SECOND: u64 = 128;
+/// Most call chains that one process's creations are compared with.
+pub const CHAINS_PER_PROCESS: u32 = 32;
+/// Most call chains over all processes.
+pub const CHAINS: u32 = 1 << 12;
+/// Most children of watched processes that are followed to their end.
+pub const CHILDREN: u32 = 1 << 15;

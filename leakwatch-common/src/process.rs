@@ -12,6 +12,10 @@ pub mod process_flags {
     pub const STREAM: u32 = 4;
     /// Keep the live table (off where only totals are wanted).
     pub const LIVE_TABLE: u32 = 8;
+    /// Count threads and child processes, threads also by site and in the live table.
+    pub const THREADS: u32 = 16;
+    /// The process's threads are being listed: as [`CENSUS`], for threads.
+    pub const THREAD_CENSUS: u32 = 32;
 }
 
 /// A watched process: value of the array of slots, and, by the tgid in the kernel's first pid namespace, which slot
@@ -50,4 +54,6 @@ pub struct TracepointLayout {
     pub exec_old_pid: u32,
     /// `sched:sched_process_exit`, field `pid`.
     pub exit_pid: u32,
+    /// `sched:sched_process_exit`, field `group_dead`: this was the last thread of its process (Linux 6.16 and later).
+    pub exit_group_dead: u32,
 }

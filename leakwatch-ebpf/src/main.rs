@@ -15,6 +15,7 @@
 )]
 
 mod counters;
+mod creation;
 mod maps;
 mod processes;
 mod registers;

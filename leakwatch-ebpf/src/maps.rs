@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    ABI, COUNTERS, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot, SiteCounters, SiteKey,
-    TracepointLayout, limits,
+    ABI, COUNTERS, Chain, ChainKey, ChildValue, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot,
+    SiteCounters, SiteKey, TracepointLayout, limits,
 };
 
 /// tgid -> slot. Written by the user side; a miss means "not watched".
@@ -49,6 +49,18 @@ pub(crate) static SITE_ZERO: Array<SiteCounters> = Array::with_max_entries(1, 0)
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
+/// Call chains that lead to a site. Written by the user side.
+#[map]
+pub(crate) static CHAINS: HashMap<ChainKey, Chain> = HashMap::with_max_entries(limits::CHAINS, 0);
+
+/// Slot -> the second in which stacks were sent last, and how many. Written here.
+#[map]
+pub(crate) static STACK_BUDGETS: Array<[u64; 2]> = Array::with_max_entries(limits::PROCESSES, 0);
+
+/// tgid -> a child of a watched process. Written here; the user side removes those of forgotten processes.
+#[map]
+pub(crate) static CHILDREN: HashMap<u32, ChildValue> = HashMap::with_max_entries(limits::CHILDREN, 0);
+
 /// Where the tracepoints' fields are; set by the user side at load.
 #[unsafe(no_mangle)]
 pub(crate) static TRACEPOINTS: Global<TracepointLayout> = Global::new(TracepointLayout {
@@ -56,6 +68,7 @@ pub(crate) static TRACEPOINTS: Global<TracepointLayout> = Global::new(Tracepoint
     newtask_clone_flags: u32::MAX,
     exec_old_pid: u32::MAX,
     exit_pid: u32::MAX,
+    exit_group_dead: u32::MAX,
 });
 
 /// Which types this side was built with: the user side compares it with its own before it loads the object.

@@ -4,16 +4,22 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel},
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel},
     programs::TracePointContext,
 };
-use leakwatch_common::{Counter, EventKind, EventRecord, ProcessSlot};
+use leakwatch_common::{
+    ChildValue, Counter, EventKind, EventRecord, LiveState, LiveValue, ProcessSlot, RuntimeKind,
+    process_flags, thread_site, words_of_name,
+};
 
 use crate::{
     counters::Row,
-    maps::TRACEPOINTS,
+    creation,
+    maps::{CHILDREN, TRACEPOINTS},
     processes,
     ring::{self, Urgency},
+    task::{self, Facts, Hit},
 };
 
 /// `CLONE_THREAD` of include/uapi/linux/sched.h.
@@ -23,35 +29,153 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 #[inline(always)]
 pub(crate) fn on_newtask(ctx: &TracePointContext) {
     let Some((row, slot)) = processes::current() else { return };
+    if slot.flags & process_flags::THREADS == 0 {
+        return;
+    }
     let layout = TRACEPOINTS.load();
     let flags = field::<u64>(ctx, row, layout.newtask_clone_flags).unwrap_or(0);
-    let child = field::<u32>(ctx, row, layout.newtask_pid).unwrap_or(0);
-    let (counter, kind) = if flags & CLONE_THREAD != 0 {
-        (Counter::ThreadsStarted, EventKind::ThreadStart)
-    } else {
-        (Counter::Forks, EventKind::Fork)
+    let made = field::<u32>(ctx, row, layout.newtask_pid).unwrap_or(0);
+    // SAFETY: a plain helper call.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let registers = creation::registers();
+    if registers.is_none() {
+        row.add(Counter::StackUnreadable);
+    }
+    let site = match &registers {
+        Some(registers) => creation::site(row, slot, registers, now, made),
+        None => thread_site::UNKNOWN,
     };
-    row.add(counter);
-    send(row, slot, kind, u64::from(child), flags);
+    let kind = if flags & CLONE_THREAD != 0 {
+        thread_started(row, slot, now, made, site);
+        EventKind::ThreadStart
+    } else {
+        forked(row, slot, now, made);
+        EventKind::Fork
+    };
+    let record = record(slot, kind, now, u64::from(made), site, 0, flags);
+    ring::send(row, record, Urgency::Now);
+    if creation::is_stack(site)
+        && let Some(registers) = &registers
+    {
+        creation::send(row, &record, registers);
+    }
 }
 
 /// The current process replaced its image.
 #[inline(always)]
 pub(crate) fn on_exec(ctx: &TracePointContext) {
+    child_executed();
     let Some((row, slot)) = processes::current() else { return };
     let old_pid = field::<u32>(ctx, row, TRACEPOINTS.load().exec_old_pid).unwrap_or(0);
     row.add(Counter::Execs);
     processes::silence(slot.slot);
-    send(row, slot, EventKind::Exec, u64::from(old_pid), 0);
+    let record = record(slot, EventKind::Exec, now(), u64::from(old_pid), 0, 0, 0);
+    ring::send(row, record, Urgency::Now);
 }
 
 /// The current thread ends.
 #[inline(always)]
 pub(crate) fn on_exit(ctx: &TracePointContext) {
+    child_ended(ctx);
     let Some((row, slot)) = processes::current() else { return };
+    if slot.flags & process_flags::THREADS == 0 {
+        return;
+    }
     let tid = field::<u32>(ctx, row, TRACEPOINTS.load().exit_pid).unwrap_or(0);
+    let now = now();
+    let site = thread_ended(row, slot, now, tid);
+    let record = record(slot, EventKind::ThreadExit, now, u64::from(tid), site, 0, 0);
+    ring::send(row, record, Urgency::Now);
+}
+
+/// A thread as the functions of `task` know tasks: its census is one of its own.
+#[inline(always)]
+fn hit(row: Row, slot: ProcessSlot, now: u64, tid: u32) -> Hit {
+    let census = slot.flags & process_flags::THREAD_CENSUS != 0;
+    let flags = if census { process_flags::CENSUS } else { 0 };
+    let slot = ProcessSlot { flags, ..slot };
+    Hit { row, slot, runtime: RuntimeKind::Thread as u16, now, task: u64::from(tid) }
+}
+
+#[inline(always)]
+fn thread_started(row: Row, slot: ProcessSlot, now: u64, tid: u32, site: u64) {
+    row.add(Counter::ThreadsStarted);
+    let hit = hit(row, slot, now, tid);
+    task::count_start(&hit, Facts { site, entry: 0 });
+    let value = LiveValue { born_ns: now, site, entry: 0, state: LiveState::Started as u64 };
+    task::put_live(&hit, &value);
+}
+
+/// Takes the thread out of the live table; its site.
+#[inline(always)]
+fn thread_ended(row: Row, slot: ProcessSlot, now: u64, tid: u32) -> u64 {
     row.add(Counter::ThreadsEnded);
-    send(row, slot, EventKind::ThreadExit, u64::from(tid), 0);
+    let hit = hit(row, slot, now, tid);
+    let life = task::bury(&hit, true);
+    let census = slot.flags & process_flags::THREAD_CENSUS != 0;
+    if life.is_none() && !census {
+        row.add(Counter::EndWithoutStart);
+    }
+    let (born_ns, facts) = life.unwrap_or((0, Facts { site: thread_site::UNKNOWN, entry: 0 }));
+    task::count_end(&hit, facts, born_ns, life.is_none() && census);
+    facts.site
+}
+
+/// A child was made: it is known from now on, to its end.
+#[inline(always)]
+fn forked(row: Row, slot: ProcessSlot, now: u64, child: u32) {
+    row.add(Counter::Forks);
+    let value = ChildValue { born_ns: now, process: slot.incarnation, slot: slot.slot };
+    if CHILDREN.insert(&child, &value, u64::from(BPF_ANY)).is_err() {
+        row.add(Counter::ChildTableFull);
+    }
+}
+
+/// The current process, where it is a child of a watched one.
+#[inline(always)]
+fn child() -> Option<(Row, ProcessSlot, u32, ChildValue)> {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: copied out at once; only the end of this process removes it.
+    let value = unsafe { CHILDREN.get(&pid) }.copied()?;
+    let (row, parent) = processes::of_slot(value.slot)?;
+    // The slot may be another process's by now; its entry is nobody's then.
+    (parent.incarnation == value.process && parent.flags & process_flags::THREADS != 0)
+        .then_some((row, parent, pid, value))
+}
+
+#[inline(always)]
+fn child_executed() {
+    let Some((row, parent, pid, value)) = child() else { return };
+    let (low, high) = words_of_name(bpf_get_current_comm().unwrap_or([0; 16]));
+    let record = record(parent, EventKind::ChildExec, now(), u64::from(pid), low, high, value.born_ns);
+    ring::send(row, record, Urgency::Now);
+}
+
+#[inline(always)]
+fn child_ended(ctx: &TracePointContext) {
+    let Some((row, parent, pid, value)) = child() else { return };
+    let offset = TRACEPOINTS.load().exit_group_dead;
+    // Older kernels do not tell whether other threads are left; the end of the first one stands for that of all.
+    let last = if offset == u32::MAX {
+        bpf_get_current_pid_tgid() as u32 == pid
+    } else {
+        field::<u8>(ctx, row, offset).is_none_or(|dead| dead != 0)
+    };
+    if !last {
+        return;
+    }
+    // Gone already is as good as removed.
+    let _gone = CHILDREN.remove(&pid);
+    row.add(Counter::ChildrenEnded);
+    let (low, high) = words_of_name(bpf_get_current_comm().unwrap_or([0; 16]));
+    let record = record(parent, EventKind::ChildExit, now(), u64::from(pid), low, high, value.born_ns);
+    ring::send(row, record, Urgency::Now);
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// A field of the tracepoint's record; `None` is counted.
@@ -69,17 +193,23 @@ fn field<T>(ctx: &TracePointContext, row: Row, offset: u32) -> Option<T> {
 }
 
 #[inline(always)]
-fn send(row: Row, slot: ProcessSlot, kind: EventKind, task: u64, extra: u64) {
-    let record = EventRecord {
-        // SAFETY: a plain helper call.
-        time_ns: unsafe { bpf_ktime_get_ns() },
+fn record(
+    slot: ProcessSlot,
+    kind: EventKind,
+    time_ns: u64,
+    task: u64,
+    site: u64,
+    entry: u64,
+    extra: u64,
+) -> EventRecord {
+    EventRecord {
+        time_ns,
         task,
-        site: 0,
-        entry: 0,
+        site,
+        entry,
         extra,
         process: slot.incarnation,
         kind: kind as u16,
         runtime: 0,
-    };
-    ring::send(row, record, Urgency::Now);
+    }
 }

@@ -21,19 +21,19 @@ use crate::{
 };
 
 /// One hit of a probe: whose it is and what it tells.
-struct Hit {
-    row: Row,
-    slot: ProcessSlot,
-    runtime: u16,
-    now: u64,
-    task: u64,
+pub(crate) struct Hit {
+    pub(crate) row: Row,
+    pub(crate) slot: ProcessSlot,
+    pub(crate) runtime: u16,
+    pub(crate) now: u64,
+    pub(crate) task: u64,
 }
 
 /// Site and entry function of a task; 0 is unknown.
 #[derive(Clone, Copy)]
-struct Facts {
-    site: u64,
-    entry: u64,
+pub(crate) struct Facts {
+    pub(crate) site: u64,
+    pub(crate) entry: u64,
 }
 
 /// The uprobe program.
@@ -86,10 +86,7 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
 fn on_start(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     let facts = read_facts(ctx, hit, descriptor);
     hit.row.add(Counter::Started);
-    if let Some(site) = site_counters(hit, facts) {
-        // SAFETY: a field of a live map value.
-        increment(unsafe { &raw mut (*site).started });
-    }
+    count_start(hit, facts);
     if hit.slot.flags & process_flags::LIVE_TABLE != 0 {
         let value = LiveValue {
             born_ns: hit.now,
@@ -116,6 +113,25 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     } else if life.is_none() {
         hit.row.add(Counter::EndWithoutStart);
     }
+    count_end(hit, facts, born_ns, before_seen);
+    if hit.slot.flags & process_flags::STREAM != 0 {
+        ring::send(hit.row, record(hit, EventKind::TaskEnd, facts, born_ns), Urgency::Stream);
+    }
+}
+
+/// Counts a start to its site.
+#[inline(always)]
+pub(crate) fn count_start(hit: &Hit, facts: Facts) {
+    if let Some(site) = site_counters(hit, facts) {
+        // SAFETY: a field of a live map value.
+        increment(unsafe { &raw mut (*site).started });
+    }
+}
+
+/// Counts an end to its site. `born_ns` 0: its birth was not seen. `before_seen`: see
+/// [`Counter::EndedBeforeSeen`].
+#[inline(always)]
+pub(crate) fn count_end(hit: &Hit, facts: Facts, born_ns: u64, before_seen: bool) {
     if let Some(site) = site_counters(hit, facts) {
         // SAFETY: a field of a live map value.
         increment(unsafe { &raw mut (*site).ended });
@@ -131,14 +147,11 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
             });
         }
     }
-    if hit.slot.flags & process_flags::STREAM != 0 {
-        ring::send(hit.row, record(hit, EventKind::TaskEnd, facts, born_ns), Urgency::Stream);
-    }
 }
 
 /// Takes an ended task out of the live table; its birth and facts, where the table had it.
 #[inline(always)]
-fn bury(hit: &Hit, freed: bool) -> Option<(u64, Facts)> {
+pub(crate) fn bury(hit: &Hit, freed: bool) -> Option<(u64, Facts)> {
     let key = live_key(hit);
     let tombstone = LiveState::Tombstone as u64;
     let Some(entry) = LIVE.get_ptr_mut(&key) else {
@@ -168,7 +181,7 @@ fn bury(hit: &Hit, freed: bool) -> Option<(u64, Facts)> {
 
 /// Puts a started task into the live table: over the tombstone of the address's last task where there is one.
 #[inline(always)]
-fn put_live(hit: &Hit, value: &LiveValue) {
+pub(crate) fn put_live(hit: &Hit, value: &LiveValue) {
     let key = live_key(hit);
     if let Some(entry) = LIVE.get_ptr_mut(&key) {
         // SAFETY: a live map value; see `bury`.

@@ -289,6 +289,7 @@ impl Watcher<'_> {
         let taken = events.drain(DRAIN, |observed| {
             let told = match observed {
                 Observed::Malformed => sink(Update::Malformed),
+                Observed::Stack(_) => Ok(()),
                 Observed::Event(event) => {
                     let watch =
                         self.watches.iter_mut().find(|watch| watch.session.incarnation() == event.process);

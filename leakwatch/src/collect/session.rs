@@ -103,7 +103,8 @@ impl Session {
             vec![named(&image, &ask.probes)]
         };
         let mut watched = kernel.watch(pid)?;
-        let flags = if ask.stream { process_flags::STREAM } else { 0 };
+        let stream = if ask.stream { process_flags::STREAM } else { 0 };
+        let flags = stream | process_flags::THREADS;
         let plan: Vec<&Runtime> = runtimes.iter().collect();
         let attached = attach::attach(kernel, &mut watched, &memory, &plan, flags).await;
         let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
@@ -169,7 +170,7 @@ impl Session {
         let Some(watched) = self.watched.as_mut() else { return Ok(()) };
         let mut probed = self.runtimes.iter_mut().filter(|counted| counted.counting == Counting::Probes);
         let Some(first) = probed.next() else { return Ok(()) };
-        kernel.set_flags(watched, 0)?;
+        kernel.set_flags(watched, process_flags::THREADS)?;
         kernel.detach(watched);
         for counted in std::iter::once(first).chain(probed) {
             counted.counting = Counting::Both;

@@ -38,6 +38,8 @@ const fn kind_name(kind: EventKind) -> &'static str {
         EventKind::ThreadExit => "thread_exit",
         EventKind::Fork => "fork",
         EventKind::Exec => "exec",
+        EventKind::ChildExec => "child_exec",
+        EventKind::ChildExit => "child_exit",
     }
 }
 

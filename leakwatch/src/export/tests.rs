@@ -216,6 +216,8 @@ fn thread_and_process_events_have_the_same_keys() {
         (EventKind::ThreadExit, "thread_exit"),
         (EventKind::Fork, "fork"),
         (EventKind::Exec, "exec"),
+        (EventKind::ChildExec, "child_exec"),
+        (EventKind::ChildExit, "child_exit"),
     ];
     for (kind, name) in kinds {
         let json = parse(&encode(&event(kind, 7), &mut names));

@@ -95,6 +95,7 @@ impl Tracefs {
             newtask_clone_flags: newtask.offset("clone_flags", 8)?,
             exec_old_pid: exec.offset("old_pid", 4)?,
             exit_pid: exit.offset("pid", 4)?,
+            exit_group_dead: exit.offset("group_dead", 1)?,
         })
     }
 

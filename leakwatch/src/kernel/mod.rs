@@ -6,6 +6,7 @@
 
 mod batch;
 mod calibrate;
+mod chains;
 mod object;
 mod plain;
 mod ring;

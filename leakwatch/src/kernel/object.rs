@@ -244,6 +244,7 @@ impl Kernel {
             .map_max_entries("PROCESSES", options.processes)
             .map_max_entries("SLOTS", options.processes)
             .map_max_entries("COUNTER_ROWS", options.processes)
+            .map_max_entries("STACK_BUDGETS", options.processes)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
             .map_err(|source| KernelError::Load(Box::new(source)))?;
@@ -338,6 +339,11 @@ impl Kernel {
             .insert(pid, slot, 0)
             .map_err(|source| KernelError::Map { map: "PROCESSES", source: Box::new(source) })?;
         Ok(watched)
+    }
+
+    /// Its flags as last set here; an exec of the process clears them in the kernel.
+    pub fn flags(watched: &Watched) -> u32 {
+        watched.slot.flags
     }
 
     /// Sets the process's flags ([`leakwatch_common::process_flags`]).

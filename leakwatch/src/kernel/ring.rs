@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{MapData, RingBuf};
-use leakwatch_common::{EventKind, EventRecord, RuntimeKind};
+use leakwatch_common::{EventKind, EventRecord, RuntimeKind, StackRecord};
 use zerocopy::FromBytes as _;
 
-use crate::observe::{Event, Observed};
+use crate::observe::{Event, Observed, StackCopy};
 
 /// Reads events. Its file descriptor is readable when the kernel side thinks that it is worth a look; records
 /// that wait below that mark are found by polling.
@@ -49,14 +49,29 @@ impl std::fmt::Debug for EventReader {
     }
 }
 
-/// One record. Bytes that are not a record of this build are [`Observed::Malformed`].
+/// One record; its size tells which kind. Bytes that are not a record of this build are [`Observed::Malformed`].
 fn decode(bytes: &[u8]) -> Observed {
-    let Ok(record) = EventRecord::read_from_bytes(bytes) else { return Observed::Malformed };
-    let Some(kind) = EventKind::from_id(record.kind) else { return Observed::Malformed };
-    Observed::Event(Event {
+    if let Ok(record) = StackRecord::ref_from_bytes(bytes) {
+        let length = usize::try_from(record.length).unwrap_or(usize::MAX);
+        return match (event(&record.event), record.stack.get(..length)) {
+            (Some(event), Some(stack)) => Observed::Stack(Box::new(StackCopy {
+                event,
+                thread: record.thread,
+                registers: record.registers,
+                bytes: stack.to_vec(),
+            })),
+            _ => Observed::Malformed,
+        };
+    }
+    let record = EventRecord::read_from_bytes(bytes).ok();
+    record.as_ref().and_then(event).map_or(Observed::Malformed, Observed::Event)
+}
+
+fn event(record: &EventRecord) -> Option<Event> {
+    Some(Event {
         time_ns: record.time_ns,
         process: record.process,
-        kind,
+        kind: EventKind::from_id(record.kind)?,
         runtime: RuntimeKind::from_id(record.runtime),
         task: record.task,
         site: record.site,
@@ -69,7 +84,26 @@ fn decode(bytes: &[u8]) -> Observed {
 mod tests {
     use zerocopy::IntoBytes as _;
 
+    use leakwatch_common::{STACK_BYTES, UserRegisters};
+
     use super::*;
+
+    #[test]
+    fn a_stack_is_as_long_as_it_says_and_no_longer_than_it_can_be() {
+        let event = EventRecord { kind: EventKind::ThreadStart as u16, task: 7, ..EventRecord::default() };
+        let mut record = StackRecord {
+            event,
+            registers: UserRegisters::default(),
+            length: 2048,
+            thread: 3,
+            stack: [5; STACK_BYTES],
+        };
+        // Records of the ring are aligned to 8 bytes, as this one is.
+        let Observed::Stack(stack) = decode(record.as_bytes()) else { panic!("a stack") };
+        assert_eq!((stack.bytes.len(), stack.thread, stack.event.task), (2048, 3, 7));
+        record.length = u32::MAX;
+        assert_eq!(decode(record.as_bytes()), Observed::Malformed);
+    }
 
     #[test]
     fn odd_records_are_malformed_not_fatal() {

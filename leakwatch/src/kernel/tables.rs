@@ -112,6 +112,7 @@ impl Kernel {
     /// Removes everything that belongs to an incarnation.
     pub(super) fn purge(&mut self, incarnation: u32) -> Result<(), KernelError> {
         self.purge_live(incarnation)?;
+        self.purge_made(incarnation)?;
         let mut keys = Vec::new();
         let map = hash_map(&self.ebpf, "SITES")?;
         batch::for_each::<SiteKey, SiteCounters>(map.fd().as_fd(), |key, _| {

@@ -20,7 +20,7 @@ pub const CENSUS_UNREADABLE: &str = "census_unreadable";
 pub const SITES_OVER_LIMIT: &str = "sites_over_limit";
 
 /// The kernel counters that are losses, with whether they make counts wrong (not only details unknown).
-const KERNEL: [(Counter, bool); 9] = [
+const KERNEL: [(Counter, bool); 12] = [
     (Counter::TaskUnreadable, true),
     (Counter::StartWithoutEnd, true),
     (Counter::EndWithoutStart, false),
@@ -30,6 +30,9 @@ const KERNEL: [(Counter, bool); 9] = [
     (Counter::RingFull, false),
     (Counter::DescriptorMissing, true),
     (Counter::TracepointUnreadable, false),
+    (Counter::StacksSkipped, false),
+    (Counter::StackUnreadable, false),
+    (Counter::ChildTableFull, false),
 ];
 
 /// All losses of a process since attach.

@@ -1,6 +1,6 @@
 //! Single events, as the ring buffer delivers them.
 
-use leakwatch_common::{EventKind, RuntimeKind};
+use leakwatch_common::{EventKind, RuntimeKind, UserRegisters};
 
 /// One event of a watched process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,26 @@ pub struct Event {
     pub extra: u64,
 }
 
+/// A copy of the stack on which something was made, taken in the kernel while the thread that made it stood there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackCopy {
+    /// What was made. Its `site` is the number of this stack.
+    pub event: Event,
+    /// The thread that made it.
+    pub thread: u32,
+    /// Its registers.
+    pub registers: UserRegisters,
+    /// The bytes from the stack pointer up, as far as they could be read.
+    pub bytes: Vec<u8>,
+}
+
 /// What a poll of the ring buffer gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observed {
     /// A well-formed record.
     Event(Event),
+    /// A stack; the plain record of its event came before it.
+    Stack(Box<StackCopy>),
     /// A record of a wrong size or an unknown kind: counted, not fatal.
     Malformed,
 }

@@ -7,7 +7,7 @@ pub mod event;
 pub mod ids;
 pub mod sample;
 
-pub use event::{Event, Observed};
+pub use event::{Event, Observed, StackCopy};
 pub use ids::{ProcessId, SiteId};
 pub use sample::{
     AgeSummary, Census, CensusTask, Counters, LiveByState, ProcessSample, SiteSample, TaskStatus, Waiting,

@@ -65,6 +65,20 @@ fn sentence(loss: &Loss) -> String {
         "start_without_end" => format!("missed the end of {}: live counts are too high", n("task")),
         "descriptor_missing" => format!("could not tell what {} meant: a bug of leakwatch", n("probe hit")),
         "tracepoint_unreadable" => format!("could not read all of {}", n("thread or process event")),
+        "stacks_skipped" => format!(
+            "did not take the stack of {} of threads or processes, too many in one second: their site is not known, totals \
+             are exact",
+            n("creation")
+        ),
+        "stack_unreadable" => {
+            format!("could not read the stack of {} of threads or processes", n("creation"))
+        }
+        "child_table_full" => {
+            format!(
+                "had no room for {}: what they executed and when they ended is not known",
+                n("child process")
+            )
+        }
         "census_unreadable" => format!("could not read {} from memory", n("task")),
         "sites_over_limit" => format!("had no room for {}: their tasks are only in the totals", n("site")),
         name => format!("lost: {} {}", n(""), clean(name)),

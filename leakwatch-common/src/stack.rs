@@ -1,0 +1,137 @@
+//! Creation stacks: what is sent of a stack, and how one that was understood is recognised the next time.
+//!
+//! The kernel side cannot unwind a stack that was compiled without frame pointers. It sends registers and a copy of the
+//! stack's bytes, the user side unwinds them once, and gives back a [`Chain`]: where on the stack, counted from the stack
+//! pointer, the return addresses are. From then on every creation by the same calls is counted to its site in the
+//! kernel, with no copy. That is exact and not a guess: the instruction pointer fixes where the first return address is,
+//! each return address fixes where the next one is.
+
+use crate::EventRecord;
+
+/// Most bytes of a stack that are sent, from the stack pointer up.
+pub const STACK_BYTES: usize = 16 << 10;
+
+/// They are read in pieces of this size: near the top of a stack the last piece fails alone.
+pub const STACK_PIECE: usize = 1 << 10;
+
+/// Most return addresses of a chain; a power of two.
+pub const CHAIN_LINKS: usize = 16;
+
+/// Registers of the program that an unwinder of x86-64 needs: the instruction and stack pointer, and those that a
+/// function must preserve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the fields are the registers' names")]
+pub struct UserRegisters {
+    pub rip: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+}
+
+/// A ring-buffer record with a stack: it follows the plain record of the same event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+pub struct StackRecord {
+    /// What happened. Its `site` is the number of this stack.
+    pub event: EventRecord,
+    /// The program's registers.
+    pub registers: UserRegisters,
+    /// Bytes of `stack` that were read; what follows is left over from other records.
+    pub length: u32,
+    /// Thread that did it.
+    pub thread: u32,
+    /// The stack from `rsp` up.
+    pub stack: [u8; STACK_BYTES],
+}
+
+/// Key of the table of chains: those of a process are numbered from 0 without a gap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+pub struct ChainKey {
+    /// [`crate::ProcessSlot::incarnation`].
+    pub process: u32,
+    /// Which of its chains.
+    pub index: u32,
+}
+
+/// One return address of a chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+pub struct ChainLink {
+    /// Bytes from the stack pointer to where it is.
+    pub offset: u64,
+    /// The return address.
+    pub address: u64,
+}
+
+/// Calls that lead from a site to the system call: when all of it is so, the site is this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+pub struct Chain {
+    /// The instruction pointer.
+    pub rip: u64,
+    /// The site that is then counted.
+    pub site: u64,
+    /// How many of `links` there are.
+    pub count: u64,
+    /// The outermost first: it differs most.
+    pub links: [ChainLink; CHAIN_LINKS],
+}
+
+/// A child of a watched process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable)
+)]
+#[repr(C)]
+pub struct ChildValue {
+    /// When it was forked, `CLOCK_MONOTONIC` ns.
+    pub born_ns: u64,
+    /// Incarnation of its parent.
+    pub process: u32,
+    /// Slot of its parent.
+    pub slot: u32,
+}
+
+/// What the site of a thread or child process may be.
+pub mod thread_site {
+    /// Not known.
+    pub const UNKNOWN: u64 = 0;
+    /// Set in the number of a stack that was sent: what it means is known to the user side.
+    pub const STACK: u64 = 1 << 63;
+    /// Set, with the thread's id below, in the site of a thread that was alive at attach.
+    pub const SEEN: u64 = 1 << 62;
+
+    /// A number for a stack that no other stack of a watch has: the microsecond, of 25 days, and the child's id, which
+    /// is below 2^22 (`PID_MAX_LIMIT`, include/linux/threads.h).
+    pub const fn of_stack(time_ns: u64, child: u32) -> u64 {
+        const ID_BITS: u32 = 22;
+        STACK | (((time_ns / 1000) << ID_BITS) & !(STACK | SEEN)) | (child as u64 & ((1 << ID_BITS) - 1))
+    }
+}

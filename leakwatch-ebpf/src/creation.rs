@@ -1,0 +1,141 @@
+//! Where something was made: recognised by its call chain, or sent as a copy of the stack.
+//!
+//! Works from any program that runs in the process's own context: it takes the user's registers as an argument. It must
+//! never make a storm dearer than [`limits::STACKS_PER_SECOND`] copies, and never drop one without counting it.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, pt_regs},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user,
+        generated::{bpf_get_current_task_btf, bpf_probe_read_user as read_user, bpf_task_pt_regs},
+    },
+};
+use leakwatch_common::{
+    CHAIN_LINKS, ChainKey, Counter, EventRecord, ProcessSlot, STACK_PIECE, StackRecord, UserRegisters,
+    limits, thread_site,
+};
+
+use crate::{
+    counters::{Row, increment},
+    maps::{CHAINS, EVENTS, STACK_BUDGETS},
+};
+
+/// Registers of the current thread as it entered the kernel; `None`: the kernel did not give them.
+#[inline(always)]
+pub(crate) fn registers() -> Option<UserRegisters> {
+    // SAFETY: plain helper calls; the task is the one that runs.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    let regs = unsafe { bpf_probe_read_kernel(regs as *const pt_regs) }.ok()?;
+    Some(UserRegisters {
+        rip: regs.rip,
+        rsp: regs.rsp,
+        rbp: regs.rbp,
+        rbx: regs.rbx,
+        r12: regs.r12,
+        r13: regs.r13,
+        r14: regs.r14,
+        r15: regs.r15,
+    })
+}
+
+/// The site of what `event` tells of, as [`thread_site`] says: that of a known call chain, or the number of the stack
+/// that is about to be sent ([`send`]).
+#[inline(always)]
+pub(crate) fn site(row: Row, slot: ProcessSlot, registers: &UserRegisters, time_ns: u64, made: u32) -> u64 {
+    let known = by_chain(slot.incarnation, registers);
+    if known != thread_site::UNKNOWN {
+        known
+    } else if within_budget(slot.slot, time_ns) {
+        thread_site::of_stack(time_ns, made)
+    } else {
+        row.add(Counter::StacksSkipped);
+        thread_site::UNKNOWN
+    }
+}
+
+/// The site of the first of the process's chains that the stack holds. Not inlined: it is verified once.
+#[inline(never)]
+fn by_chain(process: u32, registers: &UserRegisters) -> u64 {
+    let mut index = 0;
+    while index < limits::CHAINS_PER_PROCESS {
+        // SAFETY: the user side writes whole chains, and a torn one does not match or matches rightly.
+        let Some(chain) = (unsafe { CHAINS.get(&ChainKey { process, index }) }) else { break };
+        index += 1;
+        if chain.rip != registers.rip {
+            continue;
+        }
+        let mut matching = 0;
+        while matching < CHAIN_LINKS as u64 && matching < chain.count {
+            let link = &chain.links[matching as usize & (CHAIN_LINKS - 1)];
+            let place = registers.rsp.wrapping_add(link.offset);
+            // SAFETY: the helper checks the address and fails instead of faulting.
+            match unsafe { bpf_probe_read_user(place as *const u64) } {
+                Ok(word) if word == link.address => matching += 1,
+                _ => break,
+            }
+        }
+        if matching == chain.count {
+            return chain.site;
+        }
+    }
+    thread_site::UNKNOWN
+}
+
+/// One more stack may be sent in this second.
+#[inline(always)]
+fn within_budget(slot: u32, time_ns: u64) -> bool {
+    let Some(budget) = STACK_BUDGETS.get_ptr_mut(slot) else { return false };
+    let second = time_ns / 1_000_000_000;
+    // SAFETY: a live map value. Two CPUs at the turn of a second may send a stack too many.
+    let [since, sent] = unsafe { *budget };
+    if since != second {
+        // SAFETY: as above.
+        unsafe { *budget = [second, 1] };
+        return true;
+    }
+    if sent >= limits::STACKS_PER_SECOND {
+        return false;
+    }
+    // SAFETY: a word of a live map value.
+    increment(unsafe { &raw mut (*budget)[1] });
+    true
+}
+
+/// Sends the stack of which `event.site` is the number.
+#[inline(always)]
+pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters) {
+    let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else {
+        row.add(Counter::StacksSkipped);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let mut length = 0;
+    while length < leakwatch_common::STACK_BYTES {
+        // SAFETY: within the reserved record: `length` is below the stack's size, a multiple of the piece's.
+        let into = unsafe { (&raw mut (*record).stack).cast::<u8>().add(length) };
+        let from = registers.rsp.wrapping_add(length as u64) as *const core::ffi::c_void;
+        // SAFETY: the helper checks the user's address; ours has room for a piece.
+        if unsafe { read_user(into.cast(), STACK_PIECE as u32, from.cast()) } != 0 {
+            break;
+        }
+        length += STACK_PIECE;
+    }
+    if length == 0 {
+        row.add(Counter::StackUnreadable);
+    }
+    // SAFETY: every field but the stack is written, and of the stack `length` bytes are.
+    unsafe {
+        (&raw mut (*record).event).write(*event);
+        (&raw mut (*record).registers).write(*registers);
+        (&raw mut (*record).length).write(length as u32);
+        (&raw mut (*record).thread).write(bpf_get_current_pid_tgid() as u32);
+    }
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+}
+
+/// Whether a site is the number of a stack that [`send`] is to send.
+#[inline(always)]
+pub(crate) const fn is_stack(site: u64) -> bool {
+    site & thread_site::STACK != 0
+}
