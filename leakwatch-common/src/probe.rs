@@ -127,6 +127,8 @@ pub mod task_source {
     pub const NOTED_FACTS: u8 = 0x20;
     /// The base of the word is the task of the thread's note: an argument that the call has overwritten by now.
     pub const NOTED_TASK: u8 = 0x40;
+    /// `task_offset` is added to the value (with [`MEMORY`] it always is, before the word is read).
+    pub const OFFSET: u8 = 0x80;
 }
 /// Packs a uprobe's cookie: descriptor index below, above it the slot of the process that the probe is attached to.
 /// Slot 0: it is attached to a file, and fires in every process that maps it; the slot is found by tgid.

@@ -212,14 +212,11 @@ fn on_note(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     let _lost = NOTES.insert(bpf_get_current_pid_tgid(), note, u64::from(BPF_ANY));
 }
 
-/// The thread's note; it is used once.
+/// A thread's note.
 #[inline(always)]
-fn take_note() -> Option<Note> {
-    let thread = bpf_get_current_pid_tgid();
+fn note_of(thread: u64) -> Option<Note> {
     // SAFETY: copied out at once; only this thread writes it.
-    let note = unsafe { NOTES.get(&thread) }.copied();
-    let _gone = NOTES.remove(&thread);
-    note
+    unsafe { NOTES.get(&thread) }.copied()
 }
 
 /// Why a hit is of no task.
@@ -248,12 +245,10 @@ fn named_task(register: u64, descriptor: &ProbeDescriptor) -> Result<u64, NoTask
     let mut value = register;
     if source & task_source::NOTED_TASK != 0 {
         // The return value says whether the call made anything; the argument that it was noted for says what.
-        let failed = register as u32 != 0;
-        let note = take_note();
-        if failed {
+        if register as u32 != 0 {
             return Err(NoTask::Refused);
         }
-        value = note.ok_or(NoTask::Unreadable)?.task;
+        value = note_of(bpf_get_current_pid_tgid()).ok_or(NoTask::Unreadable)?.task;
     }
     if source & task_source::MEMORY != 0 {
         let address = value.wrapping_add_signed(i64::from(descriptor.task_offset));
@@ -278,10 +273,13 @@ fn named_task(register: u64, descriptor: &ProbeDescriptor) -> Result<u64, NoTask
 #[inline(always)]
 fn read_facts(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) -> Facts {
     if descriptor.task_source & task_source::NOTED_FACTS != 0 {
-        let note = take_note();
+        let thread = bpf_get_current_pid_tgid();
+        let note = note_of(thread);
         if note.is_none() {
             hit.row.add(Counter::FactsUnreadable);
         }
+        // It is used once.
+        let _gone = NOTES.remove(&thread);
         let note = note.unwrap_or_default();
         return Facts { site: note.site, entry: note.entry };
     }

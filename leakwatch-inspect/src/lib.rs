@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod elf;
+pub mod function;
 pub mod go;
 mod probe;
 mod reader;

@@ -6,7 +6,7 @@
 
 mod arm64;
 mod code;
-mod disasm;
+pub(crate) mod disasm;
 pub mod dwarf;
 pub mod globals;
 pub mod layout;

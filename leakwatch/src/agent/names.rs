@@ -1,7 +1,7 @@
-//! Names for reports, from a process's executable.
+//! Names for reports, from a process's executable and its libraries.
 
 use crate::{
-    images::Image,
+    images::{Frame, Image, Modules},
     observe::SiteId,
     report::{FrameName, Names, SiteName},
 };
@@ -9,37 +9,54 @@ use crate::{
 /// What Go's main goroutine runs.
 const MAIN: &str = "runtime.main";
 
-/// An [`Image`] as the report's source of names.
+/// An [`Image`], and the other files of its process, as the report's source of names.
 #[derive(Debug)]
-pub struct ImageNames<'a>(pub &'a mut Image);
+pub struct ImageNames<'a> {
+    image: &'a mut Image,
+    modules: &'a mut Modules,
+}
+
+impl<'a> ImageNames<'a> {
+    /// Of a process's executable and all of its modules.
+    pub fn new((image, modules): (&'a mut Image, &'a mut Modules)) -> Self {
+        Self { image, modules }
+    }
+
+    /// The executable knows its own names best; an address that it does not know may be in a library.
+    fn function(&mut self, pc: u64) -> Option<String> {
+        self.image.function_name(pc).or_else(|| self.modules.function_name(pc).filter(|_| pc != 0))
+    }
+}
+
+fn name_of(frame: Frame) -> FrameName {
+    FrameName { function: frame.function, file: frame.file, line: frame.line, internal: frame.internal }
+}
 
 impl Names for ImageNames<'_> {
     fn site(&mut self, site: SiteId) -> SiteName {
-        let task = self.0.function_name(site.entry);
+        let task = self.function(site.entry);
         if task.as_deref() == Some(MAIN) {
             // Made by the runtime's assembly; the runtime prints no "created by" for it either.
             return SiteName { function: task.clone(), task, ..SiteName::default() };
         }
-        let created = self.0.site_name(site.site);
+        let mut created = self.image.site_name(site.site);
+        if created.function.is_none() && site.site != 0 {
+            created = self.modules.site_name(site.site);
+        }
         SiteName {
             function: created.function,
             file: created.file,
             line: created.line,
             task,
-            system: self.0.is_system(site.entry),
+            system: self.image.is_system(site.entry),
         }
     }
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
-        let frames = self.0.frames(pc);
-        frames
-            .into_iter()
-            .map(|frame| FrameName {
-                function: frame.function,
-                file: frame.file,
-                line: frame.line,
-                internal: frame.internal,
-            })
-            .collect()
+        let mut frames = self.image.frames(pc);
+        if frames.is_empty() {
+            frames = self.modules.frames(pc);
+        }
+        frames.into_iter().map(name_of).collect()
     }
 }

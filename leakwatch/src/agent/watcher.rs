@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd as _, AsRawFd},
     pin::pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::{clock, names::ImageNames, overhead::Meter, pace::Pace};
 use crate::{
-    collect::{Ask, CollectError, Counting, CustomProbe, Looks, Mode, Session, sample_all},
+    collect::{Ask, CollectError, Counting, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
     detect::Detector,
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
@@ -56,6 +57,8 @@ pub struct Options {
     pub stream: bool,
     /// What rates are of.
     pub rates: Span,
+    /// A runtime that the user named, in every process.
+    pub named: Option<Arc<Named>>,
 }
 
 /// A process to watch.
@@ -114,7 +117,7 @@ impl Watch {
 
     /// Names of the process's addresses.
     pub fn names(&mut self) -> ImageNames<'_> {
-        ImageNames(self.session.image_mut())
+        ImageNames::new(self.session.names())
     }
 }
 
@@ -243,7 +246,12 @@ impl Watcher<'_> {
             blind: Vec::new(),
         };
         let id = process.id();
-        let ask = Ask { mode: self.options.mode, stream: self.options.stream, probes: probes.to_vec() };
+        let ask = Ask {
+            mode: self.options.mode,
+            stream: self.options.stream,
+            probes: probes.to_vec(),
+            named: self.options.named.clone(),
+        };
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
         self.notify_of_end(&session);
@@ -387,7 +395,7 @@ impl Watcher<'_> {
         let mut parts: Vec<_> = self
             .watches
             .iter_mut()
-            .map(|watch| (&watch.info, &watch.model, ImageNames(watch.session.image_mut())))
+            .map(|watch| (&watch.info, &watch.model, ImageNames::new(watch.session.names())))
             .collect();
         let inputs = parts.iter_mut().map(|(info, model, names)| ProcessInput { info, model, names });
         report::assemble(&context, inputs, &self.detector)
@@ -430,7 +438,7 @@ fn moved(counters: &Counters) -> u64 {
 }
 
 fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
-    let mut names = ImageNames(watch.session.image_mut());
+    let mut names = ImageNames::new(watch.session.names());
     watch.model.apply(sample, &mut watch.identities.with(&mut names));
 }
 

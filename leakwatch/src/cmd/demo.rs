@@ -51,6 +51,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         budget_percent: None,
         stream: false,
         rates: Span::Watch,
+        named: None,
     };
     let text_options = text::Options { color: colour(), ..text::Options::default() };
     block_on(agent::watch(&mut kernel, vec![target], hit_ns, &options, &mut |update| match update {

@@ -34,6 +34,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         budget_percent: None,
         stream: true,
         rates: Span::Watch,
+        named: None,
     };
     let mut lines = Lines::open(args.output.as_ref())?;
     let mut encoder = EventEncoder::default();

@@ -46,6 +46,7 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         budget_percent: args.budget,
         stream: args.stream,
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
+        named: None,
     };
     if let Some(path) = &args.output {
         output::check(path)?;

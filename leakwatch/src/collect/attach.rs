@@ -54,9 +54,12 @@ pub(super) async fn attach(
     flags: u32,
 ) -> Result<AtAttach, CollectError> {
     for probe in runtimes.iter().flat_map(|runtime| &runtime.probes) {
-        kernel
-            .attach(watched, &probe.file.attach_path, probe.offset, probe.descriptor)
-            .map_err(|error| error.with_path(&probe.file.path))?;
+        let attached = if probe.at_return {
+            kernel.attach_return(watched, &probe.file.attach_path, probe.offset, probe.descriptor)
+        } else {
+            kernel.attach(watched, &probe.file.attach_path, probe.offset, probe.descriptor)
+        };
+        attached.map_err(|error| error.with_path(&probe.file.path))?;
     }
     let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE;
     kernel.set_flags(watched, flags | process_flags::CENSUS)?;

@@ -41,6 +41,14 @@ pub enum CollectError {
         /// What is missing.
         why: String,
     },
+    /// The runtime that the user named.
+    #[error("pid {pid}: {why}")]
+    Named {
+        /// The process.
+        pid: u32,
+        /// Which function, what is wrong, and what was searched.
+        why: String,
+    },
     /// Its memory.
     #[error("cannot read the tasks of pid {pid}: {source}")]
     Memory {

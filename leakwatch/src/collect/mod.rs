@@ -4,6 +4,7 @@
 //! never leave a process half attached: an error takes everything off again.
 
 mod attach;
+pub mod custom;
 mod error;
 pub mod go;
 mod runtime;
@@ -11,6 +12,6 @@ mod sample;
 mod session;
 
 pub use error::CollectError;
-pub use runtime::{Probe, ProbedFile, Runtime, Tasks};
+pub use runtime::{Place, Probe, ProbedFile, Runtime, Tasks};
 pub use sample::{Looks, sample_all};
 pub use session::{Ask, Counted, Counting, CustomProbe, Mode, Session};

@@ -17,7 +17,7 @@ use super::{
     session::Mode,
 };
 use crate::{
-    host::{Memory, ReadError},
+    host::{MappedFile, Memory, ReadError},
     images::Image,
     observe::Census,
 };
@@ -36,6 +36,8 @@ pub struct Runtime {
     pub tasks: Option<Tasks>,
     /// What is missing or odd, for the report.
     pub problems: Vec<String>,
+    /// Where its probes are and why, for a runtime that a user named.
+    pub places: Vec<Place>,
 }
 
 /// A file that probes are placed in.
@@ -45,12 +47,21 @@ pub struct ProbedFile {
     pub attach_path: PathBuf,
     /// The path for people.
     pub path: PathBuf,
+    /// Keeps the file open that the path leads through, where nothing else does.
+    #[expect(dead_code, reason = "held, not read")]
+    open: Option<MappedFile>,
 }
 
 impl ProbedFile {
     /// The executable of a process. The path to attach through is good while the image lives.
     pub fn of_image(image: &Image) -> Arc<Self> {
-        Arc::new(Self { attach_path: image.attach_path(), path: image.path().to_owned() })
+        Arc::new(Self { attach_path: image.attach_path(), path: image.path().to_owned(), open: None })
+    }
+
+    /// A file that a process has mapped.
+    pub fn of_mapped(file: MappedFile) -> Arc<Self> {
+        let (attach_path, path) = (file.attach_path(), file.path().to_owned());
+        Arc::new(Self { attach_path, path, open: Some(file) })
     }
 }
 
@@ -63,6 +74,27 @@ pub struct Probe {
     pub offset: u64,
     /// What passing it means.
     pub descriptor: ProbeDescriptor,
+    /// The offset is that of a function's first instruction, and its return is meant.
+    pub at_return: bool,
+}
+
+/// An instruction that was chosen for a runtime that a user named, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `start`, `end` or `note`.
+    pub means: String,
+    /// The function.
+    pub function: String,
+    /// The file.
+    pub file: String,
+    /// Link-time address.
+    pub address: u64,
+    /// The instruction.
+    pub instruction: String,
+    /// The kernel emulates it: one trap instead of two.
+    pub emulated: bool,
+    /// Why this one.
+    pub reason: String,
 }
 
 /// Where a runtime keeps its tasks in memory.
@@ -141,7 +173,12 @@ fn go(image: &Image, memory: &impl Memory, facts: &GoFacts, mode: Mode) -> Resul
             let probe = |site: &ProbeSite| {
                 let descriptor = go_descriptor(site, &tasks.layout)
                     .ok_or("the layout of its goroutine struct makes no sense")?;
-                Ok::<_, String>(Probe { file: Arc::clone(&file), offset: site.file_offset, descriptor })
+                Ok::<_, String>(Probe {
+                    file: Arc::clone(&file),
+                    offset: site.file_offset,
+                    descriptor,
+                    at_return: false,
+                })
             };
             vec![probe(end)?, probe(start)?]
         }
@@ -154,6 +191,7 @@ fn go(image: &Image, memory: &impl Memory, facts: &GoFacts, mode: Mode) -> Resul
         probes,
         tasks: Some(Tasks::Go(tasks)),
         problems,
+        places: Vec::new(),
     })
 }
 

@@ -1,11 +1,12 @@
 //! A watched process, and samples of it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use leakwatch_common::{ProbeDescriptor, RuntimeKind, process_flags};
 
 use super::{
     attach::{self, AtAttach},
+    custom::{self, Named},
     error::CollectError,
     go::Stacks,
     runtime::{self, Probe, ProbedFile, Runtime},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     host::{HostError, Process, ProcessMemory},
-    images::Image,
+    images::{Image, Modules},
     kernel::{Kernel, KernelError, Watched},
     observe::{Census, SiteId, SiteSample},
 };
@@ -58,8 +59,10 @@ pub struct Ask {
     pub mode: Mode,
     /// Send task events through the ring buffer.
     pub stream: bool,
-    /// Probes that were named; empty: the process's runtimes are recognised.
+    /// Probes of our own program; empty: the process's runtimes are recognised.
     pub probes: Vec<CustomProbe>,
+    /// A runtime that the user named, watched beside those that are recognised.
+    pub named: Option<Arc<Named>>,
 }
 
 /// A runtime of a watched process, and how it is counted.
@@ -75,6 +78,7 @@ pub struct Counted {
 pub struct Session {
     pub(super) process: Process,
     image: Image,
+    modules: Modules,
     memory: ProcessMemory,
     pub(super) runtimes: Vec<Counted>,
     /// `None` once closed.
@@ -96,9 +100,10 @@ impl Session {
     pub async fn attach(kernel: &mut Kernel, process: Process, ask: &Ask) -> Result<Self, CollectError> {
         let pid = process.pid();
         let image = Image::of_process(&process)?;
+        let modules = Modules::of_process(&process)?;
         let memory = ProcessMemory::open(&process)?;
         let runtimes = if ask.probes.is_empty() {
-            runtime::recognise(pid, &image, &memory, ask.mode)?
+            recognised(pid, &image, &modules, &memory, ask)?
         } else {
             vec![named(&image, &ask.probes)]
         };
@@ -112,6 +117,7 @@ impl Session {
             incarnation: watched.incarnation(),
             process,
             image,
+            modules,
             memory,
             runtimes: runtimes.into_iter().map(Counted::new).collect(),
             watched: Some(watched),
@@ -144,9 +150,9 @@ impl Session {
         &self.image
     }
 
-    /// The executable, to look names up in (its cache changes).
-    pub fn image_mut(&mut self) -> &mut Image {
-        &mut self.image
+    /// Its executable and all modules, to look names up in (their caches change).
+    pub fn names(&mut self) -> (&mut Image, &mut Modules) {
+        (&mut self.image, &mut self.modules)
     }
 
     /// Its runtimes.
@@ -258,6 +264,31 @@ impl Counted {
     }
 }
 
+/// The runtimes that are recognised, and the one that the user named. With a name, a process need have no other.
+fn recognised(
+    pid: u32,
+    image: &Image,
+    modules: &Modules,
+    memory: &ProcessMemory,
+    ask: &Ask,
+) -> Result<Vec<Runtime>, CollectError> {
+    let found = runtime::recognise(pid, image, memory, ask.mode);
+    let Some(named) = &ask.named else { return found };
+    let plan = custom::plan(named, modules, image.inspection(), image.path(), memory);
+    let mut plan = plan.map_err(|why| CollectError::Named { pid, why })?;
+    let mut runtimes = match found {
+        Ok(runtimes) => runtimes,
+        Err(CollectError::NoRuntime { .. }) => Vec::new(),
+        Err(CollectError::Incomplete { why, .. }) => {
+            plan.problems.push(format!("the process's own runtime is not watched: {why}"));
+            Vec::new()
+        }
+        Err(other) => return Err(other),
+    };
+    runtimes.push(plan);
+    Ok(runtimes)
+}
+
 /// Probes in the process's executable that were named, as a runtime.
 fn named(image: &Image, probes: &[CustomProbe]) -> Runtime {
     let file = ProbedFile::of_image(image);
@@ -265,6 +296,7 @@ fn named(image: &Image, probes: &[CustomProbe]) -> Runtime {
         file: file.clone(),
         offset: probe.offset,
         descriptor: probe.descriptor,
+        at_return: false,
     };
     Runtime {
         kind: RuntimeKind::Custom,
@@ -272,6 +304,7 @@ fn named(image: &Image, probes: &[CustomProbe]) -> Runtime {
         probes: probes.iter().map(probe).collect(),
         tasks: None,
         problems: Vec::new(),
+        places: Vec::new(),
     }
 }
 

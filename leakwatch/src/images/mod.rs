@@ -11,6 +11,7 @@ mod modules;
 mod names;
 mod native;
 mod sites;
+mod symbols;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +26,8 @@ pub use demangle::{demangle, without_parameters};
 pub use modules::{Module, Modules};
 use names::Names;
 pub use names::{Created, Frame};
+pub use sites::check_bytes;
+pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
 
 /// Why a program's executable cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -132,11 +132,16 @@ impl Module {
         let detached = if elf.dwarf && elf.symtab {
             None
         } else {
-            debug_file::find(&elf, &bytes, self.path(), &[dir.root(), PathBuf::from("/")])
+            debug_file::find(&elf, &bytes, self.path(), &roots_of(dir))
         };
         let names = Native::read(&bytes, detached.as_deref());
         Ok(Facts { elf, names })
     }
+}
+
+/// Where detached debug information may be: below the process's root directory, then below ours.
+pub(super) fn roots_of(dir: &ProcDir) -> [PathBuf; 2] {
+    [dir.root(), PathBuf::from("/")]
 }
 
 /// The link-time address of a byte of a file's code.

@@ -16,16 +16,26 @@ const BRK5: [u8; 4] = [0xa0, 0x00, 0x20, 0xd4];
 
 /// What keeps a probe from being placed there; `None`: nothing.
 pub(super) fn check(arch: Arch, site: &ProbeSite, bias: u64, memory: &impl Memory) -> Option<Problem> {
-    let address = site.address.wrapping_add(bias);
-    let mut found = vec![0; site.bytes.len()];
-    let place = format!("the instruction at {address:#x} in {}", site.function);
+    check_bytes(arch, &site.function, &site.bytes, site.address.wrapping_add(bias), memory)
+}
+
+/// The same for an instruction of a function at a run-time address, with its bytes in the file.
+pub fn check_bytes(
+    arch: Arch,
+    function: &str,
+    bytes: &[u8],
+    address: u64,
+    memory: &impl Memory,
+) -> Option<Problem> {
+    let mut found = vec![0; bytes.len()];
+    let place = format!("the instruction at {address:#x} in {function}");
     match memory.read(address, &mut found) {
-        Ok(()) if found == site.bytes || is_probed(arch, &site.bytes, &found) => None,
+        Ok(()) if found == bytes || is_probed(arch, bytes, &found) => None,
         Ok(()) => Some(Problem(format!(
             "{place} is {} in memory but {} in the file, so a probe there could corrupt the program (was it patched, or \
              its file rewritten, after it started?)",
             hex(&found),
-            hex(&site.bytes),
+            hex(bytes),
         ))),
         Err(ReadError::Ended) => Some(Problem("the process ended".to_owned())),
         Err(error) => Some(Problem(format!("{place} could not be compared with the file: {error}"))),

@@ -103,7 +103,7 @@ const GUESTS: &[Guest] = &[
     Guest { name: "toml", floors: &["config"], why: "one floor knows the configuration's form" },
     Guest { name: "cpp_demangle", floors: &["images"], why: "one floor gives names to addresses" },
     Guest { name: "rustc_demangle", floors: &["images"], why: "one floor gives names to addresses" },
-    Guest { name: "regex", floors: &["images", "config"], why: "symbols are searched by pattern" },
+    Guest { name: "regex", floors: &["images", "collect", "config"], why: "symbols are searched by pattern" },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },
     Guest { name: "clap", floors: &["cli", "cmd", "main"], why: "one floor knows flags" },
     Guest {
