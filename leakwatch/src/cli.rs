@@ -44,6 +44,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch running processes and report their tasks.
     Watch(Box<WatchArgs>),
+    /// Print every task of a process with its stack, now, without stopping it.
+    Dump(DumpArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
@@ -174,6 +176,23 @@ pub struct EventsArgs {
     pub sizes: SizeArgs,
 }
 
+/// `leakwatch dump`.
+#[derive(Clone, Debug, Args)]
+pub struct DumpArgs {
+    /// The process.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: u32,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = DumpFormat::Text)]
+    pub format: DumpFormat,
+    /// Write there instead of to standard output; the file appears when it is whole.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The runtime's own tasks too.
+    #[arg(long)]
+    pub system: bool,
+}
+
 /// `leakwatch inspect`.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
@@ -217,6 +236,20 @@ pub enum Format {
     Json,
     /// One JSON object a line, each interval.
     Jsonl,
+}
+
+/// Forms of a dump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DumpFormat {
+    /// As the runtime itself prints it (Go: debug=2).
+    #[default]
+    Text,
+    /// A gzipped profile for `go tool pprof`.
+    Pprof,
+    /// One line a stack with its count, for flame graphs.
+    Folded,
+    /// One JSON object.
+    Json,
 }
 
 /// Forms of a plain answer.

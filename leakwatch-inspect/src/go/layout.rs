@@ -35,9 +35,10 @@ fields! {
         "g.waiting" "g.labels" "g.lockedm" "g._defer" "g.param" "g.timer" "g.coroarg" "m.procid" "m.curg" "m.g0"
         "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
         "sudog.elem" "sudog.waitlink" "sudog.c";
-    "src/runtime/time.go": "timers.heap";
+    "src/runtime/time.go": "timers.heap" "timer.when";
     "src/runtime/chan.go": "hchan.qcount" "hchan.dataqsiz" "hchan.closed" "hchan.recvq" "hchan.sendq";
     "src/runtime/sema.go": "semaRoot.treap";
+    "src/runtime/map.go": "hmap.count" "hmap.B" "hmap.buckets";
     "src/runtime/mheap.go":
         "mheap.allspans" "mspan" "mspan.startAddr" "mspan.npages" "mspan.nelems" "mspan.spanclass" "mspan.state"
         "mspan.elemsize" "mspan.specials";
@@ -97,8 +98,21 @@ pub struct GoLayout {
     pub sched_ngsys: u32,
     /// `schedt.gFree`.
     pub sched_gfree: u32,
+    /// `hmap` (Go 1.23 and older): that is how profiler labels are kept where it is there, in a slice where not.
+    pub map: Option<MapLayout>,
     /// What walking the heap takes; `None` when some of it is not known for this version.
     pub heap: Option<HeapLayout>,
+}
+
+/// Byte offsets in `hmap`, the maps of Go 1.23 and older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapLayout {
+    /// `hmap.count`, an int.
+    pub count: u32,
+    /// `hmap.B`, a u8: the logarithm of the number of buckets.
+    pub log_buckets: u32,
+    /// `hmap.buckets`, a pointer to the first.
+    pub buckets: u32,
 }
 
 /// Byte offsets that a walk over the heap and over waiting goroutines needs.
@@ -158,6 +172,8 @@ pub struct HeapLayout {
     pub p_timers: u32,
     /// `timers.heap`, a slice (Go 1.23 and later).
     pub timers_heap: Option<u32>,
+    /// `timer.when`, `nanotime()`.
+    pub timer_when: Option<u32>,
     /// `moduledata.data`; edata follows.
     pub module_data: u32,
     /// `moduledata.bss`; ebss follows.
@@ -203,6 +219,7 @@ impl GoLayout {
             sched_goidgen: need("schedt.goidgen")?,
             sched_ngsys: need("schedt.ngsys")?,
             sched_gfree: need("schedt.gFree")?,
+            map: MapLayout::from_offsets(&offset),
             heap: HeapLayout::from_offsets(&offset),
         })
     }
@@ -214,6 +231,16 @@ impl GoLayout {
         let heap = if self.heap.is_some() { other.heap } else { None };
         let own = if other.heap.is_some() { self.heap } else { None };
         GoLayout { source: other.source, heap: own, ..*self } == GoLayout { heap, ..*other }
+    }
+}
+
+impl MapLayout {
+    fn from_offsets(offset: &impl Fn(&str) -> Option<u32>) -> Option<MapLayout> {
+        Some(MapLayout {
+            count: offset("hmap.count")?,
+            log_buckets: offset("hmap.B")?,
+            buckets: offset("hmap.buckets")?,
+        })
     }
 }
 
@@ -247,6 +274,7 @@ impl HeapLayout {
             mspan_specials: offset("mspan.specials")?,
             p_timers: offset("p.timers")?,
             timers_heap: offset("timers.heap"),
+            timer_when: offset("timer.when"),
             module_data: offset("moduledata.data")?,
             module_bss: offset("moduledata.bss")?,
             module_next: offset("moduledata.next")?,

@@ -121,6 +121,17 @@ pub struct GoFacts {
     pub problems: Vec<Problem>,
 }
 
+impl GoFacts {
+    /// Whether its tracebacks have the labels of goroutines: `GODEBUG=tracebacklabels` is on by default from Go 1.27,
+    /// unless the program's module asks for an older behaviour (`DefaultGODEBUG` in its build info).
+    pub fn prints_labels(&self) -> bool {
+        let old = |(name, value): &(String, String)| {
+            name == "DefaultGODEBUG" && value.split(',').any(|setting| setting == "tracebacklabels=0")
+        };
+        self.version.as_ref().is_some_and(|version| version.at_least(1, 27)) && !self.settings.iter().any(old)
+    }
+}
+
 /// Looks for a Go runtime; `None` when there is none.
 pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
     let build_info = version::find_build_info(elf, image);

@@ -9,6 +9,7 @@
 mod header;
 mod locate;
 mod pcvalue;
+mod unwind;
 
 use std::ops::Range;
 
@@ -16,6 +17,7 @@ use crate::Problem;
 use crate::elf::{Arch, Elf};
 use crate::reader::{c_string, range_of, slice_at, u32_at, u64_at};
 use header::{Format, Header};
+pub use unwind::{SpecialIds, Step, Traced};
 
 /// Where the tables stand and in which format; small, owned, kept with the facts. Make a [`Pclntab`] of it and
 /// the image to look things up.
@@ -259,11 +261,14 @@ impl<'a> Pclntab<'a> {
         let pcdata_end = pcdata.checked_mul(4)?;
         Some(Func {
             name: word(4)?,
+            pcsp: word(16)?,
             pcfile: word(20)?,
             pcln: word(24)?,
             unit: word(32)?,
             pcdata: tables.get(..pcdata_end)?,
             funcdata: tables.get(pcdata_end..)?.get(..funcdata.checked_mul(4)?).unwrap_or_default(),
+            id: *bytes.get(size.checked_sub(4)?)?,
+            flags: *bytes.get(size.checked_sub(3)?)?,
         })
     }
 
@@ -308,15 +313,19 @@ impl<'a> Pclntab<'a> {
     /// `inlinedCall` of the function's tree: {parent i16, funcID, pad, file, line, func, parentPc} in 1.18 and 1.19
     /// (`runtime/symtab.go`), {funcID, pad, nameOff, parentPc, startLine} since 1.20 (`runtime/symtabinl.go`).
     fn inlined_call(&self, func: &Func<'a>, index: u64) -> Option<InlinedCall> {
-        let (size, name, parent) = match self.format {
+        let (size, name, parent, id) = match self.format {
             Format::Go12 | Format::Go116 => return None,
-            Format::Go118 => (20, 12, 16),
-            Format::Go120 => (16, 4, 8),
+            Format::Go118 => (20, 12, 16, 2),
+            Format::Go120 => (16, 4, 8, 0),
         };
         let tree = u32_at(func.funcdata, FUNCDATA_INL_TREE.checked_mul(4)?).filter(|o| *o != u32::MAX)?;
         let at = index.checked_mul(size)?.checked_add(u64::from(tree))?;
         let entry = slice_at(self.gofunc, at, size)?;
-        Some(InlinedCall { name: u32_at(entry, name)?, parent_pc: u32_at(entry, parent)? })
+        Some(InlinedCall {
+            name: u32_at(entry, name)?,
+            parent_pc: u32_at(entry, parent)?,
+            id: *entry.get(id)?,
+        })
     }
 
     /// Do the trees of the first functions that have some name functions and lie inside them? That is how a guess
@@ -355,15 +364,21 @@ impl<'a> Pclntab<'a> {
 /// What is needed of a `_func`.
 struct Func<'a> {
     name: u32,
+    pcsp: u32,
     pcfile: u32,
     pcln: u32,
     unit: u32,
     pcdata: &'a [u8],
     funcdata: &'a [u8],
+    /// `abi.FuncID`: which special function it is, 0 for all others.
+    id: u8,
+    /// `abi.FuncFlag`.
+    flags: u8,
 }
 
 /// What is needed of an `inlinedCall`.
 struct InlinedCall {
     name: u32,
     parent_pc: u32,
+    id: u8,
 }

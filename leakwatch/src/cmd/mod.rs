@@ -13,6 +13,7 @@ use crate::{
 
 mod demo;
 pub mod doctor;
+mod dump;
 mod events;
 mod floor;
 pub mod inspect;
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         None => watch_command(&cli.watch, cli.verbose),
         Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
         Some(Command::Events(args)) => events::run(&args, cli.verbose),
+        Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Inspect(args)) => {
             inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done)
         }

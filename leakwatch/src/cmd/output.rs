@@ -26,6 +26,29 @@ pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// One result that is written in pieces: to standard output, or to a temporary file beside its name, renamed at the end.
+///
+/// # Errors
+/// When the file cannot be made, or `write` fails; no file is left then.
+pub(super) fn write_with(
+    path: Option<&Path>,
+    write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
+        write(&mut out)?;
+        return Ok(out.flush()?);
+    };
+    let cannot = || format!("cannot write {}; choose another --output", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path)).with_context(cannot)?;
+    let mut out = BufWriter::with_capacity(1 << 18, file.as_file_mut());
+    write(&mut out).and_then(|()| out.flush()).with_context(cannot)?;
+    drop(out);
+    file.as_file().sync_all().with_context(cannot)?;
+    file.persist(path).with_context(cannot)?;
+    Ok(())
+}
+
 /// Whether a result can be written there: better known before a watch than after it.
 ///
 /// # Errors

@@ -148,7 +148,7 @@ impl GoRuntime {
 
     /// Addresses of every `g`. The runtime appends to this array and replaces it by a longer one; it reads the
     /// length first and the pointer second (`atomicAllG`, runtime/proc.go), and so do we.
-    fn all_goroutines(&self, memory: &impl Memory) -> Result<Vec<u64>, ReadError> {
+    pub(super) fn all_goroutines(&self, memory: &impl Memory) -> Result<Vec<u64>, ReadError> {
         const TRIES: usize = 8;
         let mut tried = 0;
         loop {

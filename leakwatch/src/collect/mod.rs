@@ -5,6 +5,7 @@
 
 mod attach;
 pub mod custom;
+pub mod dump;
 mod error;
 pub mod go;
 mod runtime;

@@ -221,7 +221,7 @@ fn go_descriptor(site: &ProbeSite, layout: &GoLayout) -> Option<ProbeDescriptor>
 }
 
 /// Run-time addresses of the Go runtime's globals.
-fn go_tasks(facts: &GoFacts, bias: u64) -> Result<GoRuntime, String> {
+pub(super) fn go_tasks(facts: &GoFacts, bias: u64) -> Result<GoRuntime, String> {
     let problems = || facts.problems.iter().map(|problem| problem.0.as_str()).collect::<Vec<_>>().join("; ");
     let layout = facts.layout.ok_or_else(problems)?;
     let address = |global: Option<Global>, name: &str| {

@@ -12,6 +12,8 @@ mod names;
 mod native;
 mod sites;
 mod symbols;
+mod trace;
+mod unwind;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,6 +30,8 @@ use names::Names;
 pub use names::{Created, Frame};
 pub use sites::check_bytes;
 pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
+pub use trace::{Origin, Traced, Tracer};
+pub use unwind::Unwinder;
 
 /// Why a program's executable cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -178,14 +178,19 @@ pub(super) fn is_system(start: &str) -> bool {
 
 /// The runtime's `showfuncinfo`, reversed.
 fn is_internal(name: &str) -> bool {
+    is_hidden(name) || is_wrapper(name)
+}
+
+/// As [`is_internal`], wrappers apart.
+pub(super) fn is_hidden(name: &str) -> bool {
     const SHOWN: [&str; 3] = ["runtime.gopanic", "runtime.runFinalizers", "runtime.runCleanups"];
-    let Some(rest) = name.strip_prefix("runtime.") else { return !name.contains('.') || is_wrapper(name) };
+    let Some(rest) = name.strip_prefix("runtime.") else { return !name.contains('.') };
     !SHOWN.contains(&name) && !is_exported(rest)
 }
 
 /// `main.main.gowrap1`: what the compiler puts around the call of a `go` statement (from Go 1.22; older ones look like
 /// any other function).
-fn is_wrapper(name: &str) -> bool {
+pub(super) fn is_wrapper(name: &str) -> bool {
     let number = name.rsplit_once(".gowrap").map(|(_, number)| number);
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -3,10 +3,12 @@
 //! Plain data. Nothing here reads a clock, a process or a file, and nothing here knows names: addresses are as
 //! the process has them, names are the business of `images` and `report`.
 
+pub mod dump;
 pub mod event;
 pub mod ids;
 pub mod sample;
 
+pub use dump::{DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
 pub use ids::{ProcessId, SiteId};
 pub use sample::{

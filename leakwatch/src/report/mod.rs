@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod binary;
 pub mod clock;
+pub mod dump;
 pub mod machine;
 pub mod names;
 

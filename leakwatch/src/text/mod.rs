@@ -7,6 +7,7 @@
 mod binary;
 mod canvas;
 pub mod clean;
+mod dump;
 mod headline;
 mod machine;
 mod notes;
@@ -19,6 +20,7 @@ use crate::report::units::{count, duration, figure};
 use crate::report::{Overhead, Report, Verdict};
 pub use binary::binary;
 use canvas::{Canvas, Style};
+pub use dump::{write_dump, write_folded};
 pub use machine::machine;
 
 /// How to print.

@@ -69,6 +69,7 @@ const FLOORS: &[Floor] = &[
 
 /// A module below a floor that may import more than its floor.
 const EXTRA: &[Floor] = &[
+    Floor { name: "cmd::dump", may: &["images"], why: "looks at one process once, with no loop around it" },
     Floor { name: "cmd::floor", may: &["images"], why: "probes that do nothing, with no loop around them" },
     Floor { name: "cmd::inspect", may: &["images"], why: "looks at one binary, with no loop around it" },
     Floor { name: "export::events", may: &["observe"], why: "prints the stream itself, before any report" },
@@ -112,6 +113,8 @@ const GUESTS: &[Guest] = &[
         why: "the command `completions`, and its shells",
     },
     Guest { name: "clap_mangen", floors: &["cmd"], why: "the command `man`" },
+    Guest { name: "prost", floors: &["export"], why: "one output speaks protocol buffers" },
+    Guest { name: "flate2", floors: &["export"], why: "profiles are gzipped, by pprof's convention" },
     Guest { name: "comfy_table", floors: &["text"], why: "one output draws tables" },
     Guest {
         name: "anyhow",

@@ -1,0 +1,94 @@
+//! `leakwatch dump`: every task of a process, once, without stopping it.
+
+use std::io::Write;
+
+use super::{End, output, watch::say};
+use crate::{
+    agent::clock,
+    cli::{DumpArgs, DumpFormat},
+    collect::{CollectError, dump},
+    export,
+    host::{Process, maps},
+    images::Image,
+    report::{
+        WallClock,
+        dump::{Dump, DumpMapping, DumpProcess, goroutines},
+    },
+    text,
+};
+
+/// Takes a dump and writes it.
+///
+/// # Errors
+/// When the process cannot be read, ends meanwhile, or the output cannot be written. Then no file is left.
+pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
+    if let Some(path) = &args.output {
+        output::check(path)?;
+    }
+    let dump = take(args.pid, args.system)?;
+    for runtime in &dump.runtimes {
+        if runtime.unreadable > 0 {
+            say(&format!(
+                "{} of {} tasks did not hold still or could not be read and are left out",
+                runtime.unreadable,
+                runtime.tasks.len() as u64 + runtime.unreadable,
+            ))?;
+        }
+        for problem in &runtime.problems {
+            say(problem)?;
+        }
+    }
+    output::write_with(args.output.as_deref(), &mut |out: &mut dyn Write| match args.format {
+        DumpFormat::Text => text::write_dump(&dump, out),
+        DumpFormat::Folded => text::write_folded(&dump, out),
+        DumpFormat::Pprof => export::write_profile(&dump, out),
+        DumpFormat::Json => export::write_dump_json(&dump, out),
+    })?;
+    Ok(End::Done)
+}
+
+/// A dump of a process.
+fn take(pid: u32, system: bool) -> anyhow::Result<Dump> {
+    let process = Process::open(pid)?;
+    let image = Image::of_process(&process)?;
+    let clock = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
+    let tasks = dump::goroutines(&process, &image, clock.monotonic_ns)?;
+    let runtime = goroutines(tasks, &image)
+        .ok_or_else(|| CollectError::NoRuntime { pid, exe: image.path().display().to_string() })?;
+    let runtime = if system { runtime } else { runtime.without_system() };
+    let build_id = image.inspection().elf.build_id.as_deref().map(hex);
+    let mappings = maps::of_process(&process)?
+        .into_iter()
+        .filter(|mapping| mapping.execute && mapping.inode != 0)
+        .map(|mapping| {
+            let path = mapping.path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+            let own = mapping.inode == image.executable().identity().ino;
+            DumpMapping {
+                start: mapping.start,
+                end: mapping.end,
+                offset: mapping.offset,
+                path,
+                build_id: build_id.clone().filter(|_| own),
+            }
+        })
+        .collect();
+    Ok(Dump {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        taken: clock.wall,
+        process: DumpProcess {
+            pid,
+            start_time: process.start_time().ok(),
+            comm: process.comm().to_owned(),
+            exe: Some(process.exe().path.display().to_string()),
+            container: process.container().map(str::to_owned),
+            rss_bytes: process.rss_bytes().ok(),
+            mappings,
+        },
+        runtimes: vec![runtime],
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}

@@ -1,0 +1,140 @@
+//! Frames as the Go runtime's tracebacks print them, with all that decides which of them are printed.
+//!
+//! The rules are those of `traceback2`, `showfuncinfo`, `elideWrapperCalling` and `printcreatedby` (runtime/traceback.go,
+//! Go 1.19 and 1.21 to 1.27). Which frames are left out depends on their callees, so that is decided over a whole stack,
+//! by whoever asks; here stands what a frame is.
+
+use leakwatch_inspect::{
+    Arch,
+    go::pclntab::{self, Pclntab, SpecialIds},
+};
+
+use super::{
+    Image,
+    names::{is_hidden, is_system, is_wrapper, printed},
+};
+
+/// A frame and what decides whether a traceback has it.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// The function, as it is printed.
+    pub function: String,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+    /// It was inlined into the next frame.
+    pub inlined: bool,
+    /// Bytes from the function's entry; `None`: inlined, or at the entry itself.
+    pub offset: Option<u64>,
+    /// It takes no arguments that the runtime would print.
+    pub no_arguments: bool,
+    /// The runtime's own machinery, which tracebacks leave out.
+    pub hidden: bool,
+    /// A wrapper, which tracebacks leave out unless it called one that panics.
+    pub wrapper: bool,
+    /// A function that panics.
+    pub panics: bool,
+    /// `runtime.gopanic`, which tracebacks leave out where it is innermost.
+    pub gopanic: bool,
+    /// It was not called by the frame below it but put there by a signal: that one's address is of the instruction
+    /// at which it stopped.
+    pub injected: bool,
+    /// `runtime.goexit`, below every goroutine.
+    pub outermost: bool,
+}
+
+/// Where a goroutine comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The function of the `go` statement, as in `created by`.
+    pub function: Option<String>,
+    /// Source file of the statement.
+    pub file: Option<String>,
+    /// Its line.
+    pub line: Option<u32>,
+    /// Bytes from that function's entry.
+    pub offset: Option<u64>,
+    /// Tracebacks have a line `created by`.
+    pub shown: bool,
+    /// What it runs.
+    pub task: Option<String>,
+    /// It is the runtime's own, by the rule at its creation.
+    pub system: bool,
+}
+
+/// Names of one Go program for tracebacks. Addresses are run-time addresses. It keeps nothing: who asks does.
+#[derive(Debug)]
+pub struct Tracer<'a> {
+    table: Pclntab<'a>,
+    bias: u64,
+    quantum: u64,
+    ids: SpecialIds,
+}
+
+impl Image {
+    /// For tracebacks; `None` without the tables of a Go program.
+    pub fn tracer(&self) -> Option<Tracer<'_>> {
+        let table = Pclntab::new(self.exe.bytes(), self.inspection.go.as_ref()?.pclntab.as_ref()?)?;
+        let quantum = match self.inspection.elf.arch {
+            Arch::X86_64 => 1,
+            Arch::Aarch64 => 4,
+        };
+        Some(Tracer { table, bias: self.bias, quantum, ids: table.special_ids() })
+    }
+}
+
+impl Tracer<'_> {
+    /// The frames at an address of a stack, innermost first. `stopped`: not a return address, but where the function
+    /// stopped without a call ([`Traced::injected`]).
+    pub fn traced(&self, pc: u64, stopped: bool) -> Vec<Traced> {
+        let pc = pc.wrapping_sub(self.bias);
+        let Some(function) = self.table.function_at(pc) else { return Vec::new() };
+        let call = if stopped { pc } else { self.call_of(&function, pc) };
+        self.table
+            .traced(call)
+            .into_iter()
+            .map(|traced| {
+                let name = traced.frame.function;
+                let is = |id: Option<u8>| id == Some(traced.id);
+                Traced {
+                    function: if is(self.ids.gopanic) { "panic".to_owned() } else { printed(name) },
+                    file: traced.frame.file.map(str::to_owned),
+                    line: traced.frame.line,
+                    inlined: traced.frame.inlined,
+                    offset: Some(pc - function.entry).filter(|&offset| offset > 0 && !traced.frame.inlined),
+                    no_arguments: traced.no_arguments,
+                    hidden: is_hidden(name),
+                    wrapper: if self.ids.wrapper.is_some() { is(self.ids.wrapper) } else { is_wrapper(name) },
+                    panics: is(self.ids.gopanic) || is(self.ids.sigpanic) || is(self.ids.panicwrap),
+                    gopanic: is(self.ids.gopanic),
+                    injected: is(self.ids.sigpanic) || is(self.ids.async_preempt),
+                    outermost: name == "runtime.goexit",
+                }
+            })
+            .collect()
+    }
+
+    /// Where a goroutine with this `g.gopc` and `g.startpc` comes from.
+    pub fn origin(&self, gopc: u64, startpc: u64) -> Origin {
+        let start =
+            self.table.function_at(startpc.wrapping_sub(self.bias)).map(|function| printed(function.name));
+        let mut origin =
+            Origin { system: start.as_deref().is_some_and(is_system), task: start, ..Origin::default() };
+        let pc = gopc.wrapping_sub(self.bias);
+        let Some(function) = self.table.function_at(pc) else { return origin };
+        let position = self.table.line_at(self.call_of(&function, pc));
+        origin.file = position.map(|(file, _)| file.to_owned());
+        origin.line = position.map(|(_, line)| line);
+        origin.offset = Some(pc - function.entry).filter(|&offset| offset > 0);
+        origin.shown = !is_hidden(function.name);
+        origin.function = Some(printed(function.name));
+        origin
+    }
+
+    /// The call before a return address: the runtime goes back one `sys.PCQuantum`, but not out of the function.
+    fn call_of(&self, function: &pclntab::Function<'_>, pc: u64) -> u64 {
+        if pc > function.entry { pc.saturating_sub(self.quantum) } else { pc }
+    }
+}

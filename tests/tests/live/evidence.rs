@@ -1,0 +1,170 @@
+//! `leakwatch dump`: taken from outside, it is what the program itself prints, goroutine by goroutine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use leakwatch_tests::{Target, agent, gate, matrix, need};
+
+use crate::folder::Folder;
+
+/// Every way to block that ends in the same state on every run, and one that goes on in a C library's thread.
+const SITES: [&str; 19] = [
+    "chan",
+    "send",
+    "select",
+    "selectnone",
+    "mutex",
+    "rwmutex",
+    "waitgroup",
+    "cond",
+    "sleeplong",
+    "nilchan",
+    "closure",
+    "method",
+    "generic",
+    "genericstring",
+    "inlined",
+    "deep",
+    "context",
+    "iowait",
+    "afterfunc",
+];
+
+/// A dump in the runtime's form: traces by goroutine in their order, without the words of arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Traces {
+    pub(crate) order: Vec<u64>,
+    pub(crate) by_id: BTreeMap<u64, String>,
+}
+
+impl Traces {
+    /// Reads a dump; panics at a line that the form does not have.
+    #[track_caller]
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut traces = Self { order: Vec::new(), by_id: BTreeMap::new() };
+        for trace in text.trim_end_matches('\n').split("\n\n") {
+            let mut lines = trace.lines();
+            let header = lines.next().expect("a header");
+            let id =
+                header.strip_prefix("goroutine ").and_then(|rest| rest.split_once(' ')).map(|(id, _)| id);
+            let id: u64 = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{header:?}"));
+            assert!(header.ends_with("]:") || header.ends_with("}:"), "{header:?}");
+            let body: Vec<String> = lines.map(without_arguments).collect();
+            traces.order.push(id);
+            let twice = traces.by_id.insert(id, format!("{header}\n{}", body.join("\n")));
+            assert!(twice.is_none(), "goroutine {id} is there twice");
+        }
+        traces
+    }
+
+    /// Without the goroutine that wrote the dump: its own is of another moment.
+    fn without(mut self, id: u64) -> Self {
+        self.order.retain(|other| *other != id);
+        self.by_id.remove(&id);
+        self
+    }
+}
+
+/// `main.f(0xc000012345, 0x2)` and `main.f(...)` are the same, `main.f()` is another.
+#[track_caller]
+fn without_arguments(line: &str) -> String {
+    let is_frame = !line.starts_with(['\t', '.']) && !line.starts_with("created by ");
+    if !is_frame {
+        let known = line.starts_with('\t') || line.ends_with("elided...") || line.starts_with("created by ");
+        assert!(known, "{line:?}");
+        return line.to_owned();
+    }
+    let (function, arguments) = line.rsplit_once('(').unwrap_or_else(|| panic!("no call: {line:?}"));
+    format!("{function}({})", if arguments == ")" { "" } else { "..." })
+}
+
+/// What `leakwatch dump` prints of a process.
+#[track_caller]
+pub(crate) fn dump(pid: u32, more: &[&str]) -> String {
+    let pid = pid.to_string();
+    let outcome = agent::run(["dump", "--pid", &pid].iter().chain(more));
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr, "", "nothing was unreadable and nothing is missing");
+    outcome.stdout
+}
+
+/// What the target itself prints.
+#[track_caller]
+fn own_dump(target: &mut Target) -> String {
+    let folder = Folder::new("evidence");
+    let file = folder.path().join("stacks");
+    target.command(&format!("dump {}", file.display()));
+    std::fs::read_to_string(file).expect("the dump")
+}
+
+#[track_caller]
+fn identical(path: &Path, about: &str) {
+    let mut target = Target::start(path);
+    for site in SITES {
+        target.command(&format!("spawn {site} 3"));
+    }
+    target.command("threads 2");
+    let own = Traces::parse(&own_dump(&mut target)).without(1);
+    let outside = Traces::parse(&dump(target.pid(), &[])).without(1);
+    for (id, trace) in &own.by_id {
+        assert_eq!(outside.by_id.get(id), Some(trace), "{about}: goroutine {id}");
+    }
+    assert_eq!(outside.order, own.order, "{about}: the same goroutines in the same order");
+}
+
+#[test]
+fn a_dump_is_what_the_runtime_prints() {
+    for binary in matrix::go_matrix() {
+        need!(gate::live(), gate::file(&binary.path));
+        identical(&binary.path, &binary.name());
+    }
+}
+
+#[test]
+fn every_goroutine_of_a_busy_program_is_validated() {
+    for release in [matrix::GO_RELEASES[0], matrix::GO_RELEASES[4], matrix::GO_RELEASES[7]] {
+        let binary = matrix::go_target(release, "stripped");
+        need!(gate::live(), gate::file(&binary.path));
+        let mut target = Target::start(&binary.path);
+        target.command("spawn chan 2000");
+        target.command("busy 60 20000");
+        for _ in 0..10 {
+            let pid = target.pid().to_string();
+            let outcome = agent::run(["dump", "--pid", &pid]);
+            assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+            let traces = Traces::parse(&outcome.stdout);
+            // What cannot move is there, each with its whole stack and nothing else.
+            let parked: Vec<&String> = traces
+                .by_id
+                .values()
+                .filter(|trace| {
+                    trace.contains("created by main.leakChan ")
+                        || trace.contains("created by main.leakChan\n")
+                })
+                .collect();
+            assert_eq!(parked.len(), 2000, "{}", binary.name());
+            for trace in parked {
+                assert!(trace.contains("[chan receive]:\nmain.leakChan.func1()\n"), "{trace}");
+            }
+        }
+        target.command("idle");
+        target.check();
+    }
+}
+
+#[test]
+fn a_process_that_ends_meanwhile_is_said_to() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path));
+    let folder = Folder::new("ended");
+    let file = folder.path().join("dump");
+    let target = Target::start(&binary.path);
+    let pid = target.pid().to_string();
+    drop(target);
+    let path = file.display().to_string();
+    let outcome = agent::run(["dump", "--pid", &pid, "--output", &path]);
+    assert_eq!(outcome.code(), Some(1), "{}", outcome.stdout);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+    assert!(left.is_empty(), "nothing half-written: {left:?}");
+}
