@@ -97,6 +97,13 @@ pub fn inspect(image: &[u8]) {
     let Ok(inspection) = leakwatch_inspect::inspect(image) else { return };
     let elf = &inspection.elf;
     looked_at(dwarf::offsets(elf, image));
+    for facts in &inspection.tokio {
+        for site in facts.starts.iter().map(|start| &start.site).chain(&facts.ends) {
+            assert_eq!(elf.bytes(image, site.address, site.bytes.len()), Some(site.bytes.as_slice()));
+            assert!(elf.executable_at(site.address) && site.task_register < 16);
+        }
+        assert!(!facts.types.is_empty());
+    }
     let Some(go) = inspection.go else { return };
     for site in [&go.start, &go.end].into_iter().flatten() {
         assert_eq!(elf.file_offset(site.address), Some(site.file_offset));

@@ -15,6 +15,7 @@ pub mod function;
 pub mod go;
 mod probe;
 mod reader;
+pub mod tokio_rt;
 
 pub use elf::{Arch, Elf, ElfKind, InspectError, Section, Segment, Symbol};
 pub use probe::{ProbeAction, ProbeSite};
@@ -30,6 +31,8 @@ pub struct Inspection {
     pub elf: Elf,
     /// Facts of the Go runtime linked in, if any.
     pub go: Option<go::GoFacts>,
+    /// Facts of each tokio version linked in.
+    pub tokio: Vec<tokio_rt::TokioFacts>,
 }
 
 /// Reads all facts out of a binary.
@@ -40,5 +43,6 @@ pub struct Inspection {
 pub fn inspect(image: &[u8]) -> Result<Inspection, InspectError> {
     let elf = Elf::parse(image)?;
     let go = go::inspect(&elf, image);
-    Ok(Inspection { elf, go })
+    let tokio = tokio_rt::inspect(&elf, image);
+    Ok(Inspection { elf, go, tokio })
 }

@@ -32,6 +32,26 @@ impl Elf {
         found
     }
 
+    /// Calls `each` with every defined symbol of `.symtab`, else of `.dynsym`, and its name.
+    pub fn for_each_symbol(&self, image: &[u8], mut each: impl FnMut(Symbol, &[u8])) {
+        let table =
+            [SHT_SYMTAB, SHT_DYNSYM].iter().find_map(|kind| self.sections.iter().find(|s| s.kind == *kind));
+        let Some(table) = table else { return };
+        let strings = usize::try_from(table.link).ok().and_then(|at| self.sections.get(at));
+        let Some(strings) = strings.and_then(|s| range_of(image, &s.file)) else { return };
+        for symbol in range_of(image, &table.file).unwrap_or_default().chunks_exact(SYMBOL_SIZE) {
+            let name = u32_at(symbol, 0).and_then(|at| strings.get(usize::try_from(at).ok()?..));
+            let name = name.and_then(|name| name.get(..memchr::memchr(0, name)?));
+            let (Some(name), Some(address), Some(size)) = (name, u64_at(symbol, 8), u64_at(symbol, 16))
+            else {
+                continue;
+            };
+            if u16_at(symbol, 6) != Some(0) && !name.is_empty() {
+                each(Symbol { address, size }, name);
+            }
+        }
+    }
+
     fn scan<const N: usize>(
         &self,
         image: &[u8],

@@ -69,6 +69,23 @@ fn runtime(runtime: &BinaryRuntime) -> Value {
             })
         })
         .collect();
+    let types: Vec<Value> = runtime
+        .types
+        .iter()
+        .map(|found| {
+            json!({
+                "vtable": hex(found.vtable),
+                "kind": found.kind,
+                "name": found.name,
+                "name_is_certain": found.name_is_certain,
+                "scheduler": found.scheduler,
+                "place": found.place,
+                "poll": found.poll.map(hex),
+                "id_offset": found.id_offset,
+                "makers": found.makers,
+            })
+        })
+        .collect();
     json!({
         "kind": runtime.kind,
         "version": runtime.version,
@@ -81,6 +98,7 @@ fn runtime(runtime: &BinaryRuntime) -> Value {
         "layout": layout,
         "globals": globals,
         "wait_reasons": runtime.wait_reasons,
+        "types": types,
         "watch": match runtime.watch {
             Watch::Probes => "probes",
             Watch::Memory => "memory",

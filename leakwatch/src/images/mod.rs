@@ -164,8 +164,10 @@ impl Image {
     /// Compares the instructions at the probe sites with those in the process's memory: a probe that does not sit on
     /// the start of the instruction that we chose would corrupt the program. No problem means no difference.
     pub fn check_sites(&self, memory: &impl Memory) -> Vec<Problem> {
-        let go = self.inspection.go.iter();
-        go.flat_map(|go| go.start.iter().chain(&go.end))
+        let go = self.inspection.go.iter().flat_map(|go| go.start.iter().chain(&go.end));
+        let tokio = self.inspection.tokio.iter();
+        let tokio = tokio.flat_map(|facts| facts.starts.iter().map(|start| &start.site).chain(&facts.ends));
+        go.chain(tokio)
             .filter_map(|site| sites::check(self.inspection.elf.arch, site, self.bias, memory))
             .collect()
     }

@@ -9,6 +9,8 @@ use leakwatch_inspect::{
 
 use crate::images::Image;
 
+mod tokio_rt;
+
 /// A binary.
 #[expect(clippy::struct_excessive_bools, reason = "independent findings, not states")]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct Binary {
 /// A runtime in a binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BinaryRuntime {
-    /// `go`.
+    /// `go`, `tokio`.
     pub kind: &'static str,
     /// Such as `go1.26.1`; `None`: nothing tells it.
     pub version: Option<String>,
@@ -64,6 +66,8 @@ pub struct BinaryRuntime {
     pub globals: Vec<Variable>,
     /// How many wait reasons have a name.
     pub wait_reasons: usize,
+    /// Types of tasks, where the runtime has such.
+    pub types: Vec<TypeOfTask>,
     /// How it can be watched.
     pub watch: Watch,
     /// What is missing, and what does not work for it.
@@ -141,6 +145,29 @@ pub struct Variable {
     pub found: Option<(u64, &'static str)>,
 }
 
+/// A type of task: a future that is spawned somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeOfTask {
+    /// Address of its vtable, by which its tasks are recognised.
+    pub vtable: u64,
+    /// `async` or `blocking`.
+    pub kind: Option<&'static str>,
+    /// Its name from symbols.
+    pub name: Option<String>,
+    /// No other type has this name.
+    pub name_is_certain: bool,
+    /// The scheduler that it is spawned on.
+    pub scheduler: Option<String>,
+    /// `file:line:column` of its async block.
+    pub place: Option<String>,
+    /// Its poll function.
+    pub poll: Option<u64>,
+    /// Offset of a task's id.
+    pub id_offset: Option<u64>,
+    /// Functions that make such tasks.
+    pub makers: usize,
+}
+
 impl Binary {
     /// What is known of an image; `pid` where it was found through a process.
     pub fn of(image: &Image, pid: Option<u32>) -> Self {
@@ -157,7 +184,12 @@ impl Binary {
             dwarf: elf.dwarf,
             build_id: elf.build_id.as_deref().map(|id| hex(id, "")),
             load_bias: pid.map(|_| image.bias()),
-            runtimes: inspection.go.iter().map(|go| runtime(elf, go)).collect(),
+            runtimes: inspection
+                .go
+                .iter()
+                .map(|go| runtime(elf, go))
+                .chain(inspection.tokio.iter().map(|facts| tokio_rt::runtime(elf, facts)))
+                .collect(),
             problems: elf.problems.iter().map(|problem| problem.0.clone()).collect(),
         }
     }
@@ -176,6 +208,7 @@ fn runtime(elf: &Elf, go: &GoFacts) -> BinaryRuntime {
         layout: go.layout.as_ref().map(layout),
         globals: globals(&go.globals),
         wait_reasons: go.wait_reasons.len(),
+        types: Vec::new(),
         watch: watch(elf, go),
         missing: missing(elf, go),
         problems: go.problems.iter().map(|problem| problem.0.clone()).collect(),
@@ -373,6 +406,17 @@ pub(crate) fn sample() -> Binary {
                 Variable { name: "runtime.sched", found: None },
             ],
             wait_reasons: 45,
+            types: vec![TypeOfTask {
+                vtable: 0x71_0000,
+                kind: Some("async"),
+                name: Some("app::accept::{closure#0}".to_owned()),
+                name_is_certain: true,
+                scheduler: None,
+                place: Some("src/app.rs:3:5".to_owned()),
+                poll: Some(0x45_0000),
+                id_offset: Some(40),
+                makers: 1,
+            }],
             watch: Watch::No,
             missing: vec!["the layout of a goroutine".to_owned()],
             problems: vec!["odd".to_owned()],

@@ -3,7 +3,7 @@
 use super::Options;
 use super::canvas::{Canvas, Style};
 use super::clean::clean;
-use crate::report::binary::{Binary, BinaryRuntime, Probe, Watch};
+use crate::report::binary::{Binary, BinaryRuntime, Probe, TypeOfTask, Watch};
 use crate::report::units::{bytes, count};
 
 /// Columns before a value.
@@ -91,7 +91,9 @@ fn runtime(canvas: &mut Canvas, runtime: &BinaryRuntime) {
         let heap = if layout.heap { "" } else { ", not enough to walk the heap" };
         field(canvas, "offsets", &format!("from {}{heap}", layout.source));
     }
-    field(canvas, "wait reasons", &runtime.wait_reasons.to_string());
+    if runtime.wait_reasons > 0 {
+        field(canvas, "wait reasons", &runtime.wait_reasons.to_string());
+    }
 
     canvas.blank();
     canvas.line(Style::Plain, "Probe sites");
@@ -101,8 +103,17 @@ fn runtime(canvas: &mut Canvas, runtime: &BinaryRuntime) {
     for site in &runtime.probes {
         probe(canvas, site);
     }
-    canvas.blank();
-    canvas.line(Style::Plain, "Variables of the runtime");
+    if !runtime.types.is_empty() {
+        canvas.blank();
+        canvas.line(Style::Plain, "Types of tasks");
+    }
+    for found in &runtime.types {
+        type_of_task(canvas, found);
+    }
+    if !runtime.globals.is_empty() {
+        canvas.blank();
+        canvas.line(Style::Plain, "Variables of the runtime");
+    }
     for variable in &runtime.globals {
         let name = format!("  {:<28}", variable.name);
         match variable.found {
@@ -134,6 +145,21 @@ fn probe(canvas: &mut Canvas, probe: &Probe) {
     );
     canvas.wrapped(Style::Faint, "        ", 8, &facts);
     canvas.wrapped(Style::Plain, "        ", 8, &clean(&probe.reason));
+}
+
+fn type_of_task(canvas: &mut Canvas, found: &TypeOfTask) {
+    let kind = found.kind.unwrap_or("unknown kind");
+    let name = match (&found.name, found.name_is_certain) {
+        (Some(name), true) => clean(name),
+        (Some(name), false) => format!("{} (or another with the same code)", clean(name)),
+        (None, _) => "no name".to_owned(),
+    };
+    canvas.line(Style::Plain, &format!("  {:#x} {kind}: {name}", found.vtable));
+    let poll = found.poll.map(|poll| format!("poll {poll:#x}"));
+    let scheduler = found.scheduler.as_deref().map(|scheduler| format!("on {}", clean(scheduler)));
+    let place = found.place.as_deref().map(|place| format!("at {}", clean(place)));
+    let facts: Vec<String> = [place, scheduler, poll].into_iter().flatten().collect();
+    canvas.wrapped(Style::Faint, "        ", 8, &facts.join(", "));
 }
 
 fn list(canvas: &mut Canvas, title: &str, lines: &[String]) {
@@ -183,6 +209,10 @@ Probe sites
   start 0x454168 in runtime.newproc1: call 0x44cde0
         bytes e8 73 8c ff ff, file offset 0x54168, task in rax, one trap
         it is the last call
+
+Types of tasks
+  0x710000 async: app::accept::{closure#0}
+        at src/app.rs:3:5, poll 0x450000
 
 Variables of the runtime
   runtime.allglen             0x625400, from the code that uses it

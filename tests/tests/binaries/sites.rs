@@ -14,7 +14,8 @@ const FLAVOURS: [&str; 5] = ["plain", "stripped", "strip", "pie", "cgo"];
 type Place = (String, u64);
 
 fn facts(target: &Target) -> (Elf, GoFacts) {
-    let Inspection { elf, go } = inspect(&target.image).unwrap_or_else(|e| panic!("{}: {e}", target.name));
+    let Inspection { elf, go, .. } =
+        inspect(&target.image).unwrap_or_else(|e| panic!("{}: {e}", target.name));
     let go = go.unwrap_or_else(|| panic!("{}: no Go runtime was found", target.name));
     assert!(go.problems.is_empty(), "{}: {:?}", target.name, go.problems);
     (elf, go)

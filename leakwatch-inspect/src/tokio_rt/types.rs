@@ -1,0 +1,189 @@
+//! Types of tasks put together from vtables, the code that makes them, and names; and told apart by tokio version.
+//!
+//! Must never let a type be watched half: one that is made somewhere unknown, or whose end is nowhere, is a problem that
+//! the facts state.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::code::Code;
+use super::version::TokioVersion;
+use super::vtables::Found;
+use super::{StartSite, TaskKind, TaskType, TokioFacts, VtableForm, locations, names, starts, vtables};
+use crate::{ProbeSite, Problem};
+
+/// How many calls deep an end may be below `shutdown`: `raw::shutdown`, `Harness::shutdown`, `Harness::complete`,
+/// `State::transition_to_complete`.
+const END_DEPTH: u8 = 4;
+/// Most functions that are looked at for the end of one type.
+const MAX_LOOKED_AT: usize = 200;
+/// Wrapper of `spawn_blocking`'s closures (`src/runtime/blocking/task.rs`).
+const BLOCKING_TASK: &str = "tokio::runtime::blocking::task::BlockingTask<";
+
+/// All types of one form, and where they start.
+pub(super) struct Made {
+    form: VtableForm,
+    pub(super) types: Vec<TaskType>,
+    starts: Vec<StartSite>,
+    problems: Vec<Problem>,
+}
+
+/// Puts the types of one form together.
+pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> Option<Made> {
+    let starts = starts::find(code, form, &found);
+    // Without offsets a table is one only when code makes tasks with it.
+    let kept: Vec<(Found, Vec<u64>)> = found
+        .into_iter()
+        .zip(starts.makers)
+        .filter(|(_, makers)| form == VtableForm::Offsets || !makers.is_empty())
+        .collect();
+    let tables: Vec<Found> = kept.iter().map(|(table, _)| table.clone()).collect();
+    let resumed = locations::resumed(code);
+    let names = names::find(code, &tables);
+    let types: Vec<TaskType> = kept
+        .into_iter()
+        .zip(names)
+        .map(|((table, makers), names)| {
+            let blocking = names.task.as_deref().and_then(|task| task.strip_prefix(BLOCKING_TASK));
+            let kind = match (&names.task, blocking) {
+                (_, Some(_)) => Some(TaskKind::Blocking),
+                (Some(_), None) if names.certain => Some(TaskKind::Async),
+                (name, None) => vtables::kind(code, form, &table).or(name.as_ref().map(|_| TaskKind::Async)),
+            };
+            let name = blocking.and_then(|name| name.strip_suffix('>')).map(str::to_owned).or(names.task);
+            let poll = names::calls(code, table.functions.first().copied().as_slice(), 1);
+            TaskType {
+                vtable: table.address,
+                trailer_offset: table.trailer_offset,
+                scheduler_offset: table.scheduler_offset,
+                id_offset: table.id_offset,
+                spawn_location_offset: table.spawn_location_offset,
+                functions: table.functions,
+                kind,
+                makers,
+                name,
+                scheduler: names.scheduler,
+                locations: locations::of_async_blocks(code, &resumed, &poll),
+                name_is_certain: names.certain,
+            }
+        })
+        .collect();
+    (!types.is_empty()).then_some(Made { form, types, starts: starts.sites, problems: starts.problems })
+}
+
+/// Tells the versions apart, by the file names in the assertions of the code that completes tasks.
+pub(super) fn by_version(
+    code: &Code<'_>,
+    versions: &[TokioVersion],
+    made: Vec<Made>,
+    ends: Vec<ProbeSite>,
+    problems: Vec<Problem>,
+) -> Vec<TokioFacts> {
+    let end_of: BTreeMap<u64, usize> = ends
+        .iter()
+        .enumerate()
+        .filter_map(|(index, site)| Some((code.function_at(site.address)?.start, index)))
+        .collect();
+    let version_of_end: Vec<Option<TokioVersion>> = ends
+        .iter()
+        .map(|site| match versions {
+            [] => None,
+            [only] => Some(*only),
+            _ => locations::version(code, &code.function_at(site.address)?),
+        })
+        .collect();
+    let mut all: BTreeMap<(Option<TokioVersion>, VtableForm), TokioFacts> = BTreeMap::new();
+    let mut version_of_vtable: BTreeMap<u64, Option<TokioVersion>> = BTreeMap::new();
+    let mut starts = Vec::new();
+    for mut one in made {
+        let mut without_end = 0_usize;
+        for task in one.types {
+            let reached = reached_ends(code, &task, &end_of);
+            if reached.is_empty() {
+                without_end = without_end.saturating_add(1);
+            }
+            let version = match versions {
+                [] => None,
+                [only] => Some(*only),
+                _ => reached.iter().find_map(|end| version_of_end.get(*end).copied().flatten()),
+            };
+            version_of_vtable.insert(task.vtable, version);
+            facts(&mut all, version, one.form).types.push(task);
+        }
+        if without_end > 0 {
+            one.problems.push(Problem(format!(
+                "{without_end} types of tasks have no known place where they end: their ends are not counted"
+            )));
+        }
+        if let Some(entry) = all.iter_mut().find(|((_, form), _)| *form == one.form) {
+            entry.1.problems.append(&mut one.problems);
+        }
+        starts.extend(one.starts.into_iter().map(|start| (one.form, start)));
+    }
+    for (form, start) in starts {
+        let version = start.vtables.iter().find_map(|vtable| version_of_vtable.get(vtable).copied());
+        facts(&mut all, version.flatten(), form).starts.push(start);
+    }
+    let fallback = all.keys().next().copied();
+    for (end, version) in ends.into_iter().zip(version_of_end) {
+        // An end whose version is not told sees tasks of any: it is placed once, with the first.
+        let key = all.keys().find(|(known, _)| *known == version).copied().or(fallback);
+        if let Some(entry) = key.and_then(|key| all.get_mut(&key)) {
+            entry.ends.push(end);
+        }
+    }
+    if let Some(first) = all.values_mut().next() {
+        first.problems.extend(problems);
+    }
+    let mut all: Vec<TokioFacts> = all.into_values().collect();
+    for facts in &mut all {
+        facts.problems.extend(unmade(facts));
+        if facts.ends.is_empty() {
+            facts.problems.push(Problem("no place was found where tasks end".to_owned()));
+        }
+    }
+    all
+}
+
+fn facts(
+    all: &mut BTreeMap<(Option<TokioVersion>, VtableForm), TokioFacts>,
+    version: Option<TokioVersion>,
+    form: VtableForm,
+) -> &mut TokioFacts {
+    all.entry((version, form)).or_insert_with(|| TokioFacts {
+        version,
+        form,
+        types: Vec::new(),
+        starts: Vec::new(),
+        ends: Vec::new(),
+        problems: Vec::new(),
+    })
+}
+
+/// Types that no code makes, as a problem.
+fn unmade(facts: &TokioFacts) -> Option<Problem> {
+    let count = facts.types.iter().filter(|task| task.makers.is_empty()).count();
+    (count > 0).then(|| {
+        Problem(format!(
+            "{count} types of tasks have no known place where they start: their starts are not counted"
+        ))
+    })
+}
+
+/// The ends (by index) that a type's `shutdown` reaches.
+fn reached_ends(code: &Code<'_>, task: &TaskType, ends: &BTreeMap<u64, usize>) -> BTreeSet<usize> {
+    let mut reached = BTreeSet::new();
+    let from: Vec<u64> = task.functions.last().into_iter().chain(task.functions.first()).copied().collect();
+    let mut seen: BTreeSet<u64> = from.iter().copied().collect();
+    let mut edge = from;
+    for _ in 0..END_DEPTH {
+        reached.extend(edge.iter().filter_map(|function| ends.get(function)));
+        if !reached.is_empty() || seen.len() > MAX_LOOKED_AT {
+            break;
+        }
+        let mut next = names::calls(code, &edge, 1);
+        next.retain(|function| seen.insert(*function));
+        edge = next;
+    }
+    reached
+}
