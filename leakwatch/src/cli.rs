@@ -46,6 +46,8 @@ pub enum Command {
     Watch(Box<WatchArgs>),
     /// Print every task of a process with its stack, now, without stopping it.
     Dump(DumpArgs),
+    /// Compare two dumps, reports or profiles: what appeared, grew, stayed, went.
+    Diff(DiffArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
@@ -193,6 +195,23 @@ pub struct DumpArgs {
     pub system: bool,
 }
 
+/// `leakwatch diff`.
+#[derive(Clone, Debug, Args)]
+pub struct DiffArgs {
+    /// The earlier one: a dump (text or JSON), a report (JSON), or a profile of goroutines.
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The later one.
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub format: TextOrJson,
+    /// Write there instead of to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// `leakwatch inspect`.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
@@ -250,6 +269,8 @@ pub enum DumpFormat {
     Folded,
     /// One JSON object.
     Json,
+    /// For people: what tasks do, what they wait on, what they cost.
+    Summary,
 }
 
 /// Forms of a plain answer.

@@ -42,6 +42,7 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
         DumpFormat::Text => text::write_dump(&dump, out),
         DumpFormat::Folded => text::write_folded(&dump, out),
         DumpFormat::Pprof => export::write_profile(&dump, out),
+        DumpFormat::Summary => text::write_digest(&dump, out),
         DumpFormat::Json => export::write_dump_json(&dump, out),
     })?;
     Ok(End::Done)

@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod demo;
+mod diff;
 pub mod doctor;
 mod dump;
 mod events;
@@ -45,6 +46,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
         Some(Command::Events(args)) => events::run(&args, cli.verbose),
         Some(Command::Dump(args)) => dump::run(&args),
+        Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Inspect(args)) => {
             inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done)
         }

@@ -7,6 +7,7 @@
 //! The rules here go by growth and by standing still and say `suspect` at most; `leak` is for rules with proof.
 
 pub mod confidence;
+pub mod groups;
 pub mod growth;
 pub mod stuck;
 pub mod units;

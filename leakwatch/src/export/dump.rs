@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{json::rfc3339, safe};
+use crate::report::digest::TaskCluster;
 use crate::report::dump::{Dump, Frame, Object, Origin, RuntimeDump, Side, Stack, Task, WaitObject};
 
 /// Name of the schema.
@@ -71,6 +72,7 @@ fn runtime(runtime: &RuntimeDump, out: &mut dyn Write) -> io::Result<()> {
             .into()
     })?;
     list(out, "objects", &runtime.objects, object)?;
+    list(out, "clusters", &runtime.digest().clusters, |one| cluster(runtime, one))?;
     list(out, "tasks", &runtime.tasks, |one| task(runtime, one))
 }
 
@@ -129,6 +131,25 @@ fn object(object: &WaitObject) -> Value {
         "waiters": object.waiters(),
         "receivers": object.receivers,
         "senders": object.senders,
+    })
+}
+
+fn cluster(runtime: &RuntimeDump, cluster: &TaskCluster) -> Value {
+    let states: serde_json::Map<String, Value> = cluster
+        .states
+        .iter()
+        .filter_map(|&(state, count)| Some((runtime.states.get(state as usize)?.clone(), json!(count))))
+        .collect();
+    json!({
+        "stack": cluster.stack,
+        "site": cluster.site,
+        "count": cluster.count,
+        "share": (cluster.share * 1e6).round() / 1e6,
+        "variants": cluster.variants,
+        "near": cluster.near,
+        "states": states,
+        "bytes": cluster.bytes,
+        "longest_s": cluster.longest_ns.map(seconds),
     })
 }
 

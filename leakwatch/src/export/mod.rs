@@ -4,19 +4,23 @@
 //! report can change without changing what scripts read. Nothing here opens files or prints.
 
 pub mod binary;
+pub mod diff;
 pub mod dump;
 pub mod events;
 pub mod json;
 pub mod machine;
 pub mod profile;
+pub mod read;
 mod safe;
 
 #[cfg(test)]
 mod tests;
 
 pub use binary::binary_to_json;
+pub use diff::diff_to_json;
 pub use dump::write_dump_json;
 pub use events::EventEncoder;
 pub use json::{to_json, to_json_line};
 pub use machine::machine_to_json;
 pub use profile::write_profile;
+pub use read::{Unreadable, read_json, read_pprof};

@@ -2,13 +2,16 @@
 //!
 //! Fields and their numbers are those of <https://github.com/google/pprof/blob/main/proto/profile.proto>.
 
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use prost::Message as _;
 use rustc_hash::FxHashMap;
 
 use crate::report::dump::{Dump, NamedStack, RuntimeDump, Stack, Task};
+
+/// Largest profile that is read, unpacked.
+const LARGEST: u64 = 1 << 30;
 
 /// `perftools.profiles.Profile`
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,6 +137,33 @@ pub fn write_profile(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     let mut gzip = GzEncoder::new(out, Compression::fast());
     gzip.write_all(&profile.encode_to_vec())?;
     gzip.finish()?.flush()
+}
+
+/// Reads a profile, gzipped or not.
+pub(super) fn read_profile(bytes: &[u8]) -> Result<Profile, String> {
+    let unpacked;
+    let plain = if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut into = Vec::new();
+        GzDecoder::new(bytes)
+            .take(LARGEST + 1)
+            .read_to_end(&mut into)
+            .map_err(|error| format!("its gzip stream is damaged ({error})"))?;
+        if into.len() as u64 > LARGEST {
+            return Err(format!("it is larger than {LARGEST} bytes when unpacked"));
+        }
+        unpacked = into;
+        unpacked.as_slice()
+    } else {
+        bytes
+    };
+    Profile::decode(plain).map_err(|error| format!("it is no profile.proto ({error})"))
+}
+
+impl Profile {
+    /// A string of its table; empty when there is none.
+    pub(super) fn string(&self, index: i64) -> &str {
+        usize::try_from(index).ok().and_then(|at| self.string_table.get(at)).map_or("", String::as_str)
+    }
 }
 
 /// A profile while it is put together.

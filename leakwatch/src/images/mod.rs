@@ -27,7 +27,7 @@ use crate::host::{Executable, HostError, Memory, Process, maps};
 pub use demangle::{demangle, without_parameters};
 pub use modules::{Module, Modules};
 use names::Names;
-pub use names::{Created, Frame};
+pub use names::{Created, Frame, is_hidden};
 pub use sites::check_bytes;
 pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
 pub use trace::{Origin, Traced, Tracer};

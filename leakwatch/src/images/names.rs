@@ -181,8 +181,9 @@ fn is_internal(name: &str) -> bool {
     is_hidden(name) || is_wrapper(name)
 }
 
-/// As [`is_internal`], wrappers apart.
-pub(super) fn is_hidden(name: &str) -> bool {
+/// Whether the runtime leaves a function of this name out of its tracebacks; it leaves wrappers out, too, whatever
+/// they are called.
+pub fn is_hidden(name: &str) -> bool {
     const SHOWN: [&str; 3] = ["runtime.gopanic", "runtime.runFinalizers", "runtime.runCleanups"];
     let Some(rest) = name.strip_prefix("runtime.") else { return !name.contains('.') };
     !SHOWN.contains(&name) && !is_exported(rest)

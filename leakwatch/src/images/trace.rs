@@ -122,6 +122,10 @@ impl Tracer<'_> {
             self.table.function_at(startpc.wrapping_sub(self.bias)).map(|function| printed(function.name));
         let mut origin =
             Origin { system: start.as_deref().is_some_and(is_system), task: start, ..Origin::default() };
+        // Made by the runtime's assembly; the runtime prints no "created by" for it either.
+        if origin.task.as_deref() == Some("runtime.main") {
+            return origin;
+        }
         let pc = gopc.wrapping_sub(self.bias);
         let Some(function) = self.table.function_at(pc) else { return origin };
         let position = self.table.line_at(self.call_of(&function, pc));

@@ -6,6 +6,8 @@
 pub mod assemble;
 pub mod binary;
 pub mod clock;
+pub mod diff;
+pub mod digest;
 pub mod dump;
 pub mod machine;
 pub mod names;

@@ -7,7 +7,10 @@
 mod binary;
 mod canvas;
 pub mod clean;
+mod diff;
+mod digest;
 mod dump;
+mod goroutines;
 mod headline;
 mod machine;
 mod notes;
@@ -20,7 +23,10 @@ use crate::report::units::{count, duration, figure};
 use crate::report::{Overhead, Report, Verdict};
 pub use binary::binary;
 use canvas::{Canvas, Style};
+pub use diff::diff;
+pub use digest::write_digest;
 pub use dump::{write_dump, write_folded};
+pub use goroutines::read_goroutines;
 pub use machine::machine;
 
 /// How to print.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use leakwatch_tests::{Target, agent, gate, matrix, need};
+use serde_json::Value;
 
 use crate::folder::Folder;
 
@@ -167,4 +168,131 @@ fn a_process_that_ends_meanwhile_is_said_to() {
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
     assert!(left.is_empty(), "nothing half-written: {left:?}");
+}
+
+/// The one runtime of a dump as JSON.
+#[track_caller]
+fn json(pid: u32) -> Value {
+    let dump: Value = serde_json::from_str(&dump(pid, &["--format", "json"])).expect("JSON");
+    assert_eq!(dump["schema"], "leakwatch.dump/1");
+    assert!(
+        dump["memory"]["rss_bytes"].as_u64() > dump["memory"]["task_bytes"].as_u64(),
+        "{}",
+        dump["memory"]
+    );
+    dump["runtimes"][0].clone()
+}
+
+#[test]
+fn labels_of_the_program_are_read() {
+    for release in matrix::GO_RELEASES {
+        let binary = matrix::go_target(release, "stripped");
+        need!(gate::live(), gate::file(&binary.path));
+        let mut target = Target::start(&binary.path);
+        target.command("spawn chan 5");
+        target.command("spawn labels 4");
+        let runtime = json(target.pid());
+        let tasks = runtime["tasks"].as_array().expect("tasks");
+        let labelled: Vec<&Value> = tasks.iter().filter(|task| !task["labels"].is_null()).collect();
+        assert_eq!(labelled.len(), 4, "{}", binary.name());
+        assert_eq!(runtime["labels"].as_array().map(Vec::len), Some(1), "{}: one set", binary.name());
+        let labels = runtime["labels"][0].as_object().expect("labels");
+        assert_eq!(labels.len(), 10, "{}: {labels:?}", binary.name());
+        assert_eq!(
+            (&labels["route"], &labels["tenant"], &labels["empty"]),
+            (&"/api/v1".into(), &"a b".into(), &"".into())
+        );
+    }
+}
+
+#[test]
+fn what_goroutines_wait_on_is_told() {
+    for release in matrix::GO_RELEASES {
+        let binary = matrix::go_target(release, "strip");
+        need!(gate::live(), gate::file(&binary.path));
+        let about = binary.name();
+        let mut target = Target::start(&binary.path);
+        target.command("spawn onechan 30");
+        target.command("spawn oneselect 7");
+        target.command("spawn onemutex 9");
+        target.command("spawn chan 3");
+        let runtime = json(target.pid());
+        let objects = runtime["objects"].as_array().expect("objects");
+        let of = |kind: &str, waiters: u64| {
+            let found = objects.iter().find(|object| object["kind"] == kind && object["waiters"] == waiters);
+            found.unwrap_or_else(|| panic!("{about}: no {kind} with {waiters} waiters in {objects:#?}"))
+        };
+        let full = of("channel", 37);
+        assert_eq!((&full["length"], &full["capacity"]), (&2.into(), &2.into()), "{about}");
+        assert_eq!((&full["senders"], &full["receivers"]), (&37.into(), &0.into()), "{about}");
+        let other = of("channel", 7);
+        assert_eq!((&other["senders"], &other["receivers"]), (&0.into(), &7.into()), "{about}");
+        assert_eq!(other["capacity"], 0, "{about}");
+        of("semaphore", 9);
+        let alone = objects.iter().filter(|object| object["kind"] == "channel" && object["receivers"] == 1);
+        assert!(alone.count() >= 3, "{about}: each of the three has a channel of its own");
+        let summary = dump(target.pid(), &["--format", "summary"]);
+        assert!(summary.contains("37 wait on channel 0x"), "{about}: {summary}");
+        assert!(summary.contains("(2 of 2 buffered): 37 to send"), "{about}: {summary}");
+        target.command("finish oneselect 7");
+        target.command("finish onechan 30");
+        target.command("finish onemutex 9");
+        target.check();
+    }
+}
+
+#[test]
+fn a_difference_tells_what_grew_and_who_survived() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path));
+    let folder = Folder::new("diff");
+    let mut target = Target::start(&binary.path);
+    target.command("spawn chan 50");
+    target.command("spawn select 3");
+    let take = |target: &Target, name: &str| {
+        for (format, ending) in [("text", "txt"), ("json", "json"), ("pprof", "pb.gz")] {
+            let path = folder.path().join(format!("{name}.{ending}"));
+            dump(target.pid(), &["--format", format, "--output", &path.display().to_string()]);
+        }
+    };
+    take(&target, "a");
+    target.command("finish chan 20");
+    target.command("finish select 3");
+    target.command("spawn send 4");
+    take(&target, "b");
+    let compare = |one: &str, other: &str| -> Value {
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let outcome = agent::run(["diff", &path(one), &path(other), "--format", "json"]);
+        assert_eq!(outcome.code(), Some(0), "{one} {other}: {}", outcome.stderr);
+        serde_json::from_str(&outcome.stdout).expect("JSON")
+    };
+    let fates = |difference: &Value, of: &str| -> BTreeMap<String, (String, u64, u64)> {
+        let list = difference[of].as_array().expect("changes");
+        let change = |change: &Value| {
+            let name = change["frames"].as_array()?.last()?["function"].as_str()?.to_owned();
+            Some((
+                name,
+                (change["fate"].as_str()?.to_owned(), change["before"].as_u64()?, change["after"].as_u64()?),
+            ))
+        };
+        list.iter().filter_map(change).collect()
+    };
+    for (one, other) in [("a.txt", "b.txt"), ("a.json", "b.json"), ("a.txt", "b.json")] {
+        let difference = compare(one, other);
+        assert_eq!(
+            difference["survivors"],
+            serde_json::json!({ "stayed": 31, "ended": 23, "started": 4 }),
+            "{one} {other}"
+        );
+        let sites = fates(&difference, "sites");
+        assert_eq!(sites["main.leakChan"], ("shrank".to_owned(), 50, 30), "{one} {other}");
+        assert_eq!(sites["main.leakSelect"], ("went".to_owned(), 3, 0), "{one} {other}");
+        assert_eq!(sites["main.leakSend"], ("appeared".to_owned(), 0, 4), "{one} {other}");
+    }
+    for (one, other) in [("a.pb.gz", "b.pb.gz"), ("a.txt", "b.pb.gz"), ("a.pb.gz", "b.json")] {
+        let difference = compare(one, other);
+        let stacks = fates(&difference, "stacks");
+        assert_eq!(stacks["main.leakChan.func1"], ("shrank".to_owned(), 50, 30), "{one} {other}");
+        assert_eq!(stacks["main.leakSend.func1"], ("appeared".to_owned(), 0, 4), "{one} {other}");
+    }
 }
