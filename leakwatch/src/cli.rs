@@ -56,6 +56,12 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Watch a built-in program that leaks in known ways; needs nothing else.
     Demo(DemoArgs),
+    /// List the profiles of runtimes that come with leakwatch, or print one, to copy and change.
+    Profiles {
+        /// Which to print.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -101,6 +107,20 @@ impl Selection {
     pub fn is_empty(&self) -> bool {
         self.pids.is_empty() && self.comm.is_none() && self.exe.is_none() && self.cgroup.is_none()
     }
+}
+
+/// A runtime that leakwatch does not recognise, by the functions that start and end its tasks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RuntimeArgs {
+    /// A function that starts a task: SYMBOL[:task=ret|argN][:site=caller|argN][:library=FILE]... (repeatable).
+    #[arg(long, value_name = "FUNCTION", help_heading = "Runtimes of your own (docs/profiles.md)")]
+    pub start: Vec<String>,
+    /// A function that ends a task: SYMBOL[:task=argN]... (repeatable).
+    #[arg(long, value_name = "FUNCTION", help_heading = "Runtimes of your own (docs/profiles.md)")]
+    pub end: Vec<String>,
+    /// The same from a TOML file, or a profile that comes with leakwatch (`leakwatch profiles` lists them).
+    #[arg(long, value_name = "FILE|NAME", help_heading = "Runtimes of your own (docs/profiles.md)")]
+    pub profile: Vec<String>,
 }
 
 /// Sizes of the kernel's tables.
@@ -156,6 +176,9 @@ pub struct WatchArgs {
     /// Send every start and end through the ring buffer although nothing reads them: for benches and tests.
     #[arg(long, hide = true)]
     pub stream: bool,
+    /// Runtimes that the user names.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,
@@ -173,6 +196,9 @@ pub struct EventsArgs {
     /// Write there instead of to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Runtimes that the user names.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,
@@ -221,6 +247,9 @@ pub struct InspectArgs {
     /// The binary that this process runs.
     #[arg(short, long)]
     pub pid: Option<u32>,
+    /// Runtimes that the user names: where their probes would be. They take a process, whose libraries are searched.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
     pub format: TextOrJson,

@@ -10,12 +10,15 @@
 //! * `collect`: joins the four into samples
 //! * `model`, `detect`, `report`: figures, verdicts, one report
 //! * `text`, `export`: outputs of that report
-//! * `agent`, `cmd`: loops, clocks, commands
+//! * `agent`: the loop and the clock
+//! * `config`: flags and files turned into each floor's options
+//! * `cmd`: commands
 
 pub mod agent;
 pub mod cli;
 pub mod cmd;
 pub mod collect;
+pub mod config;
 pub mod detect;
 pub mod export;
 pub mod host;

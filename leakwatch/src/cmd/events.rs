@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     End,
     output::Lines,
-    startup::{block_on, load, targets},
+    startup::{self, block_on, load, targets},
     watch::say,
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         budget_percent: None,
         stream: true,
         rates: Span::Watch,
-        named: None,
+        named: startup::named(&args.runtime)?,
     };
     let mut lines = Lines::open(args.output.as_ref())?;
     let mut encoder = EventEncoder::default();

@@ -2,13 +2,17 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
-use super::output::colour;
+use super::{output::colour, startup::named};
 use crate::{
-    cli::{InspectArgs, TextOrJson},
+    cli::{InspectArgs, RuntimeArgs, TextOrJson},
+    collect::{
+        CollectError, Place,
+        custom::{self, Named},
+    },
     export,
     host::{Process, ProcessMemory},
-    images::Image,
-    report::binary::Binary,
+    images::{Image, Modules},
+    report::binary::{Binary, BinaryRuntime, Probe},
     text,
 };
 
@@ -19,7 +23,14 @@ use crate::{
 /// leakwatch knows is not an error.
 pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let binary = match (args.pid, &args.binary) {
-        (Some(pid), _) => of_process(pid)?,
+        (Some(pid), _) => of_process(pid, &args.runtime)?,
+        (None, Some(_)) if named(&args.runtime)?.is_some() => {
+            return Err(super::Usage(
+                "a runtime that is named is looked for in a process and its libraries: give --pid PID"
+                    .to_owned(),
+            )
+            .into());
+        }
         (None, Some(path)) => Binary::of(&Image::of_file(path)?, None),
         (None, None) => return Err(super::Usage("give a BINARY or --pid PID".to_owned()).into()),
     };
@@ -31,7 +42,8 @@ pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn of_process(pid: u32) -> anyhow::Result<Binary> {
+fn of_process(pid: u32, runtime: &RuntimeArgs) -> anyhow::Result<Binary> {
+    let runtime = named(runtime)?;
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let mut binary = Binary::of(&image, Some(pid));
@@ -46,7 +58,30 @@ fn of_process(pid: u32) -> anyhow::Result<Binary> {
         Ok(memory) => binary.problems.extend(image.check_sites(&memory).into_iter().map(|problem| problem.0)),
         Err(error) => binary.problems.push(error.to_string()),
     }
+    if let Some(runtime) = runtime {
+        binary.runtimes.push(plan_of(&process, &image, &runtime)?);
+    }
     Ok(binary)
+}
+
+/// Where the probes of a runtime that was named would be.
+fn plan_of(process: &Process, image: &Image, runtime: &Named) -> anyhow::Result<BinaryRuntime> {
+    let memory = ProcessMemory::open(process)?;
+    let modules = Modules::of_process(process)?;
+    let plan = custom::plan(runtime, &modules, image.inspection(), image.path(), &memory)
+        .map_err(|why| CollectError::Named { pid: process.pid(), why })?;
+    let probe = |place: &Place| Probe {
+        action: place.means,
+        function: format!("{} of {}", place.function, place.file),
+        address: place.address,
+        file_offset: place.file_offset,
+        instruction: place.instruction.clone(),
+        bytes: place.bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "),
+        register: place.task.clone(),
+        emulated: place.emulated,
+        reason: place.reason.clone(),
+    };
+    Ok(BinaryRuntime::named(plan.version, plan.places.iter().map(probe).collect(), plan.problems))
 }
 
 /// How plain answers are laid out: as wide as the terminal, or wide enough not to break a path where there is none.

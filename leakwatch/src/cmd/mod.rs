@@ -19,6 +19,7 @@ mod events;
 mod floor;
 pub mod inspect;
 mod output;
+mod profiles;
 mod startup;
 mod watch;
 
@@ -54,6 +55,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
         Some(Command::Floor { pid }) => floor::run(pid, cli.verbose),
         Some(Command::DemoTarget { seconds }) => demo::target(seconds),
+        Some(Command::Profiles { name }) => profiles::run(name.as_deref()),
         Some(Command::Completions { shell }) => output::completions(shell),
         Some(Command::Man) => output::man(),
     }

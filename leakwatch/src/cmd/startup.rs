@@ -1,13 +1,17 @@
 //! From selection to a loaded kernel side: what `watch`, `events` and `demo` have in common.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use anyhow::Context as _;
 
 use crate::{
     agent::{Target, clock},
-    cli::Selection,
-    collect::CollectError,
+    cli::{RuntimeArgs, Selection},
+    collect::{
+        CollectError,
+        custom::{Means, Named},
+    },
+    config::{self, FunctionFlag},
     host::{self, Process, tracefs},
     kernel::{self, Kernel},
 };
@@ -46,6 +50,20 @@ pub(super) fn targets(selection: &Selection) -> anyhow::Result<Vec<Target>> {
         }
     }
     Ok(targets)
+}
+
+/// The runtime that was named on the command line, if any.
+///
+/// # Errors
+/// Where a flag or a profile is wrong, and what is allowed there.
+pub(super) fn named(args: &RuntimeArgs) -> anyhow::Result<Option<Arc<Named>>> {
+    let flags = [("--start", Means::Start, &args.start), ("--end", Means::End, &args.end)];
+    let flags: Vec<FunctionFlag<'_>> = flags
+        .into_iter()
+        .flat_map(|(flag, means, texts)| texts.iter().map(move |text| FunctionFlag { flag, means, text }))
+        .collect();
+    let named = config::named(&args.profile, &flags).map_err(|error| Usage(error.to_string()))?;
+    Ok(named.map(Arc::new))
 }
 
 /// Loads the kernel side and attaches the tracepoints.

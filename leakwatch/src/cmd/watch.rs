@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     output::{self, Lines, colour, write_whole},
-    startup::{Usage, block_on, calibrate, load, targets},
+    startup::{self, Usage, block_on, calibrate, load, targets},
 };
 use crate::{
     agent::{self, Outcome, Update},
@@ -46,7 +46,7 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         budget_percent: args.budget,
         stream: args.stream,
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
-        named: None,
+        named: startup::named(&args.runtime)?,
     };
     if let Some(path) = &args.output {
         output::check(path)?;

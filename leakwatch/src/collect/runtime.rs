@@ -82,15 +82,21 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// `start`, `end` or `note`.
-    pub means: String,
+    pub means: &'static str,
     /// The function.
     pub function: String,
     /// The file.
     pub file: String,
     /// Link-time address.
     pub address: u64,
+    /// Byte offset in the file.
+    pub file_offset: u64,
     /// The instruction.
     pub instruction: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What holds the task there: a register, or how to get from one to the task.
+    pub task: String,
     /// The kernel emulates it: one trap instead of two.
     pub emulated: bool,
     /// Why this one.

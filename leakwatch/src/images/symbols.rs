@@ -209,9 +209,8 @@ fn meant(name: &str, wanted: &Wanted) -> Option<String> {
             if unversioned == wanted {
                 return Some(demangle(name).into_owned());
             }
-            // Demangling is dear: a mangled name has each word of the demangled one in it.
-            let mut words = wanted.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-            if !is_mangled(name) || !words.all(|word| name.contains(word)) {
+            // Demangling is dear, and a mangled name has the function's own in it.
+            if !is_mangled(name) || !name.contains(last_word(wanted)) {
                 return None;
             }
             let demangled = demangle(name);
@@ -224,6 +223,15 @@ fn meant(name: &str, wanted: &Wanted) -> Option<String> {
         }
         Wanted::Address(_) => None,
     }
+}
+
+/// The function's own name: `get` of `ns::Pool<int>::get(void*)`; empty where it is none (`operator==`).
+fn last_word(wanted: &str) -> &str {
+    let path = without_parameters(wanted);
+    let name = path.rsplit("::").next().unwrap_or_default().trim_start_matches('~');
+    let end = name.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(name.len());
+    let word = name.get(..end).unwrap_or_default();
+    if word == "operator" { "" } else { word }
 }
 
 fn is_mangled(name: &str) -> bool {
@@ -290,6 +298,19 @@ mod tests {
         let pattern = Regex::new("symbols::tests::(ourselves|nobody)$").expect("a pattern");
         assert_eq!(file.find(&Wanted::Pattern(pattern)).expect("found").len(), 1);
         assert!(file.entry_of(function, &[7]).is_ok());
+    }
+
+    #[test]
+    fn names_that_people_write() {
+        let method = "_ZN4jobs4Pool3putEPv";
+        for name in [method, "jobs::Pool::put", "jobs::Pool::put(void*)"] {
+            assert!(meant(method, &Wanted::Name(name.to_owned())).is_some(), "{name}");
+        }
+        assert_eq!(meant(method, &Wanted::Name("Pool::put".to_owned())), None);
+        assert_eq!(meant(method, &Wanted::Name("jobs::Pool::pu".to_owned())), None);
+        assert!(meant("_ZN4jobs3JobD1Ev", &Wanted::Name("jobs::Job::~Job".to_owned())).is_some());
+        assert!(meant("_ZN3FooeqERKS_", &Wanted::Name("Foo::operator==".to_owned())).is_some());
+        assert!(meant("_ZN4PoolIiE3getEv", &Wanted::Name("Pool<int>::get".to_owned())).is_some());
     }
 
     #[test]

@@ -76,6 +76,37 @@ pub struct BinaryRuntime {
     pub problems: Vec<String>,
 }
 
+impl BinaryRuntime {
+    /// A runtime that the user named: its probes are all that is known of it.
+    pub fn named(version: Option<String>, probes: Vec<Probe>, problems: Vec<String>) -> Self {
+        Self {
+            kind: NAMED,
+            version,
+            version_source: None,
+            main_package: None,
+            flavour: Vec::new(),
+            settings: Vec::new(),
+            functions: None,
+            probes,
+            layout: None,
+            globals: Vec::new(),
+            wait_reasons: 0,
+            types: Vec::new(),
+            watch: Watch::Probes,
+            missing: Vec::new(),
+            problems,
+        }
+    }
+
+    /// Whether the user named it.
+    pub fn is_named(&self) -> bool {
+        self.kind == NAMED
+    }
+}
+
+/// Kind of a runtime that the user named.
+const NAMED: &str = "custom";
+
 /// How a program can be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {

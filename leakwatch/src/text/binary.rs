@@ -61,6 +61,9 @@ fn runtime(canvas: &mut Canvas, runtime: &BinaryRuntime) {
     };
     canvas.line(Style::Strong, &format!("{}: {version}", runtime.kind));
     let (style, can) = match runtime.watch {
+        Watch::Probes if runtime.is_named() => {
+            (Style::Good, "yes: each start and end by probes; what is alive already is not known")
+        }
         Watch::Probes => (Style::Good, "yes: each start and end by probes, what is alive from memory"),
         Watch::Memory => (Style::Warning, "from memory only: what is alive, no start or end is seen"),
         Watch::No => (Style::Bad, "no"),

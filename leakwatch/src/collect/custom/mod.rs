@@ -24,6 +24,24 @@ pub struct Named {
     pub version: Option<VersionRule>,
     /// Its functions.
     pub functions: Vec<NamedFunction>,
+    /// What must be there for the functions to mean what they are said to mean.
+    pub requires: Vec<Requirement>,
+}
+
+/// A function that tells a build of the runtime that can be watched from one that cannot: where a compiler inlined
+/// functions, those that are left are passed by some tasks only, and every figure would be wrong.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// Where the user said so.
+    pub origin: String,
+    /// The function.
+    pub wanted: Wanted,
+    /// As the user wrote it.
+    pub written: String,
+    /// In which modules.
+    pub library: Option<FileNames>,
+    /// What to say where it is not there.
+    pub why: String,
 }
 
 /// How a version is found.
@@ -191,13 +209,35 @@ pub fn numbers(version: &str) -> Option<Vec<u64>> {
     found.filter(|numbers| !numbers.is_empty())
 }
 
-impl fmt::Display for Means {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Means {
+    /// `start`, `end` or `note`.
+    pub const fn word(self) -> &'static str {
+        match self {
             Self::Start => "start",
             Self::End => "end",
             Self::Note => "note",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for TaskAt {
+    /// As it is written in flags and profiles.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.word { "*" } else { "" };
+        match self.base {
+            Base::Argument(number) | Base::ArgumentAtReturn(number) => write!(f, "{star}arg{number}")?,
+            Base::Return => write!(f, "{star}ret")?,
+        }
+        if self.offset != 0 {
+            write!(f, "{:+}", self.offset)?;
+        }
+        if matches!(self.base, Base::ArgumentAtReturn(_)) { f.write_str("@ret") } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,7 @@ use leakwatch_inspect::{
 };
 
 use super::{
-    Base, Means, Named, NamedFunction,
+    Base, FactAt, Means, Named, NamedFunction,
     descriptor::{descriptor, note_for, registers},
     search::{Search, Searched},
 };
@@ -31,6 +31,9 @@ pub fn plan(
     memory: &impl Memory,
 ) -> Result<Runtime, String> {
     let search = Search::of(modules, named);
+    if let Some(missing) = named.requires.iter().find(|requirement| !search.meets(requirement)) {
+        return Err(format!("{}: {} ({} is not there)", missing.origin, missing.why, missing.written));
+    }
     let version = named.version.as_ref().and_then(|rule| search.version(rule));
     let mut problems: Vec<String> = search.unreadable.clone();
     let mut planner = Planner {
@@ -46,6 +49,13 @@ pub fn plan(
             continue;
         }
         let found = search.find(function, &mut problems)?;
+        // What a note would have said is unknown where nothing is there to say it.
+        let unknown = |at: FactAt| if at == FactAt::Noted && !planner.notes() { FactAt::Nowhere } else { at };
+        let function = &NamedFunction {
+            site: unknown(function.site),
+            entry: unknown(function.entry),
+            ..function.clone()
+        };
         for found in found {
             planner.add(function, found.number, found.file, &found.function)?;
         }
@@ -106,6 +116,11 @@ struct Planner<'a, M> {
 }
 
 impl<M: Memory> Planner<'_, M> {
+    /// A function that notes something has been placed.
+    fn notes(&self) -> bool {
+        self.places.iter().any(|place| place.means == Means::Note.word())
+    }
+
     fn add(
         &mut self,
         function: &NamedFunction,
@@ -193,11 +208,14 @@ impl<M: Memory> Planner<'_, M> {
             return Err("its code is not mapped".to_owned());
         }
         self.places.push(Place {
-            means: function.means.to_string(),
+            means: function.means.word(),
             function: target.name.clone(),
             file: searched.module.path().display().to_string(),
             address: point.address,
+            file_offset: point.file_offset,
             instruction: point.text.clone(),
+            bytes: point.bytes.clone(),
+            task: function.task.to_string(),
             emulated: point.emulated,
             reason: point.reason.clone(),
         });

@@ -2,7 +2,7 @@
 
 use leakwatch_inspect::function::Function;
 
-use super::{FileNames, Named, NamedFunction, VersionRule};
+use super::{FileNames, Named, NamedFunction, Requirement, VersionRule};
 use crate::images::{MOST_MATCHES, Module, Modules, SymbolFile, Wanted};
 
 /// The files of a process that are searched.
@@ -33,7 +33,8 @@ impl<'a> Search<'a> {
         let mut search = Self { modules, files: Vec::new(), unreadable: Vec::new() };
         let functions = named.functions.iter().map(|function| function.library.as_ref());
         let version = named.version.iter().map(|rule| rule.library.as_ref());
-        let wanted: Vec<Option<&FileNames>> = functions.chain(version).collect();
+        let required = named.requires.iter().map(|required| required.library.as_ref());
+        let wanted: Vec<Option<&FileNames>> = functions.chain(version).chain(required).collect();
         for module in modules.all() {
             let name = module.file_name();
             if !wanted.iter().any(|names| names.is_none_or(|names| names.matches(&name))) {
@@ -52,6 +53,14 @@ impl<'a> Search<'a> {
     fn chosen(&self, names: Option<&FileNames>) -> impl Iterator<Item = (usize, &Searched<'a>)> {
         let all = self.files.iter().enumerate();
         all.filter(move |(_, file)| names.is_none_or(|names| names.matches(&file.module.file_name())))
+    }
+
+    /// Whether what a requirement names is there.
+    pub(super) fn meets(&self, required: &Requirement) -> bool {
+        let mut files = self.chosen(required.library.as_ref());
+        files.any(|(_, searched)| {
+            searched.file.find(&required.wanted).is_ok_and(|functions| !functions.is_empty())
+        })
     }
 
     /// What the rule finds first.

@@ -1,0 +1,14 @@
+//! What users write, as flags or TOML, turned into what the floors below understand.
+//!
+//! Nothing is guessed: an unknown key, a value of another type and a word that is not understood are errors, and each
+//! says where it stands, what is wrong, and what is allowed there. It must never read a process or a clock.
+
+mod error;
+mod flags;
+mod profile;
+mod shipped;
+mod words;
+
+pub use error::ConfigError;
+pub use flags::{FunctionFlag, named};
+pub use shipped::{Shipped, shipped};
