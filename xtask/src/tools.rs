@@ -9,6 +9,7 @@ mod apt;
 mod fetch;
 mod go;
 mod kernel_side;
+mod libuv;
 mod rust;
 mod third_party;
 
@@ -20,6 +21,7 @@ use crate::shell;
 
 pub(crate) use go::{GoToolchain, go_toolchains};
 pub(crate) use kernel_side::{bpf_linker, bpftrace, ebpf_toolchain};
+pub(crate) use libuv::libuv;
 pub(crate) use rust::{RustToolchain, rust_toolchain};
 pub(crate) use third_party::{PROGRAMS as THIRD_PARTY, third_party};
 
