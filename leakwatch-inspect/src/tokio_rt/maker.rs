@@ -24,6 +24,8 @@ const MIN_BEHIND_TRAILER: u64 = 16;
 const MIN_CELL: u64 = 64;
 /// Longest way to a site, in instructions.
 const MAX_WAY: usize = 400;
+/// Instructions behind a call in which its result is looked at.
+const MAX_LOOK: usize = 3;
 /// Most instructions of a function that only returns a vtable's address (`raw::vtable` where nothing is inlined).
 const MAX_GETTER: usize = 8;
 
@@ -119,7 +121,16 @@ impl<'a> Maker<'a> {
         let mut registers: Registers = [None; 16];
         let mut vectors = Vectors::default();
         let mut info = InstructionInfoFactory::new();
+        // What is known where forward jumps arrive.
+        let mut arriving: BTreeMap<u64, Registers> = BTreeMap::new();
         for (at, instruction) in self.instructions.iter().enumerate() {
+            if let Some(known) = arriving.remove(&instruction.ip()) {
+                let falls_through = at
+                    .checked_sub(1)
+                    .and_then(|before| self.instructions.get(before))
+                    .is_some_and(falls_through);
+                registers = if falls_through { both(&registers, &known) } else { known };
+            }
             let taken = address_taken(by_address, instruction);
             self.vtables_used.extend(taken);
             if instruction.op0_kind() == OpKind::Memory {
@@ -150,6 +161,10 @@ impl<'a> Maker<'a> {
                 && let Some(slot) = registers.get_mut(usize::from(register))
             {
                 *slot = Some(value);
+            }
+            if let Some(target) = jump_target(instruction).filter(|target| *target > instruction.ip()) {
+                let known = arriving.get(&target).map_or(registers, |known| both(known, &registers));
+                arriving.insert(target, known);
             }
             let returns = instruction.flow_control() == FlowControl::Return;
             if let (true, true, Some(Value::Vtable(vtable))) =
@@ -264,6 +279,7 @@ impl<'a> Maker<'a> {
                 }
                 // Any other allocator has the size among its arguments, and returns the address.
                 (Some(Value::Frame(..)), _) => return None,
+                _ if self.returns_number(call.at) => return None,
                 _ if fits(first) || fits(second) => Cell::in_register(RAX, self.frame),
                 _ => return None,
             };
@@ -317,6 +333,14 @@ impl<'a> Maker<'a> {
             }
         }
         fallback
+    }
+
+    /// Is a 32-bit number looked at behind this call? It returns no address then.
+    fn returns_number(&self, call: usize) -> bool {
+        let behind = self.instructions.iter().skip(call.saturating_add(1)).take(MAX_LOOK);
+        behind.take_while(|instruction| !is_call(instruction)).any(|instruction| {
+            instruction.mnemonic() == Mnemonic::Test && instruction.op0_register() == Register::EAX
+        })
     }
 
     /// Is this call a copy into the cell? Whatever else is called may let the task run.
@@ -397,6 +421,37 @@ pub(super) fn calls_of(code: &Code<'_>, instructions: &[Instruction], callee: u6
     calls
 }
 
+/// What is known on both ways.
+fn both(one: &Registers, other: &Registers) -> Registers {
+    let mut known = *one;
+    for (slot, other) in known.iter_mut().zip(other) {
+        if slot != other {
+            *slot = None;
+        }
+    }
+    known
+}
+
+fn falls_through(instruction: &Instruction) -> bool {
+    !matches!(
+        instruction.flow_control(),
+        FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch
+            | FlowControl::Return
+            | FlowControl::Exception
+            | FlowControl::Interrupt
+    )
+}
+
+/// Where a jump goes.
+fn jump_target(instruction: &Instruction) -> Option<u64> {
+    let jumps = matches!(
+        instruction.flow_control(),
+        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+    );
+    (jumps && instruction.op0_kind() == OpKind::NearBranch64).then(|| instruction.near_branch_target())
+}
+
 fn is_call(instruction: &Instruction) -> bool {
     matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
 }
@@ -414,15 +469,9 @@ fn address_taken(by_address: &BTreeMap<u64, usize>, instruction: &Instruction) -
 /// Where a function's jumps go, and how many go there.
 fn targets(instructions: &[Instruction]) -> BTreeMap<u64, usize> {
     let mut targets = BTreeMap::new();
-    for instruction in instructions {
-        let jumps = matches!(
-            instruction.flow_control(),
-            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
-        );
-        if jumps && instruction.op0_kind() == OpKind::NearBranch64 {
-            let count = targets.entry(instruction.near_branch_target()).or_insert(0_usize);
-            *count = count.saturating_add(1);
-        }
+    for target in instructions.iter().filter_map(jump_target) {
+        let count = targets.entry(target).or_insert(0_usize);
+        *count = count.saturating_add(1);
     }
     targets
 }

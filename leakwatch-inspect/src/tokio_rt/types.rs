@@ -51,7 +51,7 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> O
                 (name, None) => vtables::kind(code, form, &table).or(name.as_ref().map(|_| TaskKind::Async)),
             };
             let name = blocking.and_then(|name| name.strip_suffix('>')).map(str::to_owned).or(names.task);
-            let poll = names::calls(code, table.functions.first().copied().as_slice(), 1);
+            let poll = names::calls(code, table.functions.first().copied().as_slice(), 3);
             TaskType {
                 vtable: table.address,
                 trailer_offset: table.trailer_offset,

@@ -1,7 +1,9 @@
 //! Names for reports, from a process's executable and its libraries.
 
+use leakwatch_common::RuntimeKind;
+
 use crate::{
-    images::{Frame, Image, Modules},
+    images::{Frame, Image, Modules, TaskName},
     observe::SiteId,
     report::{FrameName, Names, SiteName},
 };
@@ -28,12 +30,20 @@ impl<'a> ImageNames<'a> {
     }
 }
 
+fn of_type(name: TaskName) -> SiteName {
+    let TaskName { function, file, line, task, system } = name;
+    SiteName { function, file, line, task: Some(task), system }
+}
+
 fn name_of(frame: Frame) -> FrameName {
     FrameName { function: frame.function, file: frame.file, line: frame.line, internal: frame.internal }
 }
 
 impl Names for ImageNames<'_> {
     fn site(&mut self, site: SiteId) -> SiteName {
+        if matches!(site.runtime, RuntimeKind::Tokio | RuntimeKind::TokioBlocking) {
+            return self.image.task_name(site.entry).map(of_type).unwrap_or_default();
+        }
         let task = self.function(site.entry);
         if task.as_deref() == Some(MAIN) {
             // Made by the runtime's assembly; the runtime prints no "created by" for it either.

@@ -77,7 +77,8 @@ pub(super) async fn attach(
         }
         for (task, site) in entered {
             // It ended although no event said so: its end was under way when the events began.
-            let ghost = second.dead.contains(&task) && kernel.remove_seen(watched, task, site.runtime)?;
+            let gone = second.dead.contains(&task) || second.is_absent(task, site.runtime);
+            let ghost = gone && kernel.remove_seen(watched, task, site.runtime)?;
             if let Some(count) = found.live.get_mut(&site).filter(|_| ghost) {
                 *count -= 1;
             }
@@ -118,6 +119,15 @@ struct Look {
     live: Vec<(u64, SiteId)>,
     dead: FxHashSet<u64>,
     unreadable: FxHashMap<RuntimeKind, u64>,
+    /// Addresses of live tasks, of runtimes whose dead ones cannot be listed.
+    listed: FxHashSet<u64>,
+}
+
+impl Look {
+    /// Was it not found, in a runtime where that means that it is dead?
+    fn is_absent(&self, task: u64, runtime: RuntimeKind) -> bool {
+        matches!(runtime, RuntimeKind::Tokio | RuntimeKind::TokioBlocking) && !self.listed.contains(&task)
+    }
 }
 
 fn look(pid: u32, runtimes: &[&Tasks], memory: &impl Memory) -> Result<Look, CollectError> {
@@ -125,7 +135,12 @@ fn look(pid: u32, runtimes: &[&Tasks], memory: &impl Memory) -> Result<Look, Col
     for tasks in runtimes {
         let mut unreadable = 0;
         let read: Result<(), ReadError> = tasks.for_each(memory, Stacks::Skip, |seen| match seen {
-            Seen::Live(task) => look.live.push((task.address, task.site)),
+            Seen::Live(task) => {
+                look.live.push((task.address, task.site));
+                if tasks.absent_is_dead() {
+                    look.listed.insert(task.address);
+                }
+            }
             Seen::Dead { address } => {
                 look.dead.insert(address);
             }

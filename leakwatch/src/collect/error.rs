@@ -23,7 +23,7 @@ pub enum CollectError {
     Kernel(#[from] KernelError),
     /// No runtime that we know.
     #[error(
-        "{exe} (pid {pid}) is not a Go program: no Go runtime is linked into it; `leakwatch inspect --pid {pid}` shows what is there"
+        "{exe} (pid {pid}) has no runtime that leakwatch knows: neither Go nor tokio is linked into it; `leakwatch inspect --pid {pid}` shows what is there"
     )]
     NoRuntime {
         /// The process.

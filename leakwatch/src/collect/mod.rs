@@ -11,6 +11,8 @@ pub mod go;
 mod runtime;
 mod sample;
 mod session;
+mod tokio_lists;
+pub mod tokio_rt;
 
 pub use error::CollectError;
 pub use runtime::{Place, Probe, ProbedFile, Runtime, Tasks};

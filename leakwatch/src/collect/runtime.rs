@@ -9,12 +9,14 @@ use leakwatch_common::{AT_TASK, Action, ProbeDescriptor, RuntimeKind, TaskSource
 use leakwatch_inspect::{
     ProbeAction, ProbeSite,
     go::{Global, GoFacts, layout::GoLayout},
+    tokio_rt::{FactsAt, TokioFacts},
 };
 
 use super::{
     error::CollectError,
     go::{GoRuntime, Seen, Stacks},
     session::Mode,
+    tokio_rt::{Kinds, TokioRuntime},
 };
 use crate::{
     host::{MappedFile, Memory, ReadError},
@@ -107,7 +109,9 @@ pub struct Place {
 #[derive(Debug)]
 pub enum Tasks {
     /// Goroutines.
-    Go(GoRuntime),
+    Go(Box<GoRuntime>),
+    /// tokio tasks, and jobs of `spawn_blocking`.
+    Tokio(TokioRuntime),
 }
 
 impl Tasks {
@@ -115,7 +119,21 @@ impl Tasks {
     pub fn kind(&self) -> RuntimeKind {
         match self {
             Self::Go(_) => RuntimeKind::Go,
+            Self::Tokio(_) => RuntimeKind::Tokio,
         }
+    }
+
+    /// Which kinds its tasks are of, by their entry, where one probe sees several kinds.
+    pub fn kinds(&self) -> Option<Kinds> {
+        match self {
+            Self::Go(_) => None,
+            Self::Tokio(tokio) => Some(tokio.kinds()),
+        }
+    }
+
+    /// A task that a look does not find is not alive: memory is not kept for the next task.
+    pub fn absent_is_dead(&self) -> bool {
+        matches!(self, Self::Tokio(_))
     }
 
     /// Calls `each` with every task, and with what once was one.
@@ -130,6 +148,7 @@ impl Tasks {
     ) -> Result<(), ReadError> {
         match self {
             Self::Go(go) => go.for_each(memory, stacks, each),
+            Self::Tokio(tokio) => tokio.for_each(memory, each),
         }
     }
 
@@ -140,6 +159,7 @@ impl Tasks {
     pub fn census(&self, memory: &impl Memory, stacks: Stacks, now_ns: u64) -> Result<Census, ReadError> {
         match self {
             Self::Go(go) => go.census(memory, stacks, now_ns),
+            Self::Tokio(tokio) => tokio.census(memory),
         }
     }
 }
@@ -156,22 +176,79 @@ pub(super) fn recognise(
     mode: Mode,
 ) -> Result<Vec<Runtime>, CollectError> {
     let exe = image.path().display().to_string();
-    let Some(facts) = &image.inspection().go else {
+    let incomplete = |why| CollectError::Incomplete { pid, exe: exe.clone(), why };
+    let inspection = image.inspection();
+    if inspection.go.is_none() && inspection.tokio.is_empty() {
         return Err(CollectError::NoRuntime { pid, exe });
+    }
+    if let Some(problem) = image.check_sites(memory).into_iter().next() {
+        return Err(incomplete(problem.0));
+    }
+    let go = inspection.go.iter().map(|facts| go(image, facts, mode));
+    let mut runtimes = go.collect::<Result<Vec<_>, _>>().map_err(&incomplete)?;
+    runtimes.extend(tokio(image, &inspection.tokio, mode).map_err(&incomplete)?);
+    Ok(runtimes)
+}
+
+/// The plans for each tokio version in a program. All their tasks are looked for together, with the first.
+fn tokio(image: &Image, all: &[TokioFacts], mode: Mode) -> Result<Vec<Runtime>, String> {
+    let file = ProbedFile::of_image(image);
+    let mut runtimes = Vec::new();
+    for (index, facts) in all.iter().enumerate() {
+        let problems: Vec<String> = facts.problems.iter().map(|problem| problem.0.clone()).collect();
+        let complete = !facts.starts.is_empty() && !facts.ends.is_empty();
+        let probes = match mode {
+            Mode::Auto | Mode::Probes if complete => tokio_probes(&file, facts)?,
+            Mode::Probes => return Err(problems.join("; ")),
+            Mode::Auto | Mode::Memory => Vec::new(),
+        };
+        let of_all = if index == 0 { all } else { &[] };
+        runtimes.push(Runtime {
+            kind: RuntimeKind::Tokio,
+            version: facts.version.map(|version| version.to_string()),
+            probes,
+            tasks: Some(Tasks::Tokio(TokioRuntime::new(of_all, image.bias()))),
+            problems,
+            places: Vec::new(),
+        });
+    }
+    Ok(runtimes)
+}
+
+/// Ends first, see [`Runtime::probes`].
+fn tokio_probes(file: &Arc<ProbedFile>, facts: &TokioFacts) -> Result<Vec<Probe>, String> {
+    let at_task = FactsAt::Task(facts.form.vtable_offset().cast_signed());
+    let ends = facts.ends.iter().map(|site| (site, at_task));
+    let starts = facts.starts.iter().map(|start| (&start.site, start.facts));
+    let probe = |(site, facts): (&ProbeSite, FactsAt)| {
+        let (facts_register, offset) = match facts {
+            FactsAt::Task(offset) => (AT_TASK, offset),
+            FactsAt::Register { register, offset } => (register, offset),
+        };
+        let facts_offset = i32::try_from(offset)
+            .map_err(|_too_large| format!("the frame of {} is too large", site.function))?;
+        let descriptor = ProbeDescriptor {
+            action: match site.action {
+                ProbeAction::Start => Action::Start as u8,
+                ProbeAction::End => Action::EndFreed as u8,
+            },
+            task_register: site.task_register,
+            task_source: TaskSource::Register as u8,
+            facts_register,
+            site: fact::NONE,
+            entry: 0,
+            runtime: RuntimeKind::Tokio as u16,
+            task_offset: 0,
+            facts_offset,
+        };
+        Ok(Probe { file: Arc::clone(file), offset: site.file_offset, descriptor, at_return: false })
     };
-    go(image, memory, facts, mode).map(|runtime| vec![runtime]).map_err(|why| CollectError::Incomplete {
-        pid,
-        exe,
-        why,
-    })
+    ends.chain(starts).map(probe).collect()
 }
 
 /// The plan for a Go runtime, or what keeps it from being watched.
-fn go(image: &Image, memory: &impl Memory, facts: &GoFacts, mode: Mode) -> Result<Runtime, String> {
+fn go(image: &Image, facts: &GoFacts, mode: Mode) -> Result<Runtime, String> {
     let problems: Vec<String> = facts.problems.iter().map(|problem| problem.0.clone()).collect();
-    if let Some(problem) = image.check_sites(memory).into_iter().next() {
-        return Err(problem.0);
-    }
     let tasks = go_tasks(facts, image.bias())?;
     let probes = match (mode, &facts.start, &facts.end) {
         (Mode::Auto | Mode::Probes, Some(start), Some(end)) => {
@@ -195,7 +272,7 @@ fn go(image: &Image, memory: &impl Memory, facts: &GoFacts, mode: Mode) -> Resul
         kind: RuntimeKind::Go,
         version: facts.version.as_ref().map(|version| version.text.clone()),
         probes,
-        tasks: Some(Tasks::Go(tasks)),
+        tasks: Some(Tasks::Go(Box::new(tasks))),
         problems,
         places: Vec::new(),
     })

@@ -9,6 +9,7 @@ use leakwatch_common::{Counter, LIFETIME_BUCKETS, RuntimeKind, lifetime_bucket};
 use rustc_hash::FxHashMap;
 
 use super::session::{Counting, Session};
+use super::tokio_rt::Kinds;
 use crate::{
     kernel::{Kernel, KernelError, LiveTask},
     observe::{AgeSummary, Census, Counters, ProcessSample, SiteId, SiteSample},
@@ -30,6 +31,8 @@ pub struct Looks {
 pub(super) struct Last {
     counters: Counters,
     sites: BTreeMap<SiteId, SiteSample>,
+    /// Starts and ends of what is no known task.
+    strangers: [u64; 2],
     /// When the ages were read; `None`: they never were.
     ages: Option<AgesRead>,
 }
@@ -57,6 +60,7 @@ pub fn sample_all<'a>(
     let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
     let mut moved = FxHashMap::default();
     let mut before_tables = FxHashMap::default();
+    let mut kinds = FxHashMap::default();
     let mut stale_ages = false;
     for session in &mut sessions {
         let Some(watched) = &session.watched else { continue };
@@ -67,13 +71,15 @@ pub fn sample_all<'a>(
             .and_then(|last| last.ages.as_ref())
             .is_none_or(|then| tasks_moved(&then.counters, &counters));
         if last.is_none_or(|last| tasks_moved(&last.counters, &counters)) {
-            moved.insert(session.incarnation(), session.sites_at_attach());
+            let sites = SitesRead { sites: session.sites_at_attach(), ..SitesRead::default() };
+            moved.insert(session.incarnation(), sites);
         }
+        kinds.extend(session.kinds().map(|kinds| (session.incarnation(), kinds)));
     }
     if !moved.is_empty() {
-        read_sites(kernel, &mut moved)?;
+        read_sites(kernel, &kinds, &mut moved)?;
     }
-    let mut ages = if looks.ages && stale_ages { Some(read_ages(kernel, now_ns)?) } else { None };
+    let mut ages = if looks.ages && stale_ages { Some(read_ages(kernel, &kinds, now_ns)?) } else { None };
     let mut samples = Vec::with_capacity(sessions.len());
     for session in &mut sessions {
         let sites = moved.remove(&session.incarnation());
@@ -95,7 +101,7 @@ impl Session {
         &mut self,
         kernel: &Kernel,
         before: Counters,
-        sites: Option<BTreeMap<SiteId, SiteSample>>,
+        sites: Option<SitesRead>,
         ages: Option<&mut Ages>,
         looks: Looks,
         now_ns: u64,
@@ -107,14 +113,21 @@ impl Session {
         let last = self.last.get_or_insert_with(|| Last {
             counters: Counters::default(),
             sites: BTreeMap::new(),
+            strangers: [0; 2],
             ages: None,
         });
         if let Some(sites) = sites {
-            last.sites = sites;
+            last.sites = sites.sites;
+            last.strangers = sites.strangers;
             last.counters = before;
+        }
+        let strangers = last.strangers;
+        for (counter, hits) in [Counter::Started, Counter::Ended].into_iter().zip(strangers) {
+            counters.set(counter, counters.get(counter).saturating_sub(hits));
         }
         last.age(incarnation, before, ages, now_ns);
         let kernel_sites = last.sites.clone();
+        self.note_strangers(RuntimeKind::Tokio, strangers.into_iter().fold(0, u64::saturating_add));
 
         let mut sites = kernel_sites;
         let mut census: Option<Census> = None;
@@ -127,14 +140,9 @@ impl Session {
             }
             census.get_or_insert_default().add(of_kind);
         }
-        let by_memory: Vec<RuntimeKind> = self
-            .runtimes
-            .iter()
-            .filter(|counted| counted.counting != Counting::Probes)
-            .map(|counted| counted.runtime.kind)
-            .collect();
-        if !by_memory.is_empty() {
-            sites.retain(|id, _| !by_memory.contains(&id.runtime));
+        let by_memory = self.runtimes.iter().any(|counted| counted.counting != Counting::Probes);
+        if by_memory {
+            sites.retain(|id, _| self.counting(id.runtime) == Counting::Probes);
             sites.extend(self.sites_by_memory().map(|site| (site.id, site.clone())));
             counters.set(Counter::Started, sites.values().map(|site| site.started).sum());
             counters.set(Counter::Ended, sites.values().map(|site| site.ended).sum());
@@ -175,32 +183,58 @@ impl Last {
     }
 }
 
+/// A process's sites in the kernel's table.
+#[derive(Default)]
+struct SitesRead {
+    sites: BTreeMap<SiteId, SiteSample>,
+    /// Starts and ends of what is no known task.
+    strangers: [u64; 2],
+}
+
+/// The kinds that one probe sees, by incarnation.
+type KindsOf = FxHashMap<u32, Kinds>;
+
+/// The site as the report has it: what one probe sees is told apart by its entry. `None`: it is no task that is known.
+fn told_apart(kinds: &KindsOf, incarnation: u32, id: SiteId) -> Option<SiteId> {
+    match (id.runtime, kinds.get(&incarnation)) {
+        (RuntimeKind::Tokio, Some(kinds)) => kinds.get(&id.entry).map(|&runtime| SiteId { runtime, ..id }),
+        _ => Some(id),
+    }
+}
+
 fn read_sites(
     kernel: &Kernel,
-    processes: &mut FxHashMap<u32, BTreeMap<SiteId, SiteSample>>,
+    kinds: &KindsOf,
+    processes: &mut FxHashMap<u32, SitesRead>,
 ) -> Result<(), KernelError> {
     kernel.for_each_site(|incarnation, id, counters| {
-        if let Some(sites) = processes.get_mut(&incarnation) {
-            let site = sites.entry(id).or_insert_with(|| empty_site(id));
-            site.live_at_attach = site
-                .live_at_attach
-                .saturating_add(counters.ended_before_seen)
-                .saturating_sub(counters.seen_in_vain);
-            site.started = counters.started;
-            site.ended = counters.ended;
-            site.lifetimes = counters.lifetimes;
-        }
+        let Some(read) = processes.get_mut(&incarnation) else { return };
+        let Some(id) = told_apart(kinds, incarnation, id) else {
+            let [started, ended] = &mut read.strangers;
+            *started = started.saturating_add(counters.started);
+            *ended = ended.saturating_add(counters.ended);
+            return;
+        };
+        let site = read.sites.entry(id).or_insert_with(|| empty_site(id));
+        site.live_at_attach = site
+            .live_at_attach
+            .saturating_add(counters.ended_before_seen)
+            .saturating_sub(counters.seen_in_vain);
+        site.started = counters.started;
+        site.ended = counters.ended;
+        site.lifetimes = counters.lifetimes;
     })
 }
 
 /// Ages in ns of the live tasks whose birth was seen, by incarnation and site.
 type Ages = FxHashMap<(u32, SiteId), Vec<u64>>;
 
-fn read_ages(kernel: &Kernel, now_ns: u64) -> Result<Ages, KernelError> {
+fn read_ages(kernel: &Kernel, kinds: &KindsOf, now_ns: u64) -> Result<Ages, KernelError> {
     let mut ages = Ages::default();
     kernel.for_each_live(|incarnation, task: LiveTask| {
-        if let Some(born) = task.born_ns {
-            ages.entry((incarnation, task.site)).or_default().push(now_ns.saturating_sub(born));
+        let site = told_apart(kinds, incarnation, task.site);
+        if let (Some(born), Some(site)) = (task.born_ns, site) {
+            ages.entry((incarnation, site)).or_default().push(now_ns.saturating_sub(born));
         }
     })?;
     Ok(ages)
@@ -239,6 +273,7 @@ mod tests {
         let mut last = Last {
             counters: Counters::default(),
             sites: BTreeMap::from_iter([(id, empty_site(id))]),
+            strangers: [0; 2],
             ages: None,
         };
         let mut read = Ages::from_iter([((7, id), vec![30, 10, 20])]);

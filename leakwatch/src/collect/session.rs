@@ -11,6 +11,7 @@ use super::{
     go::Stacks,
     runtime::{self, Probe, ProbedFile, Runtime},
     sample::{Last, Looks, empty_site},
+    tokio_rt::Kinds,
 };
 use crate::{
     host::{HostError, Process, ProcessMemory},
@@ -193,6 +194,23 @@ impl Session {
         self.watched.take().map_or(Ok(()), |mut watched| kernel.forget(&mut watched))
     }
 
+    /// Tells kinds apart that one probe sees, by their entry; `None`: no probe of this process does.
+    pub(super) fn kinds(&self) -> Option<Kinds> {
+        let kinds = self.runtimes.iter().filter_map(|counted| counted.runtime.tasks.as_ref()?.kinds());
+        // All versions' types are with the first.
+        kinds.into_iter().find(|kinds| !kinds.is_empty())
+    }
+
+    /// Says that probes were hit by what is no known task.
+    pub(super) fn note_strangers(&mut self, kind: RuntimeKind, hits: u64) {
+        const TEXT: &str = "hits of probes were of no known type of task and are in no figure";
+        let of_kind = self.runtimes.iter_mut().find(|counted| counted.runtime.kind == kind);
+        if let Some(counted) = of_kind.filter(|_| hits > 0) {
+            counted.runtime.problems.retain(|problem| !problem.ends_with(TEXT));
+            counted.runtime.problems.push(format!("{hits} {TEXT}"));
+        }
+    }
+
     /// Sites with what was alive at attach.
     pub(super) fn sites_at_attach(&self) -> BTreeMap<SiteId, SiteSample> {
         let at_attach = self.at_attach.live.iter();
@@ -208,6 +226,7 @@ impl Session {
 
     /// How the tasks of a kind are counted; by probes where no runtime of it is known.
     pub(super) fn counting(&self, kind: RuntimeKind) -> Counting {
+        let kind = if kind == RuntimeKind::TokioBlocking { RuntimeKind::Tokio } else { kind };
         let of_kind = self.runtimes.iter().find(|counted| counted.runtime.kind == kind);
         of_kind.map_or(Counting::Probes, |counted| counted.counting)
     }
@@ -216,14 +235,23 @@ impl Session {
     /// read is not among them.
     pub(super) fn census(&self, looks: Looks, now_ns: u64) -> Vec<(RuntimeKind, Census)> {
         let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
-        self.runtimes
+        let looked_at = self
+            .runtimes
             .iter()
             .filter(|counted| looks.census || counted.counting != Counting::Probes)
             .filter_map(|counted| {
                 let census = counted.runtime.tasks.as_ref()?.census(&self.memory, stacks, now_ns).ok()?;
                 Some((counted.runtime.kind, census))
-            })
-            .collect()
+            });
+        // Several versions of a runtime are one look.
+        let mut by_kind: Vec<(RuntimeKind, Census)> = Vec::new();
+        for (kind, census) in looked_at {
+            match by_kind.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, sum)) => sum.add(census),
+                None => by_kind.push((kind, census)),
+            }
+        }
+        by_kind
     }
 
     /// Brings `by_memory` up to date for one runtime: what a site has more than before was started, what it has less
@@ -238,15 +266,19 @@ impl Session {
         for group in &census.waiting {
             *live.entry(group.site).or_default() += group.count;
         }
+        // A look at tokio's tasks shows its blocking jobs, too.
+        let seen_with = |id: &SiteId| {
+            id.runtime == kind || (kind == RuntimeKind::Tokio && id.runtime == RuntimeKind::TokioBlocking)
+        };
         // The first time: what the probes counted until they were taken off, or what was alive at attach.
-        if self.by_memory.keys().all(|id| id.runtime != kind) {
-            let of_kind = so_far.iter().filter(|(id, _)| id.runtime == kind);
+        if !self.by_memory.keys().any(seen_with) {
+            let of_kind = so_far.iter().filter(|(id, _)| seen_with(id));
             self.by_memory.extend(of_kind.map(|(&id, site)| (id, site.clone())));
         }
         for &id in live.keys() {
             self.by_memory.entry(id).or_insert_with(|| empty_site(id));
         }
-        for (id, site) in self.by_memory.iter_mut().filter(|(id, _)| id.runtime == kind) {
+        for (id, site) in self.by_memory.iter_mut().filter(|(id, _)| seen_with(id)) {
             let (now, before) = (live.get(id).copied().unwrap_or(0), site.live());
             if now > before {
                 site.started += now - before;

@@ -26,5 +26,5 @@ pub use error::{Denied, HostError};
 pub use exe::{Executable, FileIdentity};
 pub use find::{Selector, find, pids};
 pub use mapped::{MappedFile, ProcDir};
-pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest};
+pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest, Written};
 pub use process::Process;

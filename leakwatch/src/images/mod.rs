@@ -12,6 +12,7 @@ mod names;
 mod native;
 mod sites;
 mod symbols;
+mod tokio_rt;
 mod trace;
 mod unwind;
 
@@ -30,6 +31,7 @@ use names::Names;
 pub use names::{Created, Frame, is_hidden};
 pub use sites::check_bytes;
 pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
+pub use tokio_rt::TaskName;
 pub use trace::{Origin, Traced, Tracer};
 pub use unwind::Unwinder;
 
@@ -178,6 +180,11 @@ impl Image {
     pub fn site_name(&mut self, pc: u64) -> Created {
         let pc = pc.wrapping_sub(self.bias);
         self.names.created(&self.exe, &self.inspection, pc)
+    }
+
+    /// The tokio type of task whose vtable is at this run-time address.
+    pub fn task_name(&self, vtable: u64) -> Option<TaskName> {
+        tokio_rt::name(&self.inspection.tokio, vtable.wrapping_sub(self.bias))
     }
 
     /// The function that holds a run-time address, as the runtime prints it.

@@ -161,6 +161,11 @@ impl Kernel {
 }
 
 fn live_key(watched: &Watched, task: u64, runtime: RuntimeKind) -> LiveKey {
+    // One probe sees both kinds of tokio's tasks; they are told apart by their type, here above the kernel.
+    let runtime = match runtime {
+        RuntimeKind::TokioBlocking => RuntimeKind::Tokio,
+        other => other,
+    };
     LiveKey { task, process: watched.slot.incarnation, runtime: runtime as u32 }
 }
 

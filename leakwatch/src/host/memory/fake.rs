@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Memory, ReadError};
+use super::{Memory, ReadError, Written};
 
 /// Memory over a map of address ranges. Neighbours are not joined: a read must lie within one range.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,11 @@ impl Fake {
 }
 
 impl Memory for Fake {
+    fn written(&self) -> Result<Vec<Written>, ReadError> {
+        let range = |(&start, bytes): (&u64, &Vec<u8>)| start..start.saturating_add(bytes.len() as u64);
+        Ok(self.ranges.iter().map(|entry| Written { range: range(entry), stack: false }).collect())
+    }
+
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let unmapped = ReadError::Unmapped { address, length: into.len() };
         let (start, bytes) = self.ranges.range(..=address).next_back().ok_or(unmapped)?;

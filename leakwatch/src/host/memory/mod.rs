@@ -5,9 +5,11 @@
 
 mod fake;
 mod process;
+mod written;
 
 pub use fake::Fake;
 pub use process::ProcessMemory;
+pub use written::Written;
 
 /// Why some bytes could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +88,12 @@ pub trait Memory {
         }
         served
     }
+
+    /// The memory that the program wrote: its private writable mappings, without pages that it never touched.
+    ///
+    /// # Errors
+    /// When the list of mappings cannot be read.
+    fn written(&self) -> Result<Vec<Written>, ReadError>;
 
     /// The word at `address`.
     ///

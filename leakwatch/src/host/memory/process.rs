@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Memory, ReadError, ReadRequest};
+use super::{Memory, ReadError, ReadRequest, Written, written};
 use crate::host::{
     HostError, Process,
     process::{is_alive, of_proc},
@@ -81,6 +81,12 @@ impl ProcessMemory {
 }
 
 impl Memory for ProcessMemory {
+    fn written(&self) -> Result<Vec<Written>, ReadError> {
+        let written = written::of_process(self.pid.as_raw());
+        // The pid may have been another process's by then.
+        if self.is_alive() { written } else { Err(ReadError::Ended) }
+    }
+
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let length = into.len();
         let remote = [RemoteIoVec { base: to_usize(address), len: length }];

@@ -1,0 +1,116 @@
+//! Whether a tokio task's header is in the list of its owner.
+//!
+//! A live task is in the doubly linked list of its `OwnedTasks` (`src/runtime/task/list.rs`): the one before it points to
+//! it, and so does the one behind it; a task alone is the list's first and last. Freed memory that looks like a header has
+//! pointers to what is no neighbour. A program that runs changes its lists all the time, so a header is refused only when
+//! its pointers hold still and are wrong.
+//!
+//! It must never take a task for dead because its neighbours came and went.
+
+use rustc_hash::FxHashSet;
+
+use super::tokio_rt::TokioRuntime;
+use crate::host::Memory;
+
+/// Looks at a task whose neighbours do not know it.
+const TRIES: usize = 4;
+/// Most pairs of equal words that are kept. A program with more is not asked for lists of one.
+const MOST_PAIRS: usize = 1 << 20;
+/// What user space addresses are below.
+const ADDRESSES: u64 = 1 << 47;
+
+/// What was seen of lists while memory was looked through.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// Words that stand twice in a row: first and last of a list of one.
+    twice: FxHashSet<u64>,
+    /// There were too many of them.
+    overflow: bool,
+    /// Addresses of which any list's first or last is wanted.
+    wanted: FxHashSet<u64>,
+    /// Those of them that were found.
+    found: FxHashSet<u64>,
+}
+
+impl Lists {
+    /// Notes what may be lists in some memory.
+    pub(super) fn look_through(&mut self, bytes: &[u8]) {
+        let mut before = 0;
+        for word in bytes.as_chunks::<8>().0 {
+            let word = u64::from_le_bytes(*word);
+            if word == before && word != 0 && word < ADDRESSES && word.is_multiple_of(8) {
+                if self.twice.len() < MOST_PAIRS {
+                    self.twice.insert(word);
+                } else {
+                    self.overflow = true;
+                }
+            }
+            // A list's first and last stand side by side: both are addresses.
+            if !self.wanted.is_empty() {
+                let address = |word: u64| word != 0 && word < ADDRESSES && word.is_multiple_of(8);
+                for (one, other) in [(word, before), (before, word)] {
+                    if self.wanted.contains(&one) && address(other) {
+                        self.found.insert(one);
+                    }
+                }
+            }
+            before = word;
+        }
+    }
+
+    /// From here on these addresses are looked for.
+    pub(super) fn ask_for(&mut self, addresses: impl Iterator<Item = u64>) {
+        self.wanted = addresses.collect();
+    }
+
+    /// Was this address found since [`Self::ask_for`]?
+    pub(super) fn knows(&self, address: u64) -> bool {
+        self.overflow || self.found.contains(&address)
+    }
+
+    /// Is the task in its list? `None`: it is alone, and no list of one was seen.
+    pub(super) fn own(
+        &self,
+        types: &TokioRuntime,
+        memory: &impl Memory,
+        task: u64,
+        vtable: u64,
+    ) -> Option<bool> {
+        let offset = types.owned_offset(vtable)?;
+        let mut last = None;
+        for _ in 0..TRIES {
+            let Some(pointers) = pair(memory, task.wrapping_add(offset)) else { return Some(false) };
+            if last.is_some_and(|last| last != pointers) {
+                // Its neighbours change: it is in a list.
+                return Some(true);
+            }
+            last = Some(pointers);
+            let (before, behind) = pointers;
+            if before == 0 && behind == 0 {
+                return self.twice.contains(&task).then_some(true);
+            }
+            let knows = |neighbour: u64, back: fn((u64, u64)) -> u64| {
+                neighbour == 0
+                    || neighbour_of(types, memory, neighbour).is_some_and(|pointers| back(pointers) == task)
+            };
+            if knows(before, |(_, behind)| behind) && knows(behind, |(before, _)| before) {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+}
+
+/// The pointers of the task at an address.
+fn neighbour_of(types: &TokioRuntime, memory: &impl Memory, task: u64) -> Option<(u64, u64)> {
+    let offset = TokioRuntime::vtable_offsets()
+        .find_map(|offset| types.owned_offset(memory.read_u64(task.wrapping_add(offset)).ok()?))?;
+    pair(memory, task.wrapping_add(offset))
+}
+
+fn pair(memory: &impl Memory, address: u64) -> Option<(u64, u64)> {
+    let mut bytes = [0; 16];
+    memory.read(address, &mut bytes).ok()?;
+    let (words, _) = bytes.as_chunks::<8>();
+    Some((u64::from_le_bytes(*words.first()?), u64::from_le_bytes(*words.get(1)?)))
+}

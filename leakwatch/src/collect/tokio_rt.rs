@@ -1,0 +1,364 @@
+//! tokio tasks as a process's memory shows them, read without a stop.
+//!
+//! tokio lists its tasks, but where is in no symbol. A task's header has the address of its type's vtable in it, and the
+//! vtables are known from the binary: so all memory that the program wrote is looked through for words that are such
+//! addresses. What is found is believed only as a task when the words around it are a header's: a state that can be,
+//! references, the list that owns it, an id; and when its neighbours in that list know it. A header that says so twice, a
+//! moment apart, is a live task. What is left of others in freed memory may look like a header, but no list knows it.
+//!
+//! It must never write to the process, never take a size from it, and never read a clock.
+
+use std::sync::Arc;
+
+use leakwatch_common::RuntimeKind;
+use leakwatch_inspect::tokio_rt::{TaskKind, TokioFacts, VtableForm};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{go::Seen, tokio_lists::Lists};
+use crate::{
+    host::{Memory, ReadError, ReadRequest, Written},
+    observe::{Census, CensusTask, SiteId, TaskStatus, Waiting},
+};
+
+/// Bytes that are looked through at once: bounds our memory.
+const CHUNK: usize = 1 << 20;
+/// Where a stretch cannot be read as a whole it is read in these.
+const SMALL: usize = 4096;
+/// Headers read at once.
+const BATCH: usize = 1024;
+/// Bytes from a header's start that hold its state, its vtable and its owner in every form.
+const HEADER: usize = 48;
+/// More headers than believed: tasks have at least 64 bytes each.
+const MOST_HEADERS: usize = 1 << 26;
+
+/// Bits of a task's state and the position of its references (`src/runtime/task/state.rs`, the same from 1.20 to 1.54).
+mod state {
+    pub(super) const RUNNING: u64 = 1;
+    pub(super) const COMPLETE: u64 = 2;
+    pub(super) const NOTIFIED: u64 = 4;
+    pub(super) const JOIN_INTEREST: u64 = 8;
+    pub(super) const CANCELLED: u64 = 32;
+    pub(super) const REFERENCES: u32 = 6;
+    /// Nobody has more; what a heap writes over freed memory is larger.
+    pub(super) const MOST_REFERENCES: u64 = 1 << 20;
+    /// `INITIAL_STATE`, and the same after its `JoinHandle` was dropped.
+    pub(super) const NEVER_RUN: [u64; 2] =
+        [3 << REFERENCES | JOIN_INTEREST | NOTIFIED, 2 << REFERENCES | NOTIFIED];
+}
+
+/// In the oldest form the header is `{state, owned, queue_next, vtable, owner_id}`, and `owned` are two words.
+const OWNED_BEFORE_VTABLE: u64 = 24;
+
+/// Owners are numbered from 1 on (`NEXT_OWNED_TASKS_ID`).
+const MOST_OWNERS: u64 = 1 << 40;
+
+/// One type of task.
+#[derive(Clone, Copy, Debug)]
+struct Type {
+    kind: RuntimeKind,
+    form: VtableForm,
+    id_offset: Option<u64>,
+    /// Offset of the two pointers of its owner's list.
+    owned_offset: Option<u64>,
+}
+
+/// Which kind of task the types are, by run-time address of their vtables.
+pub type Kinds = Arc<FxHashMap<u64, RuntimeKind>>;
+
+/// The types of all tokio versions in a process.
+#[derive(Debug)]
+pub struct TokioRuntime {
+    types: FxHashMap<u64, Type>,
+    /// First vtable, and how far the last one is from it.
+    first: u64,
+    span: u64,
+    kinds: Kinds,
+}
+
+/// A header that was found.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    address: u64,
+    vtable: u64,
+    in_stack: bool,
+}
+
+impl TokioRuntime {
+    /// Of these facts, in a program that is loaded this much above its link-time addresses.
+    pub fn new(facts: &[TokioFacts], bias: u64) -> Self {
+        let types: FxHashMap<u64, Type> = facts
+            .iter()
+            .flat_map(|facts| facts.types.iter().map(|task| (facts.form, task)))
+            .map(|(form, task)| {
+                let kind = match task.kind {
+                    Some(TaskKind::Blocking) => RuntimeKind::TokioBlocking,
+                    Some(TaskKind::Async) | None => RuntimeKind::Tokio,
+                };
+                let owned_offset = match form {
+                    VtableForm::Plain => Some(form.vtable_offset() - OWNED_BEFORE_VTABLE),
+                    VtableForm::Trailer | VtableForm::Offsets => task.trailer_offset,
+                };
+                (task.vtable.wrapping_add(bias), Type { kind, form, id_offset: task.id_offset, owned_offset })
+            })
+            .collect();
+        let first = types.keys().copied().min().unwrap_or(0);
+        let last = types.keys().copied().max().unwrap_or(0);
+        let kinds = Arc::new(types.iter().map(|(vtable, known)| (*vtable, known.kind)).collect());
+        Self { types, first, span: last - first, kinds }
+    }
+
+    /// Which kind of task the types are.
+    pub fn kinds(&self) -> Kinds {
+        Arc::clone(&self.kinds)
+    }
+
+    /// Calls `each` with every task that memory shows, and with what once was one.
+    ///
+    /// # Errors
+    /// When the list of mappings cannot be read.
+    pub fn for_each(&self, memory: &impl Memory, mut each: impl FnMut(Seen)) -> Result<(), ReadError> {
+        let mut lists = Lists::default();
+        let headers = self.headers(memory, &mut lists)?;
+        let mut ids = FxHashSet::default();
+        let mut lonely = Vec::new();
+        for batch in headers.chunks(BATCH) {
+            self.read_batch(memory, batch, &mut lists, &mut ids, &mut lonely, &mut each);
+        }
+        if lonely.is_empty() {
+            return Ok(());
+        }
+        // Alone in their list since they were found, or not tasks: who has their addresses now?
+        lists.ask_for(lonely.iter().map(|task| task.address));
+        self.headers(memory, &mut lists)?;
+        for task in lonely {
+            let address = task.address;
+            each(if lists.knows(address) { Seen::Live(task) } else { Seen::Dead { address } });
+        }
+        Ok(())
+    }
+
+    /// Offset of a type's list pointers.
+    pub(super) fn owned_offset(&self, vtable: u64) -> Option<u64> {
+        self.types.get(&vtable)?.owned_offset
+    }
+
+    /// Offset of the vtable in headers. Two forms in one process are two versions, whose lists are not mixed.
+    pub(super) fn vtable_offsets() -> impl Iterator<Item = u64> {
+        [VtableForm::Offsets, VtableForm::Plain].into_iter().map(VtableForm::vtable_offset)
+    }
+
+    /// Counts and groups every live task.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn census(&self, memory: &impl Memory) -> Result<Census, ReadError> {
+        let mut census = Census::default();
+        let mut groups: FxHashMap<(SiteId, TaskStatus), Waiting> = FxHashMap::default();
+        self.for_each(memory, |seen| match seen {
+            Seen::Live(task) => {
+                // What a runtime calls its tasks; the others are in their groups.
+                if task.site.runtime.is_task() {
+                    census.live += 1;
+                    let by_state = &mut census.by_state;
+                    match task.status {
+                        TaskStatus::Running => by_state.running += 1,
+                        TaskStatus::Runnable => by_state.runnable += 1,
+                        _ => by_state.waiting += 1,
+                    }
+                }
+                let group = groups.entry((task.site, task.status)).or_insert_with(|| Waiting {
+                    site: task.site,
+                    reason: reason(task.status).to_owned(),
+                    stack: Vec::new(),
+                    count: 0,
+                    longest_ns: None,
+                    stack_bytes: 0,
+                });
+                group.count += 1;
+            }
+            Seen::Unreadable { .. } => census.unreadable += 1,
+            Seen::Dead { .. } | Seen::Foreign { .. } => {}
+        })?;
+        census.waiting = groups.into_values().collect();
+        census.waiting.sort_by(|a, b| {
+            b.count.cmp(&a.count).then_with(|| (a.site, &a.reason).cmp(&(b.site, &b.reason)))
+        });
+        Ok(census)
+    }
+
+    /// Where words are that may be the vtable of a task's header.
+    fn headers(&self, memory: &impl Memory, lists: &mut Lists) -> Result<Vec<Header>, ReadError> {
+        let mut headers = Vec::new();
+        if self.types.is_empty() {
+            return Ok(headers);
+        }
+        let mut buffer = vec![0; CHUNK];
+        for Written { range, stack } in memory.written()? {
+            let mut at = range.start;
+            while at < range.end && headers.len() < MOST_HEADERS {
+                let length = usize::try_from(range.end - at).unwrap_or(CHUNK).min(CHUNK);
+                let into = buffer.get_mut(..length).unwrap_or_default();
+                match memory.read(at, into) {
+                    Ok(()) => self.find(at, into, stack, &mut headers, lists),
+                    Err(ReadError::Unmapped { .. }) => {
+                        // Part of it was unmapped meanwhile.
+                        for (small, at) in into.chunks_mut(SMALL).zip((at..).step_by(SMALL)) {
+                            if memory.read(at, small).is_ok() {
+                                self.find(at, small, stack, &mut headers, lists);
+                            }
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                at = at.saturating_add(length as u64);
+            }
+        }
+        Ok(headers)
+    }
+
+    fn find(&self, address: u64, bytes: &[u8], in_stack: bool, headers: &mut Vec<Header>, lists: &mut Lists) {
+        lists.look_through(bytes);
+        let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        for (word, place) in words.zip((address..).step_by(8)) {
+            // All vtables are near each other: nearly every word fails here.
+            if word.wrapping_sub(self.first) <= self.span
+                && let Some(known) = self.types.get(&word)
+            {
+                let address = place.wrapping_sub(known.form.vtable_offset());
+                headers.push(Header { address, vtable: word, in_stack });
+            }
+        }
+    }
+
+    fn read_batch(
+        &self,
+        memory: &impl Memory,
+        headers: &[Header],
+        lists: &mut Lists,
+        ids: &mut FxHashSet<(u64, u64)>,
+        lonely: &mut Vec<CensusTask>,
+        each: &mut impl FnMut(Seen),
+    ) {
+        let mut structs = vec![0; headers.len() * HEADER];
+        let mut numbers = vec![0; headers.len() * 8];
+        let mut requests = Vec::with_capacity(headers.len() * 2);
+        for ((header, into), number) in
+            headers.iter().zip(structs.chunks_exact_mut(HEADER)).zip(numbers.chunks_exact_mut(8))
+        {
+            // A form without the id's offset reads its state twice.
+            let id_offset = self.types.get(&header.vtable).and_then(|known| known.id_offset).unwrap_or(0);
+            requests.push(ReadRequest::new(header.address, into));
+            requests.push(ReadRequest::new(header.address.wrapping_add(id_offset), number));
+        }
+        memory.read_many(&mut requests);
+        let looks: Vec<Option<Seen>> = headers
+            .iter()
+            .zip(requests.chunks_exact(2))
+            .map(|(header, pair)| match pair {
+                [whole, number] if whole.ok && number.ok => self.parse(header, whole.into, number.into),
+                _ => None,
+            })
+            .collect();
+        drop(requests);
+        // A second look: what is no header any more, or complete by now, is not alive.
+        let mut again = vec![0; headers.len() * 8];
+        let mut requests: Vec<_> = headers
+            .iter()
+            .zip(again.chunks_exact_mut(8))
+            .map(|(header, into)| ReadRequest::new(header.address, into))
+            .collect();
+        memory.read_many(&mut requests);
+        for ((look, request), header) in looks.into_iter().zip(&requests).zip(headers) {
+            let task = match look {
+                None => continue,
+                Some(Seen::Live(task)) => task,
+                Some(other) => {
+                    each(other);
+                    continue;
+                }
+            };
+            let second = word(request.into, 0).filter(|_| request.ok);
+            if second.and_then(status).is_none() {
+                each(Seen::Dead { address: header.address });
+                continue;
+            }
+            // Of two copies of one task one is left over from its making.
+            if task.id != 0 && !ids.insert((task.id, header.vtable)) {
+                continue;
+            }
+            // No list owns blocking jobs.
+            let listed = match task.site.runtime {
+                RuntimeKind::TokioBlocking => Some(true),
+                _ => lists.own(self, memory, header.address, header.vtable),
+            };
+            match listed {
+                Some(true) => each(Seen::Live(task)),
+                Some(false) => each(Seen::Dead { address: header.address }),
+                None => lonely.push(task),
+            }
+        }
+    }
+
+    /// A header's bytes; `None`: it is none.
+    fn parse(&self, header: &Header, bytes: &[u8], number: &[u8]) -> Option<Seen> {
+        let known = self.types.get(&header.vtable)?;
+        (header.address.is_multiple_of(8)).then_some(())?;
+        let state = word(bytes, 0)?;
+        let vtable = word(bytes, usize::try_from(known.form.vtable_offset()).ok()?)?;
+        let owner = word(bytes, usize::try_from(known.form.owner_offset()).ok()?)?;
+        let id = if known.id_offset.is_some() { word(number, 0)? } else { 0 };
+        let plausible = vtable == header.vtable
+            && owner < MOST_OWNERS
+            && state >> state::REFERENCES <= state::MOST_REFERENCES
+            && (known.id_offset.is_none() || (1..1 << 56).contains(&id));
+        plausible.then_some(())?;
+        let Some(status) = status(state) else {
+            return Some(Seen::Dead { address: header.address });
+        };
+        let made = match known.kind {
+            // No list owns a blocking job. What is left of its making on a stack looks like one that has not run.
+            RuntimeKind::TokioBlocking => {
+                owner == 0 && !(header.in_stack && state::NEVER_RUN.contains(&state))
+            }
+            // A task is put into its list when it is made; before that it is on the stack.
+            _ => owner != 0,
+        };
+        made.then_some(Seen::Live(CensusTask {
+            address: header.address,
+            id,
+            site: SiteId { runtime: known.kind, site: 0, entry: header.vtable },
+            status,
+            wait_reason: None,
+            waiting_since_ns: None,
+            stack_bytes: 0,
+            stack: Vec::new(),
+        }))
+    }
+}
+
+/// What a live task does, by its state; `None`: it is complete, or this is no state.
+fn status(state: u64) -> Option<TaskStatus> {
+    if state >> state::REFERENCES == 0 || state & state::COMPLETE != 0 {
+        return None;
+    }
+    Some(if state & state::RUNNING != 0 {
+        TaskStatus::Running
+    } else if state & (state::NOTIFIED | state::CANCELLED) != 0 {
+        TaskStatus::Runnable
+    } else {
+        TaskStatus::Waiting
+    })
+}
+
+/// The status in tokio's words.
+fn reason(status: TaskStatus) -> &'static str {
+    match status {
+        TaskStatus::Running => "running",
+        TaskStatus::Runnable => "notified",
+        _ => "idle",
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
+}
