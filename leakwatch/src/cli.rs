@@ -48,6 +48,8 @@ pub enum Command {
     Dump(DumpArgs),
     /// Compare two dumps, reports or profiles: what appeared, grew, stayed, went.
     Diff(DiffArgs),
+    /// Prove which goroutines leak: those that nothing alive can ever wake. Without a stop, for any version of Go.
+    Prove(ProveArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
@@ -204,6 +206,23 @@ pub struct EventsArgs {
     pub sizes: SizeArgs,
 }
 
+/// `leakwatch prove`.
+#[derive(Clone, Debug, Args)]
+pub struct ProveArgs {
+    /// The process.
+    #[arg(short, long, value_name = "PID")]
+    pub pid: u32,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = ProveFormat::Text)]
+    pub format: ProveFormat,
+    /// Write there instead of to standard output; the file appears when it is whole.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Exit with 3 when a goroutine is proven to leak.
+    #[arg(long)]
+    pub fail_on_leak: bool,
+}
+
 /// `leakwatch dump`.
 #[derive(Clone, Debug, Args)]
 pub struct DumpArgs {
@@ -300,6 +319,18 @@ pub enum DumpFormat {
     Json,
     /// For people: what tasks do, what they wait on, what they cost.
     Summary,
+}
+
+/// Forms of a proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProveFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// For `go tool pprof`: a goroutine profile of the proven ones.
+    Pprof,
 }
 
 /// Forms of a plain answer.

@@ -33,14 +33,14 @@ fields! {
         "g" "g.stack.lo" "g.stack.hi" "g.m" "g.sched.sp" "g.sched.pc" "g.sched.bp" "g.syscallsp" "g.syscallpc"
         "g.syscallbp" "g.atomicstatus" "g.goid" "g.waitsince" "g.waitreason" "g.parentGoid" "g.gopc" "g.startpc"
         "g.waiting" "g.labels" "g.lockedm" "g._defer" "g.param" "g.timer" "g.coroarg" "m.procid" "m.curg" "m.g0"
-        "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
+        "g.trackingSeq" "p.m" "p.schedtick" "p.gcw.ptrBuf" "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
         "sudog.elem" "sudog.waitlink" "sudog.c";
     "src/runtime/time.go": "timers.heap" "timer.when";
     "src/runtime/chan.go": "hchan.qcount" "hchan.dataqsiz" "hchan.closed" "hchan.recvq" "hchan.sendq";
     "src/runtime/sema.go": "semaRoot.treap";
     "src/runtime/map.go": "hmap.count" "hmap.B" "hmap.buckets";
     "src/runtime/mheap.go":
-        "mheap.allspans" "mspan" "mspan.startAddr" "mspan.npages" "mspan.nelems" "mspan.spanclass" "mspan.state"
+        "mheap.allspans" "mheap.sweepgen" "special.next" "special.offset" "special.kind" "mspan" "mspan.startAddr" "mspan.npages" "mspan.nelems" "mspan.spanclass" "mspan.state"
         "mspan.elemsize" "mspan.specials";
     "src/runtime/symtab.go":
         "moduledata.text" "moduledata.etext" "moduledata.data" "moduledata.edata" "moduledata.bss" "moduledata.ebss"
@@ -168,6 +168,26 @@ pub struct HeapLayout {
     pub mspan_elemsize: u32,
     /// `mspan.specials`.
     pub mspan_specials: u32,
+    /// `mheap.sweepgen`, a u32: two more with each collection.
+    pub mheap_sweepgen: u32,
+    /// `special.next`.
+    pub special_next: u32,
+    /// `special.offset`: a u16 before Go 1.25, a word since; as long as it is until `special.kind`.
+    pub special_offset: u32,
+    /// `special.kind`, a u8.
+    pub special_kind: u32,
+    /// `g.trackingSeq`, a u8: one more whenever the goroutine stops to run.
+    pub g_tracking_seq: u32,
+    /// `m.curg`.
+    pub m_curg: u32,
+    /// `m.g0`.
+    pub m_g0: u32,
+    /// `p.m`.
+    pub p_m: u32,
+    /// `p.schedtick`, a u32: one more whenever the P begins to run a goroutine.
+    pub p_schedtick: u32,
+    /// `p.gcw.ptrBuf`, a pointer to a page in which the collector gathers pointers (Go 1.26 and later).
+    pub p_gather: Option<u32>,
     /// `p.timers`: a slice before Go 1.23, the struct `timers` since.
     pub p_timers: u32,
     /// `timers.heap`, a slice (Go 1.23 and later).
@@ -272,6 +292,16 @@ impl HeapLayout {
             mspan_state: offset("mspan.state")?,
             mspan_elemsize: offset("mspan.elemsize")?,
             mspan_specials: offset("mspan.specials")?,
+            mheap_sweepgen: offset("mheap.sweepgen")?,
+            special_next: offset("special.next")?,
+            special_offset: offset("special.offset")?,
+            special_kind: offset("special.kind")?,
+            g_tracking_seq: offset("g.trackingSeq")?,
+            m_curg: offset("m.curg")?,
+            m_g0: offset("m.g0")?,
+            p_m: offset("p.m")?,
+            p_schedtick: offset("p.schedtick")?,
+            p_gather: offset("p.gcw.ptrBuf"),
             p_timers: offset("p.timers")?,
             timers_heap: offset("timers.heap"),
             timer_when: offset("timer.when"),

@@ -6,7 +6,9 @@ pub mod clock;
 mod names;
 mod overhead;
 mod pace;
+mod prove;
 mod watcher;
 
 pub use names::ImageNames;
+pub use prove::prove;
 pub use watcher::{Options, Outcome, Sink, Target, Update, watch};

@@ -49,7 +49,7 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
 }
 
 /// A dump of a process.
-fn take(pid: u32, system: bool) -> anyhow::Result<Dump> {
+pub(super) fn take(pid: u32, system: bool) -> anyhow::Result<Dump> {
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let clock = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };

@@ -20,6 +20,7 @@ mod floor;
 pub mod inspect;
 mod output;
 mod profiles;
+mod prove;
 mod startup;
 mod watch;
 
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Events(args)) => events::run(&args, cli.verbose),
         Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
+        Some(Command::Prove(args)) => prove::run(&args),
         Some(Command::Inspect(args)) => {
             inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done)
         }

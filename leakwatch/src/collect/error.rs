@@ -2,6 +2,7 @@
 //!
 //! It must never wrap an error whose own sentence is good already in another one.
 
+use super::prove::ProveError;
 use crate::{
     host::{HostError, ReadError},
     images::ImageError,
@@ -48,6 +49,14 @@ pub enum CollectError {
         pid: u32,
         /// Which function, what is wrong, and what was searched.
         why: String,
+    },
+    /// Nothing can be proven of it.
+    #[error("cannot prove anything about pid {pid}: {source}")]
+    Prove {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: ProveError,
     },
     /// Its memory.
     #[error("cannot read the tasks of pid {pid}: {source}")]

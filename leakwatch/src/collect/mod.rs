@@ -8,6 +8,7 @@ pub mod custom;
 pub mod dump;
 mod error;
 pub mod go;
+pub mod prove;
 mod runtime;
 mod sample;
 mod session;

@@ -15,6 +15,7 @@ use leakwatch_inspect::{
 use super::{
     error::CollectError,
     go::{GoRuntime, Seen, Stacks},
+    prove::GoHeap,
     session::Mode,
     tokio_rt::{Kinds, TokioRuntime},
 };
@@ -301,6 +302,23 @@ fn go_descriptor(site: &ProbeSite, layout: &GoLayout) -> Option<ProbeDescriptor>
         task_offset: 0,
         facts_offset: i32::try_from(layout.gopc).ok()?,
     })
+}
+
+/// Run-time addresses of what a proof needs besides.
+pub(super) fn go_heap(facts: &GoFacts, bias: u64) -> Result<GoHeap, String> {
+    let runtime = go_tasks(facts, bias)?;
+    let release =
+        facts.version.as_ref().map_or_else(|| "this version".to_owned(), |version| version.text.clone());
+    let layout = runtime.layout.heap.ok_or_else(|| {
+        format!("how the heap of {release} is laid out is neither in leakwatch's table nor told by the binary (no DWARF)")
+    })?;
+    let address = |global: Option<Global>, name: &str| {
+        global
+            .map(|global| global.address.wrapping_add(bias))
+            .ok_or_else(|| format!("the variable runtime.{name} was not found"))
+    };
+    let (mheap, allp) = (address(facts.globals.mheap, "mheap_")?, address(facts.globals.allp, "allp")?);
+    Ok(GoHeap { runtime, layout, mheap, allp })
 }
 
 /// Run-time addresses of the Go runtime's globals.

@@ -10,6 +10,7 @@ pub mod events;
 pub mod json;
 pub mod machine;
 pub mod profile;
+pub mod proof;
 pub mod read;
 mod safe;
 
@@ -23,4 +24,5 @@ pub use events::EventEncoder;
 pub use json::{to_json, to_json_line};
 pub use machine::machine_to_json;
 pub use profile::write_profile;
+pub use proof::proof_to_json;
 pub use read::{Unreadable, read_json, read_pprof};

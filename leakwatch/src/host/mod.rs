@@ -7,6 +7,7 @@
 //! Everything a process can change under our hands (it may end, exec, unmap) is answered by an error that says
 //! so, never by a zero or a stale value.
 
+mod activity;
 pub mod capability;
 pub mod container;
 mod error;
@@ -21,10 +22,13 @@ mod stat;
 #[cfg(test)]
 mod target;
 pub mod tracefs;
+mod written;
 
+pub use activity::Activity;
 pub use error::{Denied, HostError};
 pub use exe::{Executable, FileIdentity};
 pub use find::{Selector, find, pids};
 pub use mapped::{MappedFile, ProcDir};
 pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest, Written};
 pub use process::Process;
+pub use written::Written;

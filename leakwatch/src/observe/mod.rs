@@ -6,11 +6,13 @@
 pub mod dump;
 pub mod event;
 pub mod ids;
+pub mod proof;
 pub mod sample;
 
 pub use dump::{DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
 pub use ids::{ProcessId, SiteId};
+pub use proof::{Proof, ProvenObject, ProvenTask, Refutation, WaitKind};
 pub use sample::{
     AgeSummary, Census, CensusTask, Counters, LiveByState, ProcessSample, SiteSample, TaskStatus, Waiting,
 };

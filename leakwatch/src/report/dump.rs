@@ -449,6 +449,16 @@ impl Objects {
     }
 }
 
+impl Task {
+    /// Index of its stack, as far as it was read.
+    pub fn stack_index(&self) -> Option<u32> {
+        match self.stack {
+            Stack::Whole(index) | Stack::Part(index) => Some(index),
+            Stack::Running | Stack::Unreadable => None,
+        }
+    }
+}
+
 impl RuntimeDump {
     /// What a task waits on.
     pub fn waits_of(&self, task: &Task) -> &[TaskWait] {

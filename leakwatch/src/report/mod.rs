@@ -11,6 +11,7 @@ pub mod digest;
 pub mod dump;
 pub mod machine;
 pub mod names;
+pub mod proof;
 
 #[cfg(test)]
 pub(crate) mod samples;

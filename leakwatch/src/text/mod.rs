@@ -14,6 +14,7 @@ mod goroutines;
 mod headline;
 mod machine;
 mod notes;
+mod proof;
 mod sites;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use digest::write_digest;
 pub use dump::{write_dump, write_folded};
 pub use goroutines::read_goroutines;
 pub use machine::machine;
+pub use proof::proof;
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,6 +72,7 @@ const EXTRA: &[Floor] = &[
     Floor { name: "cmd::dump", may: &["images"], why: "looks at one process once, with no loop around it" },
     Floor { name: "cmd::floor", may: &["images"], why: "probes that do nothing, with no loop around them" },
     Floor { name: "cmd::inspect", may: &["images"], why: "looks at one binary, with no loop around it" },
+    Floor { name: "cmd::prove", may: &["images"], why: "looks at one process once, with no loop around it" },
     Floor { name: "export::events", may: &["observe"], why: "prints the stream itself, before any report" },
 ];
 

@@ -1,0 +1,48 @@
+//! `leakwatch prove`: the goroutines that nothing alive can ever wake.
+
+use std::io::Write;
+
+use super::{
+    End, dump,
+    inspect::page,
+    output::{self, write_whole},
+};
+use crate::{
+    agent,
+    cli::{ProveArgs, ProveFormat},
+    collect::prove::{Options, Subject},
+    export,
+    host::Process,
+    images::Image,
+    report::proof::ProofReport,
+    text,
+};
+
+/// Proves, and prints.
+///
+/// # Errors
+/// When the process is none that anything can be proven of, it ends meanwhile, or the output cannot be written.
+pub(super) fn run(args: &ProveArgs) -> anyhow::Result<End> {
+    if let Some(path) = &args.output {
+        output::check(path)?;
+    }
+    let report = prove(args.pid)?;
+    match args.format {
+        ProveFormat::Text => write_whole(args.output.as_deref(), &text::proof(&report, &page()))?,
+        ProveFormat::Json => write_whole(args.output.as_deref(), &export::proof_to_json(&report))?,
+        ProveFormat::Pprof => output::write_with(args.output.as_deref(), &mut |out: &mut dyn Write| {
+            export::write_profile(&report.dump, out)
+        })?,
+    }
+    let leaks = args.fail_on_leak && !report.groups.is_empty();
+    Ok(if leaks { End::Leak } else { End::Done })
+}
+
+/// A proof of a process, with names.
+pub(super) fn prove(pid: u32) -> anyhow::Result<ProofReport> {
+    let process = Process::open(pid)?;
+    let image = Image::of_process(&process)?;
+    let subject = Subject::of(&process, &image)?;
+    let proof = agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default();
+    Ok(ProofReport::of(dump::take(pid, true)?, proof))
+}

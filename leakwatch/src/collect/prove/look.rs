@@ -1,0 +1,251 @@
+//! One pass over the process: everything alive is followed, and the goroutines that are left were not reached.
+//!
+//! Order matters where pointers move while we read. Passes go over stacks and memory in turns in both orders, and after
+//! each the table of spans and the goroutines are read once more: what is new or has moved on is alive.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    ProveError, Prover, Surroundings, Suspect,
+    roots::{self, Running},
+    waits::{Candidate, Doing, Goroutine, Goroutines, Waits},
+};
+use crate::{host::Memory, observe::WaitKind};
+
+/// Times that the table of spans is read again while spans in it are half made.
+const TRIES: usize = 5;
+/// Times that goroutines and spans are looked at again at the end of a pass.
+const ROUNDS: usize = 2;
+/// Nothing proves that `main` leaks when it waits for ever: a server's main goroutine does so on purpose. The runtime's
+/// own profile leaves it out, too (`findGoroutineLeaks`, runtime/mgc.go).
+const MAIN: u64 = 1;
+
+/// What a pass found.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Goroutines that were not reached, by address.
+    pub(super) unreached: FxHashMap<u64, Suspect>,
+    pub(super) running: FxHashMap<u64, Running>,
+    pub(super) goroutines: u64,
+    pub(super) candidates: u64,
+    pub(super) read_bytes: u64,
+    pub(super) own_bytes: u64,
+    /// Why this pass does not count.
+    pub(super) void: Option<String>,
+}
+
+impl Prover {
+    /// One pass.
+    pub(super) fn look(
+        &mut self,
+        memory: &impl Memory,
+        around: &impl Surroundings,
+    ) -> Result<Look, ProveError> {
+        let mut look = Look::default();
+        self.settle(memory, &mut look)?;
+        self.marks.begin(&mut self.spans);
+
+        let addresses = self.heap.runtime.all_goroutines(memory)?;
+        let Goroutines { live, senseless } = Self::reader(&self.heap).read(memory, &addresses);
+        if senseless > 0 {
+            look.void = Some(format!("{senseless} goroutines made no sense"));
+        }
+        let waits = Waits::read(memory, &self.heap.layout, &self.spans, &live)?;
+        (look.goroutines, look.candidates) = (live.len() as u64, waits.of.len() as u64);
+        look.own_bytes = (live.capacity() * size_of::<Goroutine>()
+            + waits.of.capacity() * size_of::<Candidate>()
+            + (waits.objects.capacity() + waits.sudogs.capacity() + addresses.capacity()) * 8)
+            as u64;
+        for &address in addresses.iter().chain(&waits.sudogs) {
+            self.marks.exclude(&self.spans, address);
+        }
+        let mut is_candidate = vec![false; live.len()];
+        for (number, candidate) in (0_u32..).zip(&waits.of) {
+            if let Some(is) = is_candidate.get_mut(candidate.goroutine as usize) {
+                *is = true;
+            }
+            for &object in waits.objects_of(candidate) {
+                self.marks.wait_for(&mut self.spans, object, number);
+            }
+        }
+        let mut pass = Pass { live, waits, woken: Vec::new(), unread: Vec::new() };
+        pass.woken.resize(pass.waits.of.len(), false);
+
+        roots::gathered(memory, &self.heap, &mut self.spans)?;
+        // One way round and the other, in turns.
+        let stacks_first = self.proof.passes.is_multiple_of(2);
+        if !stacks_first {
+            look.void = look.void.or(roots::outside(memory, around, &mut self.spans, &mut self.marks)?);
+        }
+        let alive =
+            pass.live.iter().zip(&is_candidate).filter(|(_, is)| !**is).map(|(goroutine, _)| goroutine);
+        let unread = roots::goroutines(memory, &self.heap, alive, &mut self.spans, &mut self.marks);
+        pass.unread.extend(unread);
+        look.running = roots::threads(memory, &self.heap, &mut self.spans, &mut self.marks)?;
+        roots::specials(memory, &self.heap, &mut self.spans, &mut self.marks);
+        if stacks_first {
+            look.void = look.void.or(roots::outside(memory, around, &mut self.spans, &mut self.marks)?);
+        }
+        self.follow(memory, &mut pass);
+        for _ in 0..ROUNDS {
+            if !self.look_again(memory, &mut pass, &mut look)? {
+                break;
+            }
+        }
+        if !pass.unread.is_empty() {
+            look.void = Some("the stack of a goroutine could not be read".to_owned());
+        }
+        if self.marks.failed > 0 {
+            look.void = Some(format!("{} reads of the heap failed", self.marks.failed));
+        }
+        look.read_bytes = self.marks.read_bytes;
+        look.unreached = pass.unreached();
+        Ok(look)
+    }
+
+    /// Brings the table of spans up to date, and forgets the marks when there was a collection since the last pass.
+    fn settle(&mut self, memory: &impl Memory, look: &mut Look) -> Result<(), ProveError> {
+        let sweep = self.heap.mheap.wrapping_add(u64::from(self.heap.layout.mheap_sweepgen));
+        let sweep = memory.read_u32(sweep)?;
+        let collected = self.sweep.is_some_and(|last| last != sweep);
+        self.sweep = Some(sweep);
+        self.proof.collections += u32::from(collected);
+        if collected {
+            self.marks.clear();
+        }
+        if self.spans.wasteful() {
+            let budget = self.spans.budget();
+            self.spans = super::Spans::new(budget);
+            self.marks.clear();
+        }
+        for _ in 0..TRIES {
+            if self.spans.refresh(memory, &self.heap.layout, self.heap.mheap)?.unsettled == 0 {
+                return Ok(());
+            }
+        }
+        look.void = Some("the table of the heap's spans did not hold still".to_owned());
+        Ok(())
+    }
+
+    /// Follows all that is marked, and the goroutines that it wakes, until there is nothing new.
+    fn follow(&mut self, memory: &impl Memory, pass: &mut Pass) {
+        loop {
+            self.marks.drain(memory, &mut self.spans);
+            let mut woken = self.marks.take_woken();
+            woken.retain(|&candidate| pass.wake(candidate));
+            if woken.is_empty() {
+                return;
+            }
+            let candidates: Vec<Candidate> =
+                woken.iter().filter_map(|&number| pass.waits.of.get(number as usize).copied()).collect();
+            let alive = candidates.iter().filter_map(|candidate| pass.live.get(candidate.goroutine as usize));
+            let unread = roots::goroutines(memory, &self.heap, alive, &mut self.spans, &mut self.marks);
+            pass.unread.extend(unread);
+            for candidate in &candidates {
+                for &object in pass.waits.objects_of(candidate) {
+                    self.marks.mark(&mut self.spans, object);
+                }
+                for &sudog in pass.waits.sudogs_of(candidate) {
+                    self.marks.mark(&mut self.spans, sudog);
+                }
+            }
+        }
+    }
+
+    /// Looks at spans and goroutines once more; whether anything was new.
+    fn look_again(
+        &mut self,
+        memory: &impl Memory,
+        pass: &mut Pass,
+        look: &mut Look,
+    ) -> Result<bool, ProveError> {
+        let addresses = self.heap.runtime.all_goroutines(memory)?;
+        let now = Self::reader(&self.heap).read(memory, &addresses);
+        let mut refreshed = self.spans.refresh(memory, &self.heap.layout, self.heap.mheap)?;
+        for _ in 0..TRIES {
+            if refreshed.unsettled == 0 {
+                break;
+            }
+            let more = self.spans.refresh(memory, &self.heap.layout, self.heap.mheap)?;
+            refreshed.new.extend(more.new);
+            refreshed.unsettled = more.unsettled;
+        }
+        if refreshed.unsettled > 0 {
+            look.void = Some("the table of the heap's spans did not hold still".to_owned());
+        }
+        self.marks.grow(&self.spans);
+        for &address in addresses.iter().chain(&pass.waits.sudogs) {
+            self.marks.exclude(&self.spans, address);
+        }
+        for &number in &refreshed.new {
+            self.marks.mark_all(&mut self.spans, number);
+        }
+        if now.senseless > 0 {
+            look.void = Some(format!("{} goroutines made no sense", now.senseless));
+        }
+        let before: FxHashMap<u64, &Goroutine> =
+            pass.live.iter().map(|goroutine| (goroutine.address, goroutine)).collect();
+        let moved: Vec<Goroutine> = now
+            .live
+            .iter()
+            .filter(|goroutine| {
+                let same = before.get(&goroutine.address).is_some_and(|before| {
+                    goroutine.is_still(before) && (goroutine.low, goroutine.high) == (before.low, before.high)
+                });
+                matches!(goroutine.doing, Doing::Runs | Doing::Calls) || !same
+            })
+            .copied()
+            .collect();
+        drop(before);
+        // What could not be read is read again if it moved on, and may not be missing if it did not.
+        let again: FxHashSet<u64> = moved.iter().map(|goroutine| goroutine.address).collect();
+        let missing = pass.unread.iter().any(|address| !again.contains(address));
+        let all: FxHashMap<u64, &Goroutine> = now.live.iter().map(|one| (one.address, one)).collect();
+        pass.wake_unless(|goroutine| all.get(&goroutine.address).is_some_and(|now| now.is_still(goroutine)));
+        let quiet = moved.is_empty() && refreshed.new.is_empty();
+        pass.unread = roots::goroutines(memory, &self.heap, moved.iter(), &mut self.spans, &mut self.marks);
+        self.follow(memory, pass);
+        if missing {
+            look.void = Some("the stack of a goroutine could not be read".to_owned());
+        }
+        Ok(!quiet)
+    }
+}
+
+/// A pass in the making.
+struct Pass {
+    live: Vec<Goroutine>,
+    waits: Waits,
+    /// For each of `waits.of`: it is reached.
+    woken: Vec<bool>,
+    /// Goroutines whose stacks or structs could not be read.
+    unread: Vec<u64>,
+}
+
+impl Pass {
+    /// A candidate is reached; whether that is new.
+    fn wake(&mut self, candidate: u32) -> bool {
+        self.woken.get_mut(candidate as usize).is_some_and(|woken| !std::mem::replace(woken, true))
+    }
+
+    /// Candidates that did not stay where they were are none. (Their stacks are looked at as those of others.)
+    fn wake_unless(&mut self, still: impl Fn(&Goroutine) -> bool) {
+        for (candidate, woken) in self.waits.of.iter().zip(&mut self.woken) {
+            if !*woken && !self.live.get(candidate.goroutine as usize).is_some_and(&still) {
+                *woken = true;
+            }
+        }
+    }
+
+    fn unreached(&self) -> FxHashMap<u64, Suspect> {
+        let left = self.waits.of.iter().zip(&self.woken).filter(|(_, woken)| !**woken);
+        left.filter_map(|(candidate, _)| {
+            let goroutine = *self.live.get(candidate.goroutine as usize)?;
+            let waits_for_ever = goroutine.doing == Doing::Waits(WaitKind::Forever);
+            let objects = self.waits.objects_of(candidate).to_vec();
+            (!(goroutine.id == MAIN && waits_for_ever))
+                .then_some((goroutine.address, Suspect { goroutine, objects }))
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,505 @@
+//! The heap as the runtime divides it: spans of pages, each cut into objects of one size.
+//!
+//! `mheap.allspans` lists every span there ever was (runtime/mheap.go); one in use is a run of 8 KiB pages of objects.
+//! The table is foreign input, read while the program changes it: what does not tile, is not aligned, or would make us
+//! hold more memory than was allowed is an error, never a guess. It must never hold a copy of the heap.
+
+use super::{
+    ProveError,
+    bytes::{u8_at, u64_at},
+};
+use crate::host::{Memory, ReadRequest};
+use leakwatch_inspect::go::layout::HeapLayout;
+
+/// `pageShift` of runtime/sizeclasses.go, the same since Go 1.0.
+const PAGE_SHIFT: u32 = 13;
+/// An arena on 64-bit Linux (`heapArenaBytes`, runtime/malloc.go): 64 MiB.
+pub(super) const ARENA_SHIFT: u32 = 26;
+const PAGES_OF_ARENA: usize = 1 << (ARENA_SHIFT - PAGE_SHIFT);
+/// `mSpanInUse` and `mSpanManual` of runtime/mheap.go.
+const IN_USE: u8 = 1;
+const MANUAL: u8 = 2;
+/// Highest address of a user program on any 64-bit Linux.
+const TOP: u64 = 1 << 56;
+/// No span.
+const NONE: u32 = u32::MAX;
+/// Words read at once while a long list is read: a length that is not true fails before much is allocated.
+const CHUNK: u64 = 1 << 16;
+/// Structs read at once.
+const BATCH: usize = 1024;
+/// Most arenas between the first and the last: 16 TiB of addresses.
+const MOST_ARENAS: u64 = 1 << 18;
+
+/// A span in use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    /// First address.
+    pub(super) start: u64,
+    /// Bytes of one object.
+    pub(super) size: u64,
+    /// Bytes of the span.
+    pub(super) bytes: u64,
+    /// The first of its objects' bits.
+    pub(super) first: u64,
+    /// `2^32 / size` rounded up, or 0 where that is not exact.
+    magic: u32,
+    /// Its objects have no pointers.
+    pub(super) no_scan: bool,
+    /// It waits to be scanned.
+    pub(super) queued: bool,
+    /// Some of its objects are awaited.
+    pub(super) awaited: bool,
+    /// It was taken out again.
+    pub(super) gone: bool,
+}
+
+impl Span {
+    /// How many objects it has.
+    pub(super) fn objects(&self) -> u64 {
+        self.bytes.checked_div(self.size).unwrap_or(0)
+    }
+
+    /// Which object holds an address of the span.
+    pub(super) fn index(&self, address: u64) -> u64 {
+        let offset = address.wrapping_sub(self.start);
+        if self.magic == 0 {
+            offset.checked_div(self.size).unwrap_or(0)
+        } else {
+            (offset * u64::from(self.magic)) >> 32
+        }
+    }
+
+    /// The address of an object.
+    pub(super) fn object(&self, index: u64) -> u64 {
+        self.start + index * self.size
+    }
+}
+
+/// What is read of an `mspan`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Raw {
+    start: u64,
+    pages: u64,
+    size: u64,
+    class: u8,
+    state: u8,
+    specials: u64,
+}
+
+impl Raw {
+    /// Changes when the span becomes another one. Never 0.
+    fn print(&self) -> u64 {
+        if self.state == 0 {
+            return 1;
+        }
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for word in [self.start, self.pages, self.size, u64::from(self.class), u64::from(self.state)] {
+            hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        hash | 2
+    }
+}
+
+/// All spans, and which one holds a page.
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    spans: Vec<Span>,
+    /// Prints of `allspans` as it was read last; 0: not known.
+    prints: Vec<u64>,
+    /// Which span of `spans` stands for an entry of `allspans`.
+    at: Vec<u32>,
+    /// Number of the first arena, and for each from there on its table.
+    first_arena: u64,
+    arenas: Vec<u32>,
+    tables: Vec<Box<[u32; PAGES_OF_ARENA]>>,
+    /// Bits that were given out, and those of them that are in use.
+    bits: u64,
+    live_bits: u64,
+    /// Addresses of all `mspan`s, sorted, and the bytes of one: the allocator's own records, which name the first object of
+    /// each span.
+    records: (Vec<u64>, u64),
+    /// Pages in which the collector gathers pointers.
+    gathered: Vec<u64>,
+    /// Spans with specials: their number and `mspan.specials`.
+    pub(super) specials: Vec<(u32, u64)>,
+    /// Most bytes that this table and its bits may take.
+    budget: u64,
+    /// Bytes of the spans in use.
+    heap_bytes: u64,
+    /// Pages that were checked to be free in this refresh.
+    checked: u64,
+}
+
+/// What a [`Spans::refresh`] found.
+#[derive(Debug, Default)]
+pub(super) struct Refreshed {
+    /// Spans that were not there before.
+    pub(super) new: Vec<u32>,
+    /// Spans that are read in the middle of a change: read them again.
+    pub(super) unsettled: usize,
+}
+
+impl Spans {
+    /// An empty table that may take so many bytes of our memory.
+    pub(super) fn new(budget: u64) -> Self {
+        Self { budget, ..Self::default() }
+    }
+
+    /// Bits that objects have, all together.
+    pub(super) fn bits(&self) -> u64 {
+        self.bits
+    }
+
+    /// Most bytes that it may take.
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// Most of the bits belong to spans that are gone.
+    pub(super) fn wasteful(&self) -> bool {
+        self.bits > 2 * self.live_bits + (1 << 20)
+    }
+
+    /// Bytes of the heap.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.heap_bytes
+    }
+
+    /// Records of the collector besides the spans': pages of which nobody takes a pointer.
+    pub(super) fn set_gathered(&mut self, pages: Vec<u64>) {
+        self.gathered = pages;
+    }
+
+    /// Bytes that this table takes.
+    pub(super) fn own_bytes(&self) -> u64 {
+        let spans = self.spans.capacity() * size_of::<Span>() + self.prints.capacity() * 20;
+        let tables = self.tables.len() * size_of::<[u32; PAGES_OF_ARENA]>() + self.arenas.len() * 4;
+        (spans + tables + self.specials.capacity() * 16) as u64
+    }
+
+    /// How many spans there are, those that are gone among them.
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.spans.len()).unwrap_or(NONE)
+    }
+
+    /// A span by its number.
+    pub(super) fn get(&self, number: u32) -> Option<&Span> {
+        self.spans.get(number as usize)
+    }
+
+    /// A span by its number.
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Span> {
+        self.spans.get_mut(number as usize)
+    }
+
+    /// The span in use that holds an address.
+    #[inline]
+    pub(super) fn find(&self, address: u64) -> Option<u32> {
+        let arena = (address >> ARENA_SHIFT).wrapping_sub(self.first_arena);
+        let table = *self.arenas.get(usize::try_from(arena).ok()?)?;
+        let page = (address >> PAGE_SHIFT) as usize & (PAGES_OF_ARENA - 1);
+        let number = *self.tables.get(table as usize)?.get(page)?;
+        (number != NONE).then_some(number)
+    }
+
+    /// The first address of the object that holds an address, with the span's number and the object's place.
+    pub(super) fn object(&self, address: u64) -> Option<(u32, u64, u64)> {
+        let number = self.find(address)?;
+        let span = self.get(number)?;
+        let index = span.index(address);
+        (index < span.objects()).then(|| (number, index, span.object(index)))
+    }
+
+    /// The address is in an arena of the heap, in use or not.
+    pub(super) fn in_arena(&self, address: u64) -> bool {
+        let arena = (address >> ARENA_SHIFT).wrapping_sub(self.first_arena);
+        usize::try_from(arena)
+            .ok()
+            .and_then(|arena| self.arenas.get(arena))
+            .is_some_and(|&table| table != NONE)
+    }
+
+    /// Reads the list again and takes in what changed since. Objects of spans that did not change keep their bits.
+    pub(super) fn refresh(
+        &mut self,
+        memory: &impl Memory,
+        layout: &HeapLayout,
+        mheap: u64,
+    ) -> Result<Refreshed, ProveError> {
+        let addresses = self.list(memory, layout, mheap)?;
+        if addresses.len() != self.records.0.len() {
+            self.records = (addresses.clone(), u64::from(layout.mspan_size));
+            self.records.0.sort_unstable();
+        }
+        self.prints.resize(addresses.len().max(self.prints.len()), 0);
+        self.at.resize(self.prints.len(), NONE);
+        self.specials.clear();
+        self.checked = 0;
+        let mut changed = Vec::new();
+        let mut refreshed = Refreshed::default();
+        let width = [
+            layout.mspan_start,
+            layout.mspan_npages,
+            layout.mspan_class,
+            layout.mspan_state,
+            layout.mspan_elemsize,
+            layout.mspan_specials,
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(0)
+        .saturating_add(8) as usize;
+        if width > 4096 {
+            return Err(ProveError::Corrupt("an mspan of this layout is larger than any known".to_owned()));
+        }
+        let mut bytes = vec![0; width * BATCH];
+        for (batch, addresses) in addresses.chunks(BATCH).enumerate() {
+            let mut requests: Vec<_> = addresses
+                .iter()
+                .zip(bytes.chunks_exact_mut(width))
+                .map(|(&address, into)| ReadRequest::new(address, into))
+                .collect();
+            memory.read_many(&mut requests);
+            for (index, request) in requests.iter().enumerate() {
+                let raw = parse(layout, request.into).filter(|_| request.ok);
+                let raw = raw.ok_or_else(|| {
+                    ProveError::Corrupt(format!("the mspan at {:#x} cannot be read", request.address))
+                })?;
+                let place = batch * BATCH + index;
+                let print = raw.print();
+                if self.prints.get(place) == Some(&print) {
+                    if raw.specials != 0
+                        && raw.state == IN_USE
+                        && let Some(&number) = self.at.get(place)
+                    {
+                        self.specials.push((number, raw.specials));
+                    }
+                } else {
+                    changed.push((place, raw, print));
+                }
+            }
+        }
+        // First what is no more, then what is new: pages change hands.
+        for &(place, ..) in &changed {
+            self.retire(place);
+        }
+        for (place, raw, print) in changed {
+            match self.admit(place, &raw)? {
+                Admitted::Yes(number) => {
+                    refreshed.new.extend(number);
+                    if let Some(known) = self.prints.get_mut(place) {
+                        *known = print;
+                    }
+                }
+                Admitted::NotYet => refreshed.unsettled += 1,
+            }
+        }
+        Ok(refreshed)
+    }
+
+    /// `mheap.allspans`, a slice that only grows.
+    fn list(&self, memory: &impl Memory, layout: &HeapLayout, mheap: u64) -> Result<Vec<u64>, ProveError> {
+        const TRIES: usize = 4;
+        let header = mheap.wrapping_add(u64::from(layout.mheap_allspans));
+        let cap = self.budget / 16;
+        let mut last = None;
+        for _ in 0..TRIES {
+            let (array, length) = (memory.read_u64(header)?, memory.read_u64(header.wrapping_add(8))?);
+            if length == 0 || length > cap || !array.is_multiple_of(8) || array == 0 {
+                last = Some(ProveError::Corrupt(format!(
+                    "the list of spans at {header:#x} claims {length} spans"
+                )));
+                continue;
+            }
+            let mut addresses = Vec::new();
+            let read = (0..length).step_by(CHUNK as usize).try_for_each(|from| {
+                let words =
+                    memory.read_words(array.wrapping_add(from * 8), CHUNK.min(length - from), CHUNK)?;
+                addresses.extend(words);
+                Ok::<_, ProveError>(())
+            });
+            // The old array is given back when a longer one replaces it.
+            match read {
+                Ok(()) if memory.read_u64(header)? == array => return Ok(addresses),
+                Ok(()) => {}
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| ProveError::Corrupt("the list of spans does not hold still".to_owned())))
+    }
+
+    /// Blanks the allocator's and the collector's own records in memory that was read from an address: they name the first
+    /// object of every span, or what the collector came across, and nobody reaches an object by them.
+    pub(super) fn blank_records(&self, from: u64, bytes: &mut [u8]) {
+        let (records, size) = &self.records;
+        let end = from.saturating_add(bytes.len() as u64);
+        let first = records.partition_point(|record| record.saturating_add(*size) <= from);
+        let records = records.get(first..).unwrap_or_default().iter().take_while(|&&record| record < end);
+        let records = records.map(|&record| (record, *size));
+        let gathered = self.gathered.iter().map(|&page| (page, 1 << PAGE_SHIFT));
+        for (start, size) in records.chain(gathered) {
+            let at = |address: u64| usize::try_from(address.saturating_sub(from)).unwrap_or(usize::MAX);
+            let range = at(start)..at(start.saturating_add(size)).min(bytes.len());
+            if let Some(bytes) = bytes.get_mut(range) {
+                bytes.fill(0);
+            }
+        }
+    }
+
+    fn retire(&mut self, place: usize) {
+        let Some(number) = self.at.get_mut(place).map(|at| std::mem::replace(at, NONE)) else { return };
+        if let Some(known) = self.prints.get_mut(place) {
+            *known = 0;
+        }
+        let Some(span) = self.spans.get_mut(number as usize).filter(|span| !span.gone) else { return };
+        span.gone = true;
+        let (start, bytes) = (span.start, span.bytes);
+        self.live_bits -= span.objects();
+        self.heap_bytes -= bytes;
+        self.fill(start, bytes, NONE);
+    }
+
+    fn admit(&mut self, place: usize, raw: &Raw) -> Result<Admitted, ProveError> {
+        if raw.state > MANUAL {
+            return Err(ProveError::Corrupt(format!("a span is in state {}, which there is not", raw.state)));
+        }
+        if raw.state == 0 {
+            return Ok(Admitted::Yes(None));
+        }
+        let bytes = raw.pages.checked_mul(1 << PAGE_SHIFT);
+        let end = bytes.and_then(|bytes| raw.start.checked_add(bytes));
+        let (Some(bytes), Some(end)) = (bytes, end) else {
+            return Err(ProveError::Corrupt(format!(
+                "a span at {:#x} claims {} pages",
+                raw.start, raw.pages
+            )));
+        };
+        if raw.start == 0 || bytes == 0 || !raw.start.is_multiple_of(1 << PAGE_SHIFT) || end > TOP {
+            // A struct is filled in bit by bit (`initSpan`, runtime/mheap.go): it may be read half way.
+            return Ok(Admitted::NotYet);
+        }
+        self.cover(raw.start, end)?;
+        if raw.state == MANUAL {
+            return Ok(Admitted::Yes(None));
+        }
+        // Spans that overlap could make us check the same pages again and again.
+        self.checked += bytes >> PAGE_SHIFT;
+        if self.checked > 2 * (self.tables.len() * PAGES_OF_ARENA) as u64 + (1 << 20) {
+            return Err(ProveError::Corrupt("its spans overlap".to_owned()));
+        }
+        let size = raw.size;
+        if size < 8 || size > bytes || !size.is_multiple_of(8) || !self.is_free(raw.start, bytes) {
+            return Ok(Admitted::NotYet);
+        }
+        let objects = bytes / size;
+        let exact = bytes.checked_mul(size).is_some_and(|product| product < 1 << 32);
+        let magic = if exact { u32::MAX / u32::try_from(size).unwrap_or(1) + 1 } else { 0 };
+        let number = self.len();
+        self.spans.push(Span {
+            start: raw.start,
+            size,
+            bytes,
+            first: self.bits,
+            magic,
+            no_scan: raw.class & 1 == 1,
+            queued: false,
+            awaited: false,
+            gone: false,
+        });
+        // Whole words, so that two spans never share one.
+        self.bits += objects.next_multiple_of(64);
+        self.live_bits += objects;
+        self.heap_bytes += bytes;
+        if let Some(at) = self.at.get_mut(place) {
+            *at = number;
+        }
+        if raw.specials != 0 {
+            self.specials.push((number, raw.specials));
+        }
+        self.fill(raw.start, bytes, number);
+        self.within_budget()?;
+        Ok(Admitted::Yes(Some(number)))
+    }
+
+    /// Makes tables for the arenas of these addresses.
+    fn cover(&mut self, start: u64, end: u64) -> Result<(), ProveError> {
+        let (first, last) = (start >> ARENA_SHIFT, (end - 1) >> ARENA_SHIFT);
+        let too_far = || ProveError::Corrupt(format!("a span at {start:#x} is far from all others"));
+        if self.arenas.is_empty() {
+            self.first_arena = first;
+        }
+        if first < self.first_arena {
+            let more = self.first_arena - first;
+            if more > MOST_ARENAS {
+                return Err(too_far());
+            }
+            let more = usize::try_from(more).unwrap_or(0);
+            self.arenas.splice(0..0, std::iter::repeat_n(NONE, more));
+            self.first_arena = first;
+        }
+        let length = last - self.first_arena + 1;
+        if length > MOST_ARENAS {
+            return Err(too_far());
+        }
+        let length = usize::try_from(length).unwrap_or(0);
+        if self.arenas.len() < length {
+            self.arenas.resize(length, NONE);
+        }
+        for arena in first..=last {
+            let Some(table) =
+                usize::try_from(arena - self.first_arena).ok().and_then(|arena| self.arenas.get_mut(arena))
+            else {
+                continue;
+            };
+            if *table == NONE {
+                *table = u32::try_from(self.tables.len()).unwrap_or(NONE);
+                self.tables.push(Box::new([NONE; PAGES_OF_ARENA]));
+                self.within_budget()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn within_budget(&self) -> Result<(), ProveError> {
+        let bytes = (self.tables.len() * size_of::<[u32; PAGES_OF_ARENA]>()) as u64
+            + self.bits / 4
+            + (self.spans.len() * size_of::<Span>() + self.prints.len() * 20) as u64;
+        if bytes > self.budget {
+            return Err(ProveError::TooLarge { bytes, budget: self.budget });
+        }
+        Ok(())
+    }
+
+    fn is_free(&self, start: u64, bytes: u64) -> bool {
+        (start..start + bytes).step_by(1 << PAGE_SHIFT).all(|page| self.find(page).is_none())
+    }
+
+    fn fill(&mut self, start: u64, bytes: u64, number: u32) {
+        for address in (start..start + bytes).step_by(1 << PAGE_SHIFT) {
+            let arena = usize::try_from((address >> ARENA_SHIFT) - self.first_arena).unwrap_or(usize::MAX);
+            let table = self.arenas.get(arena).copied().unwrap_or(NONE);
+            let page = (address >> PAGE_SHIFT) as usize & (PAGES_OF_ARENA - 1);
+            if let Some(entry) = self.tables.get_mut(table as usize).and_then(|table| table.get_mut(page)) {
+                *entry = number;
+            }
+        }
+    }
+}
+
+enum Admitted {
+    /// As a span of objects, or as none of those.
+    Yes(Option<u32>),
+    /// What was read makes no sense yet.
+    NotYet,
+}
+
+fn parse(layout: &HeapLayout, bytes: &[u8]) -> Option<Raw> {
+    Some(Raw {
+        start: u64_at(bytes, layout.mspan_start)?,
+        pages: u64_at(bytes, layout.mspan_npages)?,
+        size: u64_at(bytes, layout.mspan_elemsize)?,
+        class: u8_at(bytes, layout.mspan_class)?,
+        state: u8_at(bytes, layout.mspan_state)?,
+        specials: u64_at(bytes, layout.mspan_specials)?,
+    })
+}

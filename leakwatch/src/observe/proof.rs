@@ -1,0 +1,109 @@
+//! Tasks that nothing alive can wake: the answer of a proof.
+//!
+//! Plain data with addresses as the process has them; names are given by `report`.
+
+use super::SiteId;
+
+/// What a goroutine waits for, as far as a proof cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WaitKind {
+    /// A receive.
+    Receive,
+    /// A send.
+    Send,
+    /// A select.
+    Select,
+    /// A receive from or a send to a nil channel, a select without cases: nothing can ever end it.
+    Forever,
+    /// `sync.Mutex.Lock`.
+    Mutex,
+    /// `sync.RWMutex.Lock` and `RLock`.
+    RwMutex,
+    /// `sync.WaitGroup.Wait`.
+    WaitGroup,
+    /// `sync.Cond.Wait`.
+    Cond,
+    /// A semaphore of the runtime: before Go 1.24 (1.20) also WaitGroups (and mutexes).
+    Semaphore,
+}
+
+/// A goroutine that nothing alive can wake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenTask {
+    /// Its `g`.
+    pub address: u64,
+    /// Its number.
+    pub id: u64,
+    /// What made it and what it runs.
+    pub site: SiteId,
+    /// What it waits for.
+    pub kind: WaitKind,
+    /// `CLOCK_MONOTONIC` ns since which it waits; `None`: the runtime has not noted it.
+    pub waiting_since_ns: Option<u64>,
+    /// What it waits on: places in [`Proof::objects`].
+    pub objects: Vec<u32>,
+    /// Bytes of its stack.
+    pub stack_bytes: u64,
+    /// `g.trackingSeq`, by which the judge knows that it ran.
+    pub turn: u8,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// Proven goroutines, by number.
+    pub proven: Vec<ProvenTask>,
+    /// What they wait on.
+    pub objects: Vec<ProvenObject>,
+    /// Goroutines alive at the last pass, the runtime's own among them.
+    pub goroutines: u64,
+    /// Those of them that waited for something that could have been out of reach.
+    pub candidates: u64,
+    /// Passes that count.
+    pub passes: u32,
+    /// Passes that do not count, because something could not be read or did not hold still.
+    pub void: u32,
+    /// Collections of garbage between passes: each one had the marks begin anew.
+    pub collections: u32,
+    /// The process used no processor time from before the first to after the last pass: the look was atomic.
+    pub still: bool,
+    /// How sure: 1 when it stood still, else one less the chance that a pointer which moves at full speed was missed by
+    /// all passes. 0 when nothing could be proven.
+    pub confidence: f64,
+    /// Bytes of the heap's spans.
+    pub heap_bytes: u64,
+    /// Bytes that a pass read.
+    pub read_bytes: u64,
+    /// Bytes of tables and marks that the proof took.
+    pub own_bytes: u64,
+    /// From the beginning to the end, ns.
+    pub took_ns: u64,
+    /// Why goroutines that would have been proven are not, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A proven goroutine that ran or ended: this must never be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refutation {
+    /// The goroutine, as it was proven.
+    pub task: ProvenTask,
+    /// What it did.
+    pub story: String,
+}
+
+/// An object that proven goroutines wait on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenObject {
+    /// Its address. Of a Cond before Go 1.26 it is the place in its list, as nothing leads from there to the Cond.
+    pub address: u64,
+    /// What it is.
+    pub kind: WaitKind,
+    /// Values in the buffer, size of the buffer, and whether it was closed; `None`: no channel, or not readable.
+    pub channel: Option<(u64, u64, bool)>,
+    /// Proven goroutines that wait on it.
+    pub waiting: u64,
+    /// Proven goroutines from whose stacks it can be reached: whoever has it is stuck as well.
+    pub holders: u64,
+    /// `holders` was counted to its end.
+    pub all_holders: bool,
+}
