@@ -12,5 +12,6 @@ mod loss;
 mod matrix;
 mod memory;
 mod places;
+mod prove;
 mod storm;
 mod third_party;

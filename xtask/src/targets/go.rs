@@ -1,4 +1,4 @@
-//! `tests/targets/go/truth` with every Go release, in every flavour.
+//! `tests/targets/go/truth` with every Go release, in every flavour; `tests/targets/go/prove` in those that matter to proofs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,39 +50,69 @@ const FLAVOURS: [Flavour; 6] = [
     },
 ];
 
+/// The programs, and their flavours.
+const PROGRAMS: [(&str, &[&str]); 2] = [
+    ("truth", &["plain", "strip", "stripped", "pie", "cgo", "arm64"]),
+    ("prove", &["plain", "stripped", "pie", "cgo"]),
+];
+
+/// What programs need besides: the release and the program, and the variable. The runtime of 1.26 has its own profile of
+/// leaked goroutines only so; 1.27 has it always.
+const EXPERIMENTS: [(&str, &str, (&str, &str)); 1] =
+    [("1.26.6", "prove", ("GOEXPERIMENT", "goroutineleakprofile"))];
+
 /// The binaries of each release are one batch.
 pub(super) fn targets() -> Result<Vec<Vec<Target>>> {
-    let program = shell::root().join("tests/targets/go/truth");
-    let sources = sources(&program)?;
+    let mut programs = Vec::new();
+    for (name, flavours) in PROGRAMS {
+        let folder = shell::root().join("tests/targets/go").join(name);
+        programs.push((name, flavours, sources(&folder)?, folder));
+    }
     go_toolchains()?
         .iter()
         .map(|toolchain| {
             let identity = toolchain.identity()?;
-            Ok(FLAVOURS
-                .iter()
-                .map(|flavour| target(toolchain, *flavour, &program, &format!("{sources} {identity}")))
-                .collect())
+            let mut batch = Vec::new();
+            for (name, flavours, sources, folder) in &programs {
+                for flavour in FLAVOURS.iter().filter(|flavour| flavours.contains(&flavour.name)) {
+                    batch.push(target(toolchain, *flavour, name, folder, &format!("{sources} {identity}")));
+                }
+            }
+            Ok(batch)
         })
         .collect()
 }
 
-fn target(toolchain: &GoToolchain, flavour: Flavour, program: &Path, inputs: &str) -> Target {
+fn target(
+    toolchain: &GoToolchain,
+    flavour: Flavour,
+    name: &'static str,
+    program: &Path,
+    inputs: &str,
+) -> Target {
     let home = root().join("go").join(toolchain.version);
+    let experiment = EXPERIMENTS
+        .into_iter()
+        .find(|(release, program, _)| *release == toolchain.version && *program == name)
+        .map(|(.., variable)| variable);
     let made_of = match flavour.how {
-        How::Build { environment, arguments } => format!("{environment:?} {arguments:?}"),
+        How::Build { environment, arguments } => {
+            format!("{environment:?} {arguments:?}{}", experiment.map_or_else(String::new, |set| format!("{set:?}")))
+        }
         How::Strip => "strip of plain".to_owned(),
     };
     let (toolchain, program) = (toolchain.clone(), program.to_owned());
+    let suffix = if name == "truth" { String::new() } else { format!(" {name}") };
     Target {
-        name: format!("go {} {}", toolchain.version, flavour.name),
-        output: home.join(flavour.name).join("truth"),
+        name: format!("go {} {}{suffix}", toolchain.version, flavour.name),
+        output: home.join(flavour.name).join(name),
         recipe: format!("{inputs} {} {made_of}", module(toolchain.version)),
         make: Box::new(move |output| match flavour.how {
             How::Build { environment, arguments } => {
                 let module_file = write_module(&home, toolchain.version, flavour.name)?;
                 let mut go = go(&toolchain);
                 go.current_dir(&program).arg("build").arg("-modfile").arg(module_file).args(arguments);
-                go.envs(environment.iter().copied()).arg("-o").arg(output).arg(".");
+                go.envs(environment.iter().copied()).envs(experiment).arg("-o").arg(output).arg(".");
                 shell::output(&mut go).map(drop)
             }
             How::Strip => {
