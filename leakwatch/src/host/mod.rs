@@ -21,8 +21,8 @@ pub mod process;
 mod stat;
 #[cfg(test)]
 mod target;
+mod touched;
 pub mod tracefs;
-mod written;
 
 pub use activity::Activity;
 pub use error::{Denied, HostError};
@@ -31,4 +31,4 @@ pub use find::{Selector, find, pids};
 pub use mapped::{MappedFile, ProcDir};
 pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest, Written};
 pub use process::Process;
-pub use written::Written;
+pub use touched::Touched;

@@ -39,7 +39,9 @@ impl Known {
     }
 
     fn names(&self, ids: impl IntoIterator<Item = u64>) -> Vec<String> {
-        ids.into_iter().map(|id| self.shapes.get(&id).cloned().unwrap_or_else(|| format!("goroutine {id}"))).collect()
+        ids.into_iter()
+            .map(|id| self.shapes.get(&id).cloned().unwrap_or_else(|| format!("goroutine {id}")))
+            .collect()
     }
 
     /// Nobody is accused, and nearly all that leak are found. What is missed is held by words that happen to be left on a

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{GoHeap, Options, Prover, Step, Surroundings};
 use crate::{
     collect::{CollectError, runtime},
-    host::{Activity, Process, ProcessMemory, Written},
+    host::{Activity, Process, ProcessMemory, Touched},
     images::Image,
     observe::{Proof, ProvenTask, Refutation},
 };
@@ -74,14 +74,14 @@ impl Subject {
 
 impl Surroundings for Subject {
     fn written(&self) -> Result<Vec<Range<u64>>, String> {
-        let written = Written::of(&self.process).map_err(|error| error.to_string())?;
-        if written.hidden_bytes > 0 {
+        let touched = Touched::of(&self.process).map_err(|error| error.to_string())?;
+        if touched.hidden_bytes > 0 {
             return Err(format!(
                 "{} bytes of the process's memory hold something and are mapped without permission to read them",
-                written.hidden_bytes
+                touched.hidden_bytes
             ));
         }
-        Ok(written.ranges)
+        Ok(touched.ranges)
     }
 
     fn activity(&self) -> Option<Activity> {

@@ -18,14 +18,14 @@ const MOST_BYTES: u64 = 2 << 40;
 
 /// The written memory of a process.
 #[derive(Clone, Debug, Default)]
-pub struct Written {
+pub struct Touched {
     /// What can be read, by address; ranges do not touch.
     pub ranges: Vec<Range<u64>>,
     /// Bytes that are there and cannot be read: mapped without permission to.
     pub hidden_bytes: u64,
 }
 
-impl Written {
+impl Touched {
     /// Looks at all of a process's mappings.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ mod tests {
         map[page * 3] = 1;
         let start = map.as_ptr() as u64;
         let process = Process::open(std::process::id()).expect("ourselves");
-        let written = Written::of(&process).expect("our page map");
+        let touched = Touched::of(&process).expect("our page map");
         let has = |offset: usize| {
             let address = start + offset as u64;
             written.ranges.iter().any(|range| range.contains(&address))
