@@ -97,7 +97,10 @@ fn target(
         .map(|(.., variable)| variable);
     let made_of = match flavour.how {
         How::Build { environment, arguments } => {
-            format!("{environment:?} {arguments:?}{}", experiment.map_or_else(String::new, |set| format!("{set:?}")))
+            format!(
+                "{environment:?} {arguments:?}{}",
+                experiment.map_or_else(String::new, |set| format!("{set:?}"))
+            )
         }
         How::Strip => "strip of plain".to_owned(),
     };
