@@ -53,7 +53,8 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
         EventKind::Fork
     };
     let record = record(slot, kind, now, u64::from(made), site, 0, flags);
-    ring::send(row, record, Urgency::Now);
+    // A thread that began or ended can wait to be told of; where it was made is told at once, below.
+    ring::send(row, record, if kind == EventKind::Fork { Urgency::Now } else { Urgency::Lazy });
     if creation::is_stack(site)
         && let Some(registers) = &registers
     {
@@ -85,7 +86,7 @@ pub(crate) fn on_exit(ctx: &TracePointContext) {
     let now = now();
     let site = thread_ended(row, slot, now, tid);
     let record = record(slot, EventKind::ThreadExit, now, u64::from(tid), site, 0, 0);
-    ring::send(row, record, Urgency::Now);
+    ring::send(row, record, Urgency::Lazy);
 }
 
 /// A thread as the functions of `task` know tasks: its census is one of its own.

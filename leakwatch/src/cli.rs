@@ -145,6 +145,7 @@ pub struct SizeArgs {
 
 /// `leakwatch watch`.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct WatchArgs {
     /// Which processes.
     #[command(flatten)]
@@ -171,6 +172,9 @@ pub struct WatchArgs {
     /// Show the stacks on which live tasks wait.
     #[arg(long)]
     pub stacks: bool,
+    /// Also watch the children that a process forks, and theirs, each as a process of its own (512 at most).
+    #[arg(long)]
+    pub follow: bool,
     /// Exit with 3 when a leak was found. Today's verdicts go by growth and say "suspect" at most, so this never
     /// happens yet.
     #[arg(long)]

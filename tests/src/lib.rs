@@ -10,12 +10,14 @@
 pub mod agent;
 pub mod gate;
 pub mod matrix;
+pub mod native;
 pub mod process;
 pub mod report;
 pub mod target;
 pub mod tokio;
 
 pub use agent::{Agent, Outcome};
+pub use native::{NativeTarget, NativeTruth};
 pub use report::{Counts, Report};
 pub use target::{Target, Truth};
 pub use tokio::{TokioTarget, TokioTruth};

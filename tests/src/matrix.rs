@@ -75,6 +75,14 @@ pub const WITH_TOKIO: [&str; 7] =
 /// Those of `THIRD_PARTY` that are of Rust, and have no tokio.
 pub const WITHOUT_TOKIO: [&str; 2] = ["ruff", "rg"];
 
+/// Flavours of the programs of threads; `xtask/src/targets/c.rs` says how each is built.
+pub const NATIVE_FLAVOURS: [&str; 5] = ["plain", "pointers", "debug", "strip", "static"];
+
+/// A program of threads in a language, `c` or `cpp`, whether or not it is there.
+pub fn native_target(language: &str, flavour: &str) -> PathBuf {
+    targets_root().join(language).join("threads").join(flavour).join("threads")
+}
+
 /// One binary of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoTarget {

@@ -113,6 +113,23 @@ impl<'a> ProcessReport<'a> {
         self.added_up(false)
     }
 
+    /// The sites of threads or child processes (`thread`, `process`), system ones too, added up by creating function and
+    /// line; those that are not known are under the empty name.
+    #[track_caller]
+    pub fn by_place(&self, runtime: &str) -> BTreeMap<(String, u64), Counts> {
+        let mut places = BTreeMap::<(String, u64), Counts>::new();
+        for site in self.sites().iter().filter(|site| site["runtime"] == runtime) {
+            let function = site["function"].as_str().unwrap_or("").to_owned();
+            let sum = places.entry((function, site["line"].as_u64().unwrap_or(0))).or_default();
+            let one = Counts::of(site);
+            sum.live += one.live;
+            sum.live_at_attach += one.live_at_attach;
+            sum.started += one.started;
+            sum.ended += one.ended;
+        }
+        places
+    }
+
     /// The runtime's own sites, added up by creating function.
     #[track_caller]
     pub fn system_by_function(&self) -> BTreeMap<String, Counts> {
@@ -122,7 +139,9 @@ impl<'a> ProcessReport<'a> {
     #[track_caller]
     fn added_up(self, system: bool) -> BTreeMap<String, Counts> {
         let mut functions = BTreeMap::<String, Counts>::new();
-        for site in self.sites().iter().filter(|site| site["system"] == system) {
+        // Threads and child processes stand beside what a runtime calls tasks.
+        let of_tasks = |site: &&Value| site["runtime"] != "thread" && site["runtime"] != "process";
+        for site in self.sites().iter().filter(of_tasks).filter(|site| site["system"] == system) {
             if site["task"] == "runtime.main" {
                 continue;
             }

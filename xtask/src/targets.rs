@@ -5,6 +5,7 @@
 //! toolchain or the way it is built changed: their hash stands beside it. Nothing here uses the network but
 //! the installation of missing toolchains, and cargo for crates that it has not yet.
 
+mod c;
 mod custom;
 mod go;
 mod tokio;
@@ -38,7 +39,7 @@ type Make = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
 /// `cargo xtask targets [WORD…]`: all, or those whose name has every word.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let started = shell::Stopwatch::start();
-    let batches: Vec<Vec<Target>> = [tokio::targets()?, go::targets()?, custom::targets()?]
+    let batches: Vec<Vec<Target>> = [tokio::targets()?, go::targets()?, custom::targets()?, c::targets()?]
         .into_iter()
         .flatten()
         .map(|batch| batch.into_iter().filter(|target| target.matches(arguments)).collect::<Vec<_>>())

@@ -1,9 +1,10 @@
 //! Names for reports, from a process's executable and its libraries.
 
-use leakwatch_common::RuntimeKind;
+use leakwatch_common::{RuntimeKind, thread_site};
 
 use crate::{
-    images::{Frame, Image, Modules, TaskName},
+    collect::{NameSources, Threads},
+    images::{Frame, TaskName},
     observe::SiteId,
     report::{FrameName, Names, SiteName},
 };
@@ -11,22 +12,43 @@ use crate::{
 /// What Go's main goroutine runs.
 const MAIN: &str = "runtime.main";
 
-/// An [`Image`], and the other files of its process, as the report's source of names.
+/// The site of the thread that a process begins with: nobody made it.
+const MAIN_THREAD: &str = "(main thread)";
+
+/// A process's files, and what is known of its threads and children, as the report's source of names.
 #[derive(Debug)]
-pub struct ImageNames<'a> {
-    image: &'a mut Image,
-    modules: &'a mut Modules,
-}
+pub struct ImageNames<'a>(NameSources<'a>);
 
 impl<'a> ImageNames<'a> {
-    /// Of a process's executable and all of its modules.
-    pub fn new((image, modules): (&'a mut Image, &'a mut Modules)) -> Self {
-        Self { image, modules }
+    /// Of a process.
+    pub fn new(sources: NameSources<'a>) -> Self {
+        Self(sources)
+    }
+
+    /// What made a thread or a child process, as the book of threads has it.
+    fn made(&self, site: SiteId) -> SiteName {
+        let NameSources { image, threads, children, .. } = &self.0;
+        let task = match site.runtime {
+            RuntimeKind::Process => children.command_of(site).map(str::to_owned),
+            _ => threads.task_of(site).map(str::to_owned),
+        };
+        if site.site == thread_site::SEEN {
+            let system = image.inspection().go.is_some();
+            return SiteName { function: Some(MAIN_THREAD.to_owned()), task, system, ..SiteName::default() };
+        }
+        let Some(creation) = threads.creation(site.site) else {
+            let system =
+                site.runtime == RuntimeKind::Thread && task.as_deref().is_some_and(Threads::is_of_runtime);
+            return SiteName { task, system, ..SiteName::default() };
+        };
+        let created = creation.created.clone();
+        let system = creation.system && site.runtime == RuntimeKind::Thread;
+        SiteName { function: created.function, file: created.file, line: created.line, task, system }
     }
 
     /// The executable knows its own names best; an address that it does not know may be in a library.
     fn function(&mut self, pc: u64) -> Option<String> {
-        self.image.function_name(pc).or_else(|| self.modules.function_name(pc).filter(|_| pc != 0))
+        self.0.image.function_name(pc).or_else(|| self.0.modules.function_name(pc).filter(|_| pc != 0))
     }
 }
 
@@ -41,31 +63,34 @@ fn name_of(frame: Frame) -> FrameName {
 
 impl Names for ImageNames<'_> {
     fn site(&mut self, site: SiteId) -> SiteName {
+        if matches!(site.runtime, RuntimeKind::Thread | RuntimeKind::Process) {
+            return self.made(site);
+        }
         if matches!(site.runtime, RuntimeKind::Tokio | RuntimeKind::TokioBlocking) {
-            return self.image.task_name(site.entry).map(of_type).unwrap_or_default();
+            return self.0.image.task_name(site.entry).map(of_type).unwrap_or_default();
         }
         let task = self.function(site.entry);
         if task.as_deref() == Some(MAIN) {
             // Made by the runtime's assembly; the runtime prints no "created by" for it either.
             return SiteName { function: task.clone(), task, ..SiteName::default() };
         }
-        let mut created = self.image.site_name(site.site);
+        let mut created = self.0.image.site_name(site.site);
         if created.function.is_none() && site.site != 0 {
-            created = self.modules.site_name(site.site);
+            created = self.0.modules.site_name(site.site);
         }
         SiteName {
             function: created.function,
             file: created.file,
             line: created.line,
             task,
-            system: self.image.is_system(site.entry),
+            system: self.0.image.is_system(site.entry),
         }
     }
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
-        let mut frames = self.image.frames(pc);
+        let mut frames = self.0.image.frames(pc);
         if frames.is_empty() {
-            frames = self.modules.frames(pc);
+            frames = self.0.modules.frames(pc);
         }
         frames.into_iter().map(name_of).collect()
     }

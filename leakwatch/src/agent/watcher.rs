@@ -1,6 +1,7 @@
 //! Watching processes: attach, look at intervals, follow execs, notice ends, report.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd as _, AsRawFd},
     pin::pin,
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use leakwatch_common::{Counter, EventKind};
+use leakwatch_common::{Counter, EventKind, RuntimeKind};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -31,8 +32,11 @@ use crate::{
 /// While events are streamed, the ring is looked at this often even when nothing woke us.
 const STREAM_POLL: Duration = Duration::from_millis(20);
 
-/// Otherwise it carries thread and process events only, and each of them wakes us; this is the backstop.
+/// Otherwise it carries thread and process events only; those that cannot wait wake us.
 const QUIET_POLL: Duration = Duration::from_secs(1);
+
+/// Processes that are followed in one watch: each is in the report to the end.
+const MOST_FOLLOWED: usize = 512;
 
 /// Records taken from the ring before anything else gets its turn.
 const DRAIN: usize = 65_536;
@@ -59,6 +63,8 @@ pub struct Options {
     pub rates: Span,
     /// A runtime that the user named, in every process.
     pub named: Option<Arc<Named>>,
+    /// Watch children that a process forks as processes of their own, and theirs.
+    pub follow: bool,
 }
 
 /// A process to watch.
@@ -144,6 +150,8 @@ pub async fn watch(
         census: Pace::new(CENSUS_EVERY_NS),
         ages: Pace::new(0),
         closing: false,
+        forked: BTreeSet::new(),
+        followed: 0,
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -189,8 +197,12 @@ pub async fn watch(
                 }
             }
             _ = ticks.tick() => {
+                // What threads there are is known from events that wait to be read.
+                watcher.drain(kernel, events.get_mut(), sink).await?;
                 let report = watcher.look(kernel, false)?;
                 watcher.keep_budget(kernel)?;
+                watcher.make_room(kernel)?;
+                watcher.follow_forked(kernel).await;
                 sink(Update::Interval(&report))?;
             }
             ready = events.readable_mut() => {
@@ -223,6 +235,10 @@ struct Watcher<'o> {
     census: Pace,
     ages: Pace,
     closing: bool,
+    /// Children that were forked and have not executed anything yet, to be followed.
+    forked: BTreeSet<u32>,
+    /// Children that were followed.
+    followed: usize,
 }
 
 impl Watcher<'_> {
@@ -255,7 +271,8 @@ impl Watcher<'_> {
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
         self.notify_of_end(&session);
-        let attach = Attach { process: id, time_ns: clock::monotonic_ns(), tasks: TasksAre::OfRuntimes };
+        let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
+        let attach = Attach { process: id, time_ns: clock::monotonic_ns(), tasks };
         self.watches.push(Watch {
             session,
             info,
@@ -293,17 +310,30 @@ impl Watcher<'_> {
         sink: &mut Sink<'_>,
     ) -> anyhow::Result<()> {
         let mut execs = Vec::new();
+        let mut stacks = Vec::new();
+        let mut executed = Vec::new();
         let mut failure = Ok(());
         let taken = events.drain(DRAIN, |observed| {
             let told = match observed {
                 Observed::Malformed => sink(Update::Malformed),
-                Observed::Stack(_) => Ok(()),
+                Observed::Stack(stack) => {
+                    stacks.push(stack);
+                    Ok(())
+                }
                 Observed::Event(event) => {
                     let watch =
                         self.watches.iter_mut().find(|watch| watch.session.incarnation() == event.process);
                     let Some(watch) = watch else { return };
                     if event.kind == EventKind::Exec {
                         execs.push(event.process);
+                    }
+                    watch.session.take_event(&event);
+                    match (event.kind, u32::try_from(event.task)) {
+                        (EventKind::Fork, Ok(pid)) if self.options.follow => {
+                            self.forked.insert(pid);
+                        }
+                        (EventKind::ChildExec, Ok(pid)) if self.options.follow => executed.push(pid),
+                        _ => {}
                     }
                     sink(Update::Event(&event, watch))
                 }
@@ -316,10 +346,63 @@ impl Watcher<'_> {
         if taken == DRAIN {
             debug!("the ring buffer filled faster than it was read");
         }
+        for stack in stacks {
+            let mut watches = self.watches.iter_mut();
+            let of = watches.find(|watch| watch.session.incarnation() == stack.event.process);
+            if let Some(watch) = of {
+                watch.session.take_stack(kernel, &stack)?;
+            }
+        }
         for incarnation in execs {
             self.process_executed(kernel, incarnation).await?;
         }
+        for pid in executed {
+            self.follow(kernel, pid).await;
+        }
         Ok(())
+    }
+
+    /// Follows the children that were forked before the last look and have not executed anything.
+    async fn follow_forked(&mut self, kernel: &mut Kernel) {
+        for pid in std::mem::take(&mut self.forked) {
+            self.follow(kernel, pid).await;
+        }
+    }
+
+    /// Watches a child as a process of its own, and those that it has forked already. One that ended is counted all the
+    /// same, by its parent.
+    async fn follow(&mut self, kernel: &mut Kernel, pid: u32) {
+        let mut open = vec![pid];
+        while let Some(pid) = open.pop() {
+            self.forked.remove(&pid);
+            let watched = |watch: &Watch| watch.info.pid == pid && !watch.info.exited;
+            if self.closing || self.watches.iter().any(watched) {
+                continue;
+            }
+            if self.followed == MOST_FOLLOWED {
+                warn!(
+                    "{MOST_FOLLOWED} children were followed; further ones are counted by their parents only"
+                );
+            }
+            self.followed += 1;
+            if self.followed > MOST_FOLLOWED {
+                return;
+            }
+            let attached = match Process::open(pid) {
+                Ok(process) => self.attach(kernel, process, &[]).await,
+                Err(error) => Err(error.into()),
+            };
+            match attached {
+                Ok(()) => {
+                    info!(pid, "a child is followed");
+                    open.extend(
+                        self.watches.last().map(|watch| watch.session.children()).unwrap_or_default(),
+                    );
+                }
+                // Most children end before they can be looked at.
+                Err(error) => debug!("child {pid} is not followed: {error}"),
+            }
+        }
     }
 
     /// The process runs another program now: the probes went with the old one. What was watched is closed, and
@@ -423,6 +506,11 @@ impl Watcher<'_> {
         Ok(())
     }
 
+    /// Has the kernel's tables hold what is alive only.
+    fn make_room(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        self.watches.iter_mut().try_for_each(|watch| watch.session.make_room(kernel))
+    }
+
     fn close_all(&mut self, kernel: &mut Kernel) {
         for watch in &mut self.watches {
             if let Err(error) = watch.session.close(kernel) {
@@ -432,9 +520,11 @@ impl Watcher<'_> {
     }
 }
 
-/// A figure that changes with every start and end.
+/// A figure that changes with every start and end of a task or thread.
 fn moved(counters: &Counters) -> u64 {
-    counters.get(Counter::Started).wrapping_add(counters.get(Counter::Ended))
+    [Counter::Started, Counter::Ended, Counter::ThreadsStarted, Counter::ThreadsEnded]
+        .into_iter()
+        .fold(0, |sum, counter| sum.wrapping_add(counters.get(counter)))
 }
 
 fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
@@ -444,6 +534,14 @@ fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
 
 fn runtimes(session: &Session) -> Vec<RuntimeReport> {
     let counted = session.runtimes().iter();
+    if counted.len() == 0 {
+        return vec![RuntimeReport {
+            kind: RuntimeKind::Thread.name().to_owned(),
+            version: None,
+            mode: report::Mode::Probes,
+            problems: Vec::new(),
+        }];
+    }
     counted
         .map(|counted| RuntimeReport {
             kind: counted.runtime.kind.name().to_owned(),

@@ -52,6 +52,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         stream: false,
         rates: Span::Watch,
         named: None,
+        follow: false,
     };
     let text_options = text::Options { color: colour(), ..text::Options::default() };
     block_on(agent::watch(&mut kernel, vec![target], hit_ns, &options, &mut |update| match update {

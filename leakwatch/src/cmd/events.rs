@@ -35,6 +35,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         stream: true,
         rates: Span::Watch,
         named: startup::named(&args.runtime)?,
+        follow: false,
     };
     let mut lines = Lines::open(args.output.as_ref())?;
     let mut encoder = EventEncoder::default();

@@ -47,6 +47,7 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         stream: args.stream,
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
         named: startup::named(&args.runtime)?,
+        follow: args.follow,
     };
     if let Some(path) = &args.output {
         output::check(path)?;

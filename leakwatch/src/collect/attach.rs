@@ -10,6 +10,8 @@
 //! 4. a second census corrects the few that were between their probe and their change of status at step 2;
 //! 5. the census flag goes off.
 //!
+//! Threads are taken in by the same steps, with a flag of their own.
+//!
 //! A task from before that ends during 3 without having been seen is counted by the kernel side
 //! (`EndedBeforeSeen`): it was alive at attach. One that was seen although its end had passed the probe before 2 is
 //! found out by 4, or, when its address was started anew by then, by the kernel side (`seen_in_vain`): it was not. So `live = live_at_attach + started - ended` from the first
@@ -24,6 +26,7 @@ use super::{
     error::CollectError,
     go::{Seen, Stacks},
     runtime::{Runtime, Tasks},
+    threads::Threads,
 };
 use crate::{
     host::{Memory, ProcessMemory, ReadError},
@@ -51,6 +54,7 @@ pub(super) async fn attach(
     watched: &mut Watched,
     memory: &ProcessMemory,
     runtimes: &[&Runtime],
+    threads: &mut Threads,
     flags: u32,
 ) -> Result<AtAttach, CollectError> {
     for probe in runtimes.iter().flat_map(|runtime| &runtime.probes) {
@@ -61,12 +65,15 @@ pub(super) async fn attach(
         };
         attached.map_err(|error| error.with_path(&probe.file.path))?;
     }
-    let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE;
-    kernel.set_flags(watched, flags | process_flags::CENSUS)?;
+    let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE | process_flags::THREADS;
+    kernel.set_flags(watched, flags | process_flags::CENSUS | process_flags::THREAD_CENSUS)?;
+    threads.enter_live(kernel, watched)?;
     let mut found = AtAttach::default();
     let mut entered = Vec::new();
     let probed: Vec<&Tasks> = tasks_of(runtimes, |runtime| !runtime.probes.is_empty());
-    if !probed.is_empty() {
+    if probed.is_empty() {
+        tokio::time::sleep(SECOND_LOOK).await;
+    } else {
         for task in &look(watched.pid, &probed, memory)?.live {
             enter(kernel, watched, task, &mut found, &mut entered)?;
         }
@@ -85,6 +92,7 @@ pub(super) async fn attach(
         }
         found.unreadable = second.unreadable;
     }
+    threads.remove_ended(kernel, watched)?;
     kernel.set_flags(watched, flags)?;
     // What could not be read here is read at every look again, which says so.
     let by_memory = tasks_of(runtimes, |runtime| runtime.probes.is_empty());

@@ -4,6 +4,7 @@
 //! never leave a process half attached: an error takes everything off again.
 
 mod attach;
+mod children;
 pub mod custom;
 pub mod dump;
 mod error;
@@ -12,10 +13,13 @@ pub mod prove;
 mod runtime;
 mod sample;
 mod session;
+mod threads;
 mod tokio_lists;
 pub mod tokio_rt;
 
+pub use children::Children;
 pub use error::CollectError;
 pub use runtime::{Place, Probe, ProbedFile, Runtime, Tasks};
 pub use sample::{Looks, sample_all};
-pub use session::{Ask, Counted, Counting, CustomProbe, Mode, Session};
+pub use session::{Ask, Counted, Counting, CustomProbe, Mode, NameSources, Session};
+pub use threads::{Creation, Threads};

@@ -168,7 +168,7 @@ impl Tasks {
 /// The runtimes that are recognised in a process's executable.
 ///
 /// # Errors
-/// When there is none, when one lacks what watching in this mode needs, or when an instruction to be probed is not in
+/// When one lacks what watching in this mode needs, or when an instruction to be probed is not in
 /// memory what it is in the file.
 pub(super) fn recognise(
     pid: u32,
@@ -179,9 +179,7 @@ pub(super) fn recognise(
     let exe = image.path().display().to_string();
     let incomplete = |why| CollectError::Incomplete { pid, exe: exe.clone(), why };
     let inspection = image.inspection();
-    if inspection.go.is_none() && inspection.tokio.is_empty() {
-        return Err(CollectError::NoRuntime { pid, exe });
-    }
+    // A process without one has threads, which are its tasks then.
     if let Some(problem) = image.check_sites(memory).into_iter().next() {
         return Err(incomplete(problem.0));
     }

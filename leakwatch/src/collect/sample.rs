@@ -70,16 +70,18 @@ pub fn sample_all<'a>(
         stale_ages |= last
             .and_then(|last| last.ages.as_ref())
             .is_none_or(|then| tasks_moved(&then.counters, &counters));
-        if last.is_none_or(|last| tasks_moved(&last.counters, &counters)) {
+        let stale = last.is_none_or(|last| tasks_moved(&last.counters, &counters));
+        if session.threads.take_learnt() | stale {
             let sites = SitesRead { sites: session.sites_at_attach(), ..SitesRead::default() };
             moved.insert(session.incarnation(), sites);
         }
         kinds.extend(session.kinds().map(|kinds| (session.incarnation(), kinds)));
     }
     if !moved.is_empty() {
-        read_sites(kernel, &kinds, &mut moved)?;
+        read_sites(kernel, &kinds, &mut sessions, &mut moved)?;
     }
-    let mut ages = if looks.ages && stale_ages { Some(read_ages(kernel, &kinds, now_ns)?) } else { None };
+    let mut ages =
+        if looks.ages && stale_ages { Some(read_ages(kernel, &kinds, &sessions, now_ns)?) } else { None };
     let mut samples = Vec::with_capacity(sessions.len());
     for session in &mut sessions {
         let sites = moved.remove(&session.incarnation());
@@ -91,7 +93,9 @@ pub fn sample_all<'a>(
 
 /// A start or an end was counted between the two.
 fn tasks_moved(before: &Counters, now: &Counters) -> bool {
-    [Counter::Started, Counter::Ended].into_iter().any(|counter| before.get(counter) != now.get(counter))
+    [Counter::Started, Counter::Ended, Counter::ThreadsStarted, Counter::ThreadsEnded]
+        .into_iter()
+        .any(|counter| before.get(counter) != now.get(counter))
 }
 
 impl Session {
@@ -144,9 +148,31 @@ impl Session {
         if by_memory {
             sites.retain(|id, _| self.counting(id.runtime) == Counting::Probes);
             sites.extend(self.sites_by_memory().map(|site| (site.id, site.clone())));
-            counters.set(Counter::Started, sites.values().map(|site| site.started).sum());
-            counters.set(Counter::Ended, sites.values().map(|site| site.ended).sum());
+            let tasks = || sites.values().filter(|site| site.id.runtime.is_probed());
+            counters.set(Counter::Started, tasks().map(|site| site.started).sum());
+            counters.set(Counter::Ended, tasks().map(|site| site.ended).sum());
         }
+        let lost = counters.get(Counter::RingFull) > 0;
+        let mut thread_names = None;
+        if looks.census {
+            self.children.look(lost);
+            if lost {
+                self.threads.resync(kernel, incarnation)?;
+            }
+            if let Some((mut of_threads, names)) = self.look_at_threads(looks) {
+                if self.runtimes.is_empty() {
+                    let live = live_of(RuntimeKind::Thread, sites.values());
+                    of_threads.drift = Some(live.cast_signed().wrapping_sub(of_threads.live.cast_signed()));
+                } else {
+                    // What is said of tasks is of the runtimes' tasks; of threads only what they wait for.
+                    of_threads = Census { waiting: of_threads.waiting, ..Census::default() };
+                }
+                census.get_or_insert_default().add(of_threads);
+                thread_names = Some(names);
+            }
+        }
+        let threads = &self.threads;
+        self.children.sites(|number| threads.process_site(number), &mut sites);
         Ok(Some(ProcessSample {
             time_ns: now_ns,
             counters,
@@ -154,6 +180,8 @@ impl Session {
             threads_live: self.process.threads_live().ok(),
             rss_bytes: self.process.rss_bytes().ok(),
             census,
+            thread_names,
+            children: self.children.sample(),
         }))
     }
 }
@@ -202,11 +230,14 @@ fn told_apart(kinds: &KindsOf, incarnation: u32, id: SiteId) -> Option<SiteId> {
     }
 }
 
+/// Adds the kernel's figures to those of `processes`, whose sessions say what numbers of threads mean.
 fn read_sites(
     kernel: &Kernel,
     kinds: &KindsOf,
+    sessions: &mut [&mut Session],
     processes: &mut FxHashMap<u32, SitesRead>,
 ) -> Result<(), KernelError> {
+    let places = places(sessions);
     kernel.for_each_site(|incarnation, id, counters| {
         let Some(read) = processes.get_mut(&incarnation) else { return };
         let Some(id) = told_apart(kinds, incarnation, id) else {
@@ -215,25 +246,43 @@ fn read_sites(
             *ended = ended.saturating_add(counters.ended);
             return;
         };
+        let session = places.get(&incarnation).and_then(|place| sessions.get_mut(*place));
+        let id = session.map_or(id, |session| session.threads.read(id, counters));
         let site = read.sites.entry(id).or_insert_with(|| empty_site(id));
         site.live_at_attach = site
             .live_at_attach
             .saturating_add(counters.ended_before_seen)
             .saturating_sub(counters.seen_in_vain);
-        site.started = counters.started;
-        site.ended = counters.ended;
-        site.lifetimes = counters.lifetimes;
+        // Several of the kernel's sites may be one: the numbers of stacks that were made by the same call.
+        site.started += counters.started;
+        site.ended += counters.ended;
+        for (sum, more) in site.lifetimes.iter_mut().zip(counters.lifetimes) {
+            *sum += more;
+        }
     })
+}
+
+/// Where the session of an incarnation is.
+fn places(sessions: &[&mut Session]) -> FxHashMap<u32, usize> {
+    sessions.iter().enumerate().map(|(place, session)| (session.incarnation(), place)).collect()
 }
 
 /// Ages in ns of the live tasks whose birth was seen, by incarnation and site.
 type Ages = FxHashMap<(u32, SiteId), Vec<u64>>;
 
-fn read_ages(kernel: &Kernel, kinds: &KindsOf, now_ns: u64) -> Result<Ages, KernelError> {
+fn read_ages(
+    kernel: &Kernel,
+    kinds: &KindsOf,
+    sessions: &[&mut Session],
+    now_ns: u64,
+) -> Result<Ages, KernelError> {
     let mut ages = Ages::default();
+    let places = places(sessions);
     kernel.for_each_live(|incarnation, task: LiveTask| {
         let site = told_apart(kinds, incarnation, task.site);
         if let (Some(born), Some(site)) = (task.born_ns, site) {
+            let session = places.get(&incarnation).and_then(|place| sessions.get(*place));
+            let site = session.map_or(site, |session| session.threads.site(site));
             ages.entry((incarnation, site)).or_default().push(now_ns.saturating_sub(born));
         }
     })?;

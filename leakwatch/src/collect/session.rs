@@ -6,18 +6,20 @@ use leakwatch_common::{ProbeDescriptor, RuntimeKind, process_flags};
 
 use super::{
     attach::{self, AtAttach},
+    children::Children,
     custom::{self, Named},
     error::CollectError,
     go::Stacks,
     runtime::{self, Probe, ProbedFile, Runtime},
     sample::{Last, Looks, empty_site},
+    threads::{Threads, Views},
     tokio_rt::Kinds,
 };
 use crate::{
     host::{HostError, Process, ProcessMemory},
     images::{Image, Modules},
     kernel::{Kernel, KernelError, Watched},
-    observe::{Census, SiteId, SiteSample},
+    observe::{Census, Event, SiteId, SiteSample, StackCopy, ThreadNames},
 };
 
 /// How a process's tasks are to be counted.
@@ -88,6 +90,8 @@ pub struct Session {
     /// What the kernel's tables said at the last look.
     pub(super) last: Option<Last>,
     at_attach: AtAttach,
+    pub(super) threads: Threads,
+    pub(super) children: Children,
     /// Sites as memory shows them, of the runtimes that are counted so.
     by_memory: BTreeMap<SiteId, SiteSample>,
 }
@@ -110,11 +114,14 @@ impl Session {
         };
         let mut watched = kernel.watch(pid)?;
         let stream = if ask.stream { process_flags::STREAM } else { 0 };
-        let flags = stream | process_flags::THREADS;
         let plan: Vec<&Runtime> = runtimes.iter().collect();
-        let attached = attach::attach(kernel, &mut watched, &memory, &plan, flags).await;
+        let mut threads = Threads::new(pid);
+        let attached = attach::attach(kernel, &mut watched, &memory, &plan, &mut threads, stream).await;
         let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
+        let children = Children::of(pid, process.comm());
         let mut session = Self {
+            threads,
+            children,
             incarnation: watched.incarnation(),
             process,
             image,
@@ -127,6 +134,8 @@ impl Session {
             by_memory: BTreeMap::new(),
         };
         session.note_unreadable();
+        // What the threads run is learnt before the first figures, so that no site seems to grow by it.
+        drop(session.look_at_threads(Looks::default()));
         Ok(session)
     }
 
@@ -151,9 +160,14 @@ impl Session {
         &self.image
     }
 
-    /// Its executable and all modules, to look names up in (their caches change).
-    pub fn names(&mut self) -> (&mut Image, &mut Modules) {
-        (&mut self.image, &mut self.modules)
+    /// All that names of its addresses and sites come from (caches in it change).
+    pub fn names(&mut self) -> NameSources<'_> {
+        NameSources {
+            image: &mut self.image,
+            modules: &mut self.modules,
+            threads: &self.threads,
+            children: &self.children,
+        }
     }
 
     /// Its runtimes.
@@ -214,9 +228,47 @@ impl Session {
     /// Sites with what was alive at attach.
     pub(super) fn sites_at_attach(&self) -> BTreeMap<SiteId, SiteSample> {
         let at_attach = self.at_attach.live.iter();
-        at_attach
+        let mut sites = at_attach
             .map(|(&id, &live_at_attach)| (id, SiteSample { live_at_attach, ..empty_site(id) }))
-            .collect()
+            .collect();
+        self.threads.sites_at_attach(&mut sites);
+        sites
+    }
+
+    /// A thread or child of the process began or ended.
+    pub fn take_event(&mut self, event: &Event) {
+        self.threads.event(event);
+        self.children.event(event);
+    }
+
+    /// Learns from a stack where threads and children are made.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be written.
+    pub fn take_stack(&mut self, kernel: &mut Kernel, stack: &StackCopy) -> Result<(), KernelError> {
+        let Some(watched) = &self.watched else { return Ok(()) };
+        let mut views = Views { image: &mut self.image, modules: &mut self.modules, memory: &self.memory };
+        self.threads.take_stack(&mut views, stack, kernel, watched)
+    }
+
+    /// Makes room in the kernel's tables: figures that are final are kept here.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be written.
+    pub fn make_room(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let Some(watched) = &self.watched else { return Ok(()) };
+        self.threads.fold(kernel, watched)
+    }
+
+    /// Pids of the children that have not ended, as far as is known.
+    pub fn children(&self) -> Vec<u32> {
+        self.children.pids()
+    }
+
+    /// Names, states and waits of all threads; `None`: the process has ended.
+    pub(super) fn look_at_threads(&mut self, looks: Looks) -> Option<(Census, ThreadNames)> {
+        let mut views = Views { image: &mut self.image, modules: &mut self.modules, memory: &self.memory };
+        self.threads.look(&mut views, looks.stacks).ok()
     }
 
     /// Sites as memory shows them, the last time it was looked at.
@@ -289,6 +341,19 @@ impl Session {
     }
 }
 
+/// All that names of a process's addresses and sites come from.
+#[derive(Debug)]
+pub struct NameSources<'a> {
+    /// Its executable.
+    pub image: &'a mut Image,
+    /// Its libraries.
+    pub modules: &'a mut Modules,
+    /// What made its threads.
+    pub threads: &'a Threads,
+    /// What its children execute.
+    pub children: &'a Children,
+}
+
 impl Counted {
     fn new(runtime: Runtime) -> Self {
         let counting = if runtime.probes.is_empty() { Counting::Memory } else { Counting::Probes };
@@ -310,7 +375,6 @@ fn recognised(
     let mut plan = plan.map_err(|why| CollectError::Named { pid, why })?;
     let mut runtimes = match found {
         Ok(runtimes) => runtimes,
-        Err(CollectError::NoRuntime { .. }) => Vec::new(),
         Err(CollectError::Incomplete { why, .. }) => {
             plan.problems.push(format!("the process's own runtime is not watched: {why}"));
             Vec::new()

@@ -72,6 +72,8 @@ impl Watch {
             threads_live: None,
             rss_bytes: None,
             census: Some(census),
+            thread_names: None,
+            children: crate::observe::ChildrenSample::default(),
         }
     }
 }

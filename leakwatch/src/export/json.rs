@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::safe;
 use crate::report::{
-    Ages, Pod, ProcessReport, Report, RuntimeReport, SiteReport, TasksReport, Verdict, WaitingReport,
+    Ages, CommandReport, ForksReport, Pod, ProcessReport, Report, RuntimeReport, SiteReport, TasksReport,
+    Verdict, WaitingReport, ZombieReport,
 };
 
 /// Name of the schema.
@@ -79,8 +80,9 @@ struct ProcessJson<'a> {
     watched_s: Option<f64>,
     runtimes: Vec<RuntimeJson<'a>>,
     tasks: TasksJson,
-    threads: ThreadsJson,
-    forks: ForksJson,
+    threads: ThreadsJson<'a>,
+    forks: ForksJson<'a>,
+    zombies: Vec<ZombiesJson<'a>>,
     memory: MemoryJson,
     losses: BTreeMap<&'static str, u64>,
     sites: Vec<SiteJson<'a>>,
@@ -117,16 +119,41 @@ struct TasksJson {
 }
 
 #[derive(Serialize)]
-struct ThreadsJson {
+struct ThreadsJson<'a> {
     live: Option<u64>,
     started: u64,
+    ended: u64,
+    by_name: Vec<ThreadNameJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ThreadNameJson<'a> {
+    name: &'a str,
+    live: u64,
+}
+
+#[derive(Serialize)]
+struct ForksJson<'a> {
+    count: u64,
+    rate_per_s: Option<f64>,
+    ended: u64,
+    live: u64,
+    by_command: Vec<CommandJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct CommandJson<'a> {
+    command: &'a str,
+    live: u64,
+    forked: u64,
     ended: u64,
 }
 
 #[derive(Serialize)]
-struct ForksJson {
+struct ZombiesJson<'a> {
+    command: &'a str,
     count: u64,
-    rate_per_s: Option<f64>,
+    oldest_s: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -226,8 +253,10 @@ impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
                 live: process.threads.live,
                 started: process.threads.started,
                 ended: process.threads.ended,
+                by_name: names(&process.threads.by_name),
             },
-            forks: ForksJson { count: process.forks.count, rate_per_s: known(process.forks.rate_per_s) },
+            forks: ForksJson::from(&process.forks),
+            zombies: process.zombies.iter().map(ZombiesJson::from).collect(),
             memory: MemoryJson {
                 rss_bytes: process.memory.rss_bytes,
                 rss_growth_per_min: known(process.memory.rss_growth_per_min),
@@ -237,6 +266,34 @@ impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
             sites: process.sites.iter().map(SiteJson::from).collect(),
             leaks: process.leaks,
         }
+    }
+}
+
+fn names(by_name: &[(String, u64)]) -> Vec<ThreadNameJson<'_>> {
+    by_name.iter().map(|(name, live)| ThreadNameJson { name, live: *live }).collect()
+}
+
+impl<'a> From<&'a ForksReport> for ForksJson<'a> {
+    fn from(forks: &'a ForksReport) -> Self {
+        let command = |command: &'a CommandReport| CommandJson {
+            command: &command.command,
+            live: command.live,
+            forked: command.forked,
+            ended: command.ended,
+        };
+        Self {
+            count: forks.count,
+            rate_per_s: known(forks.rate_per_s),
+            ended: forks.ended,
+            live: forks.live,
+            by_command: forks.by_command.iter().map(command).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a ZombieReport> for ZombiesJson<'a> {
+    fn from(zombies: &'a ZombieReport) -> Self {
+        Self { command: &zombies.command, count: zombies.count, oldest_s: known(zombies.oldest_s) }
     }
 }
 

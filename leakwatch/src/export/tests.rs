@@ -37,6 +37,7 @@ fn the_schema_has_every_promised_field() {
         "tasks",
         "threads",
         "forks",
+        "zombies",
         "memory",
         "sites",
         "leaks",
@@ -58,8 +59,16 @@ fn the_schema_has_every_promised_field() {
             "end_rate_per_s": 12.27, "growth_per_min": 302.2, "lost_events": 0, "drift": 0, "system_live": 6,
         })
     );
-    assert_eq!(process["threads"], json!({"live": 14, "started": 3, "ended": 0}));
-    assert_eq!(process["forks"], json!({"count": 1, "rate_per_s": 0.0167}));
+    assert_eq!(
+        process["threads"],
+        json!({"live": 14, "started": 3, "ended": 0, "by_name": [{"name": "nats-*", "live": 14}]})
+    );
+    let gzip = json!([{"command": "gzip", "live": 0, "forked": 1, "ended": 1}]);
+    assert_eq!(
+        process["forks"],
+        json!({"count": 1, "rate_per_s": 0.0167, "ended": 1, "live": 0, "by_command": gzip})
+    );
+    assert_eq!(process["zombies"], json!([{"command": "gzip", "count": 1, "oldest_s": 12.5}]));
     assert_eq!(
         process["memory"],
         json!({"rss_bytes": 129_000_000, "rss_growth_per_min": 1_300_000.0, "task_stack_bytes": 2_500_000})

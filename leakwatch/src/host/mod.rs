@@ -21,6 +21,7 @@ pub mod process;
 mod stat;
 #[cfg(test)]
 mod target;
+pub mod threads;
 mod touched;
 pub mod tracefs;
 

@@ -5,6 +5,7 @@
 //! runtime itself prints them. Must never guess: an address that no function holds has no name.
 
 mod bias;
+mod callers;
 mod debug_file;
 mod demangle;
 mod modules;
@@ -25,6 +26,7 @@ use leakwatch_inspect::{InspectError, Inspection, Problem};
 
 use crate::host::{Executable, HostError, Memory, Process, maps};
 
+pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers};
 pub use demangle::{demangle, without_parameters};
 pub use modules::{Module, Modules};
 use names::Names;

@@ -59,8 +59,11 @@ pub struct Modules {
     /// Where there is code: addresses and the module's index; by address.
     code: Vec<(Range<u64>, usize)>,
     vdso: Option<Range<u64>>,
+    /// Code that no file backs: what the process made itself.
+    anonymous: Vec<Range<u64>>,
     left_out: usize,
     created: FxHashMap<u64, Created>,
+    frames: FxHashMap<u64, Vec<Frame>>,
 }
 
 impl Module {
@@ -162,8 +165,10 @@ impl Modules {
             files: Vec::new(),
             code: Vec::new(),
             vdso: None,
+            anonymous: Vec::new(),
             left_out: 0,
             created: FxHashMap::default(),
+            frames: FxHashMap::default(),
         };
         modules.refresh()?;
         Ok(modules)
@@ -182,11 +187,14 @@ impl Modules {
         let mut places: FxHashMap<_, usize> = FxHashMap::default();
         self.left_out = 0;
         self.vdso = None;
+        self.anonymous.clear();
         for mapping in mappings.into_iter().filter(|mapping| mapping.execute) {
-            let Some(path) = mapping.path.clone() else { continue };
+            let path = mapping.path.clone().unwrap_or_default();
             if mapping.inode == 0 {
                 if path.as_os_str() == VDSO {
                     self.vdso = Some(mapping.start..mapping.end);
+                } else {
+                    self.anonymous.push(mapping.start..mapping.end);
                 }
                 continue;
             }
@@ -214,6 +222,7 @@ impl Modules {
         let changed = !after.eq(before);
         if changed {
             self.created.clear();
+            self.frames.clear();
         }
         Ok(changed)
     }
@@ -242,6 +251,24 @@ impl Modules {
         Some((module, module.link_time(&self.dir, address)))
     }
 
+    /// Whether a run-time address is in code, as of the last look at the mappings: of a file, of the kernel's own, or made
+    /// by the process itself.
+    pub fn is_code(&self, address: u64) -> bool {
+        self.at_index(address)
+            || self.vdso.as_ref().is_some_and(|range| range.contains(&address))
+            || self.is_anonymous(address)
+    }
+
+    /// Whether a run-time address is in code that no file backs, such as a compiler makes at run time.
+    pub fn is_anonymous(&self, address: u64) -> bool {
+        // They are by address, as the kernel lists them.
+        let after = self.anonymous.partition_point(|range| range.start <= address);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.anonymous.get(at))
+            .is_some_and(|range| range.contains(&address))
+    }
+
     /// What called: the function, file and line of the call before a return address. An address in a module without
     /// a name for it is called by the module and its link-time address, as `libx.so.1+0x1234`; one that is in no
     /// module has no name.
@@ -266,17 +293,34 @@ impl Modules {
         Some(named.unwrap_or_else(|| numbered(module, link)))
     }
 
-    /// The frames at a return address of a stack, innermost first.
+    /// The frames at a return address of a stack, innermost first, those that were inlined among them. None where no
+    /// module holds the address.
     pub fn frames(&mut self, pc: u64) -> Vec<Frame> {
-        let created = self.site_name(pc);
-        let frame = created.function.map(|function| Frame {
-            function,
-            file: created.file,
-            line: created.line,
-            inlined: false,
-            internal: false,
-        });
-        frame.into_iter().collect()
+        self.look_again_for(pc);
+        if let Some(known) = self.frames.get(&pc) {
+            return known.clone();
+        }
+        let mut found = self.find_frames(pc);
+        if found.is_empty() {
+            let created = self.site_name(pc);
+            found.extend(created.function.map(|function| Frame {
+                function,
+                file: created.file,
+                line: created.line,
+                inlined: false,
+                internal: false,
+            }));
+        }
+        if self.frames.len() >= KEPT {
+            self.frames.clear();
+        }
+        self.frames.insert(pc, found.clone());
+        found
+    }
+
+    fn find_frames(&self, pc: u64) -> Vec<Frame> {
+        let Some((module, Some(link))) = self.at(pc) else { return Vec::new() };
+        module.facts(&self.dir).map_or_else(Vec::new, |facts| facts.names.frames(link))
     }
 
     fn find_name(&self, pc: u64) -> Created {
@@ -295,8 +339,8 @@ impl Modules {
 
     /// Reads the mappings again when an address is in none that we know: a library may have been loaded since.
     /// Addresses that are nowhere (code made at run time) are asked for once: their lack of a name is kept.
-    fn look_again_for(&mut self, pc: u64) {
-        let known = self.at_index(pc) || self.vdso_name(pc).is_some() || self.created.contains_key(&pc);
+    pub(super) fn look_again_for(&mut self, pc: u64) {
+        let known = self.is_code(pc) || self.created.contains_key(&pc);
         if !known {
             // A process that has ended has no new mappings; what was known stays true.
             drop(self.refresh());

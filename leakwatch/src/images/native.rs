@@ -87,17 +87,44 @@ impl Native {
         }
     }
 
-    /// Frames of a return address, innermost first.
+    /// Frames of a return address, innermost first: those that were inlined, and the function that they are in.
     pub(super) fn frames(&self, pc: u64) -> Vec<Frame> {
-        let created = self.created(pc);
-        let frame = created.function.map(|function| Frame {
-            function,
-            file: created.file,
-            line: created.line,
-            inlined: false,
-            internal: false,
-        });
-        frame.into_iter().collect()
+        let call = pc.saturating_sub(1);
+        let mut frames = self.frames_by_lines(call);
+        // Without debug information of the function itself its symbol has its name.
+        match (frames.last_mut(), self.function(call)) {
+            (Some(outermost), Some(function)) => outermost.function = function,
+            (None, Some(function)) => {
+                let created = self.created(pc);
+                let (file, line) = (created.file, created.line);
+                frames.push(Frame { function, file, line, inlined: false, internal: false });
+            }
+            (_, None) => {}
+        }
+        frames.retain(|frame| !frame.function.is_empty());
+        frames
+    }
+
+    fn frames_by_lines(&self, call: u64) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let Some(Ok(mut found)) = self.lines.as_ref().map(|lines| lines.find_frames(call).skip_all_loads())
+        else {
+            return frames;
+        };
+        while let Ok(Some(frame)) = found.next() {
+            let name = frame.function.as_ref().and_then(|name| name.raw_name().ok());
+            frames.push(Frame {
+                function: name.map_or_else(String::new, |name| demangle(&name).into_owned()),
+                file: frame.location.as_ref().and_then(|location| location.file).map(str::to_owned),
+                line: frame.location.and_then(|location| location.line),
+                inlined: true,
+                internal: false,
+            });
+        }
+        if let Some(outermost) = frames.last_mut() {
+            outermost.inlined = false;
+        }
+        frames
     }
 }
 

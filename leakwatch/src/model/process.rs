@@ -8,7 +8,10 @@ use rustc_hash::FxHashMap;
 use super::loss::{CENSUS_UNREADABLE, SITES_OVER_LIMIT};
 use super::site::{Classify, Figures, Point, SiteClass, SiteState, SiteView, growth_per_min};
 use super::{Limits, Loss, Losses, Span, per_second, seconds};
-use crate::observe::{Census, Counters, LiveByState, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
+use crate::observe::{
+    Census, ChildrenSample, Counters, LiveByState, ProcessId, ProcessSample, SiteId, SiteSample, ThreadNames,
+    Waiting,
+};
 
 /// Facts of a process when the watch of it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub struct ProcessModel {
     by_state: Option<LiveByState>,
     stack_bytes: Option<u64>,
     census_unreadable: u64,
+    thread_names: ThreadNames,
+    children: ChildrenSample,
 }
 
 impl ProcessModel {
@@ -141,6 +146,8 @@ impl ProcessModel {
             by_state: None,
             stack_bytes: None,
             census_unreadable: 0,
+            thread_names: ThreadNames::default(),
+            children: ChildrenSample::default(),
         }
     }
 
@@ -158,6 +165,10 @@ impl ProcessModel {
             self.totals_before = self.totals;
         }
         self.counters = sample.counters;
+        self.children.clone_from(&sample.children);
+        if let Some(names) = &sample.thread_names {
+            self.thread_names.clone_from(names);
+        }
         if let Some(census) = &sample.census {
             self.take_census(census, classify);
         }
@@ -231,6 +242,16 @@ impl ProcessModel {
         let points: Vec<Point> =
             self.recent().map(|moment| Point { at_s: moment.at_s, live: moment.live }).collect();
         growth_per_min(&points)
+    }
+
+    /// Live threads by name at the last look at them.
+    pub fn thread_names(&self) -> &[(String, u64)] {
+        &self.thread_names.0
+    }
+
+    /// Child processes.
+    pub fn children(&self) -> &ChildrenSample {
+        &self.children
     }
 
     /// Threads and forks.

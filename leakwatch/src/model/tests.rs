@@ -29,7 +29,16 @@ fn sample(time_ns: u64, sites: Vec<SiteSample>) -> ProcessSample {
     let mut counters = Counters([0; COUNTERS]);
     counters.0[Counter::Started as usize] = sites.iter().map(|site| site.started).sum();
     counters.0[Counter::Ended as usize] = sites.iter().map(|site| site.ended).sum();
-    ProcessSample { time_ns, counters, sites, threads_live: Some(5), rss_bytes: Some(1 << 20), census: None }
+    ProcessSample {
+        time_ns,
+        counters,
+        sites,
+        threads_live: Some(5),
+        rss_bytes: Some(1 << 20),
+        census: None,
+        thread_names: None,
+        children: crate::observe::ChildrenSample::default(),
+    }
 }
 
 fn model(limits: Limits) -> ProcessModel {
@@ -377,7 +386,7 @@ proptest! {
                 .collect();
             let counters = Counters(counters);
             model.apply(
-                &ProcessSample { time_ns, counters, sites, threads_live: rss_bytes, rss_bytes, census: None },
+                &ProcessSample { time_ns, counters, sites, threads_live: rss_bytes, rss_bytes, census: None, thread_names: None, children: crate::observe::ChildrenSample::default() },
                 &mut EachItself,
             );
         }

@@ -14,5 +14,6 @@ pub use event::{Event, Observed, StackCopy};
 pub use ids::{ProcessId, SiteId};
 pub use proof::{Proof, ProvenObject, ProvenTask, Refutation, WaitKind};
 pub use sample::{
-    AgeSummary, Census, CensusTask, Counters, LiveByState, ProcessSample, SiteSample, TaskStatus, Waiting,
+    AgeSummary, Census, CensusTask, ChildrenSample, CommandSample, Counters, LiveByState, ProcessSample,
+    SiteSample, TaskStatus, ThreadNames, Waiting, ZombieSample,
 };

@@ -104,6 +104,49 @@ pub struct ProcessSample {
     pub rss_bytes: Option<u64>,
     /// A census, where this sample took one.
     pub census: Option<Census>,
+    /// Names of the live threads, where this sample looked at them.
+    pub thread_names: Option<ThreadNames>,
+    /// Child processes.
+    pub children: ChildrenSample,
+}
+
+/// Live threads by name, most first. Names that differ in numbers only are one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadNames(pub Vec<(String, u64)>);
+
+/// The child processes of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChildrenSample {
+    /// Those that have not ended, of all that were there at attach or forked since.
+    pub live: u64,
+    /// By command.
+    pub commands: Vec<CommandSample>,
+    /// Those that ended and were not collected at the last look, by command.
+    pub zombies: Vec<ZombieSample>,
+}
+
+/// Children that execute the same command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandSample {
+    /// Its name, of 15 bytes at most; that of the parent for children that executed nothing.
+    pub command: String,
+    /// Those that have not ended.
+    pub live: u64,
+    /// Forked since attach.
+    pub forked: u64,
+    /// Ended since attach.
+    pub ended: u64,
+}
+
+/// Children of the same command that ended and were not collected by their parent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ZombieSample {
+    /// What they executed.
+    pub command: String,
+    /// How many.
+    pub count: u64,
+    /// When the oldest of them ended, `CLOCK_MONOTONIC` ns; `None`: one ended before the attach.
+    pub since_ns: Option<u64>,
 }
 
 /// What a task was doing when the census read it.

@@ -4,8 +4,9 @@ use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
-    ForksReport, Lifetimes, MemoryReport, Names, Overhead, Pod, ProcessReport, Report, RuntimeReport,
-    SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
+    CommandReport, ForksReport, Lifetimes, MemoryReport, Names, Overhead, Pod, ProcessReport, Report,
+    RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
+    ZombieReport,
 };
 use crate::detect::{Detector, Evidence};
 use crate::model::{Losses, ProcessModel, SiteView, growth_per_min, seconds};
@@ -109,8 +110,14 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
         watched_s: seconds(model.elapsed_ns()),
         runtimes: info.runtimes.clone(),
         tasks: tasks_report(info, model, &losses, rates),
-        threads: ThreadsReport { live: threads.live, started: threads.started, ended: threads.ended },
-        forks: ForksReport { count: threads.forks, rate_per_s: model.fork_rate_per_s(rates) },
+        threads: ThreadsReport {
+            live: threads.live,
+            started: threads.started,
+            ended: threads.ended,
+            by_name: model.thread_names().to_vec(),
+        },
+        forks: forks_report(model, rates),
+        zombies: zombies_report(model),
         memory: MemoryReport {
             rss_bytes: model.rss_bytes(),
             rss_growth_per_min: model.rss_growth_per_min(),
@@ -120,6 +127,36 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
         losses: losses.named,
         sites,
     }
+}
+
+fn forks_report(model: &ProcessModel, rates: Span) -> ForksReport {
+    let children = model.children();
+    let commands = children.commands.iter().map(|command| CommandReport {
+        command: command.command.clone(),
+        live: command.live,
+        forked: command.forked,
+        ended: command.ended,
+    });
+    let mut by_command: Vec<CommandReport> = commands.collect();
+    by_command.sort_by(|a, b| (b.forked, b.live, &a.command).cmp(&(a.forked, a.live, &b.command)));
+    ForksReport {
+        count: model.threads().forks,
+        rate_per_s: model.fork_rate_per_s(rates),
+        ended: model.counters().get(Counter::ChildrenEnded),
+        live: children.live,
+        by_command,
+    }
+}
+
+fn zombies_report(model: &ProcessModel) -> Vec<ZombieReport> {
+    let zombies = model.children().zombies.iter().map(|zombies| ZombieReport {
+        command: zombies.command.clone(),
+        count: zombies.count,
+        oldest_s: zombies.since_ns.map(|since| seconds(model.last_ns().saturating_sub(since))),
+    });
+    let mut zombies: Vec<ZombieReport> = zombies.collect();
+    zombies.sort_by(|a, b| (b.count, &a.command).cmp(&(a.count, &b.command)));
+    zombies
 }
 
 fn tasks_report(info: &ProcessInfo, model: &ProcessModel, losses: &Losses, rates: Span) -> TasksReport {

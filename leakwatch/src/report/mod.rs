@@ -85,6 +85,8 @@ pub struct ProcessReport {
     pub threads: ThreadsReport,
     /// Child processes forked.
     pub forks: ForksReport,
+    /// Children that ended and were not collected, at the last look; by command, most first.
+    pub zombies: Vec<ZombieReport>,
     /// Memory.
     pub memory: MemoryReport,
     /// What was lost, by name; only what happened.
@@ -167,7 +169,7 @@ pub struct TasksReport {
 }
 
 /// Threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThreadsReport {
     /// Alive.
     pub live: Option<u64>,
@@ -175,15 +177,48 @@ pub struct ThreadsReport {
     pub started: u64,
     /// Ended since attach.
     pub ended: u64,
+    /// Live ones by name, most first; names that differ in numbers only are one (`worker-*`). Empty before the first
+    /// look at them.
+    pub by_name: Vec<(String, u64)>,
 }
 
 /// Child processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ForksReport {
     /// Forked since attach.
     pub count: u64,
     /// Per second.
     pub rate_per_s: Option<f64>,
+    /// Children that ended since attach, of those forked since.
+    pub ended: u64,
+    /// Children that have not ended, those from before the attach among them.
+    pub live: u64,
+    /// By what they executed, most forked first.
+    pub by_command: Vec<CommandReport>,
+}
+
+/// Children that executed the same command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandReport {
+    /// Its name; that of the parent for children that executed nothing.
+    pub command: String,
+    /// Those that have not ended.
+    pub live: u64,
+    /// Forked since attach.
+    pub forked: u64,
+    /// Ended since attach.
+    pub ended: u64,
+}
+
+/// Children that ended and that the process has not collected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ZombieReport {
+    /// What they executed.
+    pub command: String,
+    /// How many.
+    pub count: u64,
+    /// Seconds since the oldest of them ended; `None`: one ended before the attach.
+    pub oldest_s: Option<f64>,
 }
 
 /// Memory.

@@ -1,8 +1,8 @@
 //! Reports for the tests of the outputs: a leaking server, a quiet program, hostile names, several at once.
 
 use super::{
-    Ages, ForksReport, Lifetimes, Loss, MemoryReport, Mode, Overhead, ProcessReport, Report, RuntimeReport,
-    SiteReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
+    Ages, CommandReport, ForksReport, Lifetimes, Loss, MemoryReport, Mode, Overhead, ProcessReport, Report,
+    RuntimeReport, SiteReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
 };
 
 /// A report of these processes, watched for a minute.
@@ -43,7 +43,8 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         }],
         tasks: TasksReport { live_at_attach: Some(0), ..TasksReport::default() },
         threads: ThreadsReport::default(),
-        forks: ForksReport { count: 0, rate_per_s: Some(0.0) },
+        forks: ForksReport { rate_per_s: Some(0.0), ..ForksReport::default() },
+        zombies: Vec::new(),
         memory: MemoryReport::default(),
         losses: Vec::new(),
         sites: Vec::new(),
@@ -171,8 +172,14 @@ pub(crate) fn leaking() -> ProcessReport {
             drift: Some(0),
             system_live: 6,
         },
-        threads: ThreadsReport { live: Some(14), started: 3, ended: 0 },
-        forks: ForksReport { count: 1, rate_per_s: Some(0.016_7) },
+        threads: ThreadsReport {
+            live: Some(14),
+            started: 3,
+            ended: 0,
+            by_name: vec![("nats-*".to_owned(), 14)],
+        },
+        forks: one_fork(),
+        zombies: vec![ZombieReport { command: "gzip".to_owned(), count: 1, oldest_s: Some(12.5) }],
         memory: MemoryReport {
             rss_bytes: Some(129_000_000),
             rss_growth_per_min: Some(1_300_000.0),
@@ -181,6 +188,11 @@ pub(crate) fn leaking() -> ProcessReport {
         sites: vec![leak, healthy, idle, first, site("main.unused", "/build/main.go", 1, "main.x"), system],
         ..process(4_242, "nats-server")
     }
+}
+
+fn one_fork() -> ForksReport {
+    let gzip = CommandReport { command: "gzip".to_owned(), live: 0, forked: 1, ended: 1 };
+    ForksReport { count: 1, rate_per_s: Some(0.016_7), ended: 1, live: 0, by_command: vec![gzip] }
 }
 
 /// A process that does little, read from memory, with everything lost that can be.

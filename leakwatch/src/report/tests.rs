@@ -68,7 +68,16 @@ fn sample(time_ns: u64, sites: Vec<SiteSample>) -> ProcessSample {
     let mut counters = Counters([0; COUNTERS]);
     counters.0[Counter::Started as usize] = sites.iter().map(|site| site.started).sum();
     counters.0[Counter::Ended as usize] = sites.iter().map(|site| site.ended).sum();
-    ProcessSample { time_ns, counters, sites, threads_live: None, rss_bytes: None, census: None }
+    ProcessSample {
+        time_ns,
+        counters,
+        sites,
+        threads_live: None,
+        rss_bytes: None,
+        census: None,
+        thread_names: None,
+        children: crate::observe::ChildrenSample::default(),
+    }
 }
 
 fn info() -> ProcessInfo {

@@ -24,11 +24,33 @@ pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, overhead: Opti
     canvas.joined(Style::Plain, &totals(process, overhead));
 }
 
+/// What the tasks of a process are called that has no runtime.
+const THREAD: &str = "thread";
+
+/// Names that a list of the most frequent has at most.
+const MOST_NAMES: usize = 4;
+
+/// `: worker-* 22, main 1`, or nothing where there is one name only.
+fn most_of(names: &[(&str, u64)]) -> String {
+    if names.len() < 2 {
+        return String::new();
+    }
+    let texts = names.iter().take(MOST_NAMES);
+    let mut texts: Vec<String> =
+        texts.map(|(name, number)| format!("{} {}", clean(name), count(*number, ""))).collect();
+    if names.len() > MOST_NAMES {
+        texts.push("…".to_owned());
+    }
+    format!(": {}", texts.join(", "))
+}
+
 /// What the tasks of a process are called.
 pub(super) fn noun(process: &ProcessReport) -> &'static str {
     let go = |kind: &str| kind == "go";
     if !process.runtimes.is_empty() && process.runtimes.iter().all(|runtime| go(&runtime.kind)) {
         "goroutine"
+    } else if process.runtimes.iter().all(|runtime| runtime.kind == THREAD) {
+        THREAD
     } else {
         "task"
     }
@@ -141,10 +163,16 @@ fn totals(process: &ProcessReport, overhead: Option<&Overhead>) -> Vec<String> {
             (0, 0) => String::new(),
             (started, ended) => format!(" (+{} -{})", count(started, ""), count(ended, "")),
         };
-        parts.push(format!("{}{change}", count(threads, "thread")));
+        let names: Vec<(&str, u64)> =
+            process.threads.by_name.iter().map(|(name, live)| (name.as_str(), *live)).collect();
+        let names = if noun(process) == THREAD { most_of(&names) } else { String::new() };
+        parts.push(format!("{}{change}{names}", count(threads, "thread")));
     }
     if process.forks.count > 0 {
-        parts.push(count(process.forks.count, "fork"));
+        let by_command = process.forks.by_command.iter().filter(|command| command.forked > 0);
+        let commands: Vec<(&str, u64)> =
+            by_command.map(|command| (command.command.as_str(), command.forked)).collect();
+        parts.push(format!("{}{}", count(process.forks.count, "fork"), most_of(&commands)));
     }
     if let Some(rss) = process.memory.rss_bytes {
         let growth = process.memory.rss_growth_per_min.filter(|growth| growth.abs() >= 1_024.0);

@@ -3,8 +3,8 @@
 use super::canvas::{Canvas, Style};
 use super::clean::clean;
 use super::headline::noun;
-use crate::report::units::count;
-use crate::report::{Loss, Mode, ProcessReport};
+use crate::report::units::{count, duration};
+use crate::report::{Loss, Mode, ProcessReport, ZombieReport};
 
 /// Prints the notes of a process; nothing where there are none.
 pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport) {
@@ -39,8 +39,22 @@ fn notes(process: &ProcessReport) -> Vec<String> {
     if let Some(drift) = process.tasks.drift.filter(|drift| far(*drift, process.tasks.live)) {
         notes.push(format!("probes count {drift:+} live tasks compared with the program's memory"));
     }
+    notes.extend(process.zombies.iter().map(zombies));
     notes.extend(process.losses.iter().map(sentence));
     notes
+}
+
+/// Children that ended and that nobody collected.
+fn zombies(zombies: &ZombieReport) -> String {
+    let oldest = match zombies.oldest_s {
+        Some(seconds) => format!(", the oldest for {}", duration(seconds)),
+        None => ", some since before the attach".to_owned(),
+    };
+    format!(
+        "{} of {} not collected by the process{oldest}",
+        count(zombies.count, "zombie"),
+        clean(&zombies.command)
+    )
 }
 
 /// Is a drift more than the tasks that come and go while memory is read?

@@ -33,8 +33,7 @@ struct Row<'a> {
 pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, options: &Options) {
     let shown = |site: &&SiteReport| (site.live > 0 || site.started > 0) && (options.system || !site.system);
     let all: Vec<&SiteReport> = process.sites.iter().filter(shown).collect();
-    let rows: Vec<Row<'_>> =
-        all.iter().take(options.sites).map(|site| Row::of(site, process.watched_s)).collect();
+    let rows: Vec<Row<'_>> = all.iter().take(options.sites).map(|site| Row::of(site, process)).collect();
     if !rows.is_empty() {
         let mut widths = widths(&rows);
         let room = canvas.width().saturating_sub(widths.beside_place());
@@ -122,17 +121,20 @@ fn padded(text: &str, most: usize, left: bool) -> String {
 
 /// Where a site's tasks are started: function, file and line, and what they run where that says more.
 struct Place {
+    /// What it is a site of, where that is not the process's tasks: `[thread] `.
+    kind: String,
     function: String,
     line: String,
     task: String,
 }
 
 impl Place {
-    fn of(site: &SiteReport) -> Self {
+    fn of(site: &SiteReport, kind: String) -> Self {
         let function = function(site);
         let task = site.task.as_deref().filter(|_| !first(site)).map(clean);
         let task = task.filter(|task| !inside(task, &function));
         Self {
+            kind,
             line: place(site).map_or_else(String::new, |place| format!(" {place}")),
             task: task.unwrap_or_default(),
             function,
@@ -140,12 +142,13 @@ impl Place {
     }
 
     fn long(&self) -> String {
-        format!("{}{}{}", self.function, self.line, arrow(&self.task))
+        format!("{}{}{}{}", self.kind, self.function, self.line, arrow(&self.task))
     }
 
     /// Without the paths of packages.
     fn short(&self) -> String {
-        format!("{}{}{}", short_function(&self.function), self.line, arrow(short_function(&self.task)))
+        let (function, task) = (short_function(&self.function), arrow(short_function(&self.task)));
+        format!("{}{function}{}{task}", self.kind, self.line)
     }
 
     /// As much as fits.
@@ -158,7 +161,7 @@ impl Place {
             return shorten(&short, room);
         }
         // Half for each, and what one does not need is the other's.
-        let start = format!("{}{}", short_function(&self.function), self.line);
+        let start = format!("{}{}{}", self.kind, short_function(&self.function), self.line);
         let task_room = (room / 2).max(room.saturating_sub(width(&start)));
         let task = shorten(&arrow(short_function(&self.task)), task_room);
         format!("{}{task}", shorten(&start, room.saturating_sub(width(&task))))
@@ -170,7 +173,10 @@ fn arrow(task: &str) -> String {
 }
 
 impl<'a> Row<'a> {
-    fn of(site: &'a SiteReport, watched_s: f64) -> Self {
+    fn of(site: &'a SiteReport, process: &ProcessReport) -> Self {
+        // Sites of what is not the process's tasks say what they are of.
+        let task = process.runtimes.iter().any(|runtime| runtime.kind == site.runtime);
+        let kind = if task { String::new() } else { format!("[{}] ", clean(&site.runtime)) };
         let rate = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
         let growth = site.growth_per_min.map_or_else(|| "-".to_owned(), signed_rate);
         let figures = [
@@ -178,7 +184,7 @@ impl<'a> Row<'a> {
             growth,
             rate(site.start_rate_per_s),
             rate(site.end_rate_per_s),
-            age(&site.age, watched_s),
+            age(&site.age, process.watched_s),
         ];
         let verdict = match site.verdict {
             Verdict::Leak => (Style::Bad, "LEAK"),
@@ -186,7 +192,7 @@ impl<'a> Row<'a> {
             Verdict::Ok => (Style::Good, "ok"),
             Verdict::NotYet => (Style::Faint, "not yet"),
         };
-        Self { site, place: Place::of(site), figures, verdict, waits: waits(&site.waiting) }
+        Self { site, place: Place::of(site, kind), figures, verdict, waits: waits(&site.waiting) }
     }
 
     fn write(&self, canvas: &mut Canvas, widths: &Widths, wide: bool) {

@@ -12,6 +12,8 @@ mod loss;
 mod matrix;
 mod memory;
 mod places;
+mod processes;
 mod prove;
 mod storm;
 mod third_party;
+mod threads;

@@ -1,0 +1,361 @@
+//! The threads of a process: what made them, what they run, what they wait in.
+//!
+//! The kernel side counts threads by site ([`leakwatch_common::thread_site`]), exactly. A site there is a call that is
+//! known, or the number of a stack that was sent, or of a thread that was alive at attach; this is the book of what the
+//! numbers mean. A number's meaning may become known later: figures are translated when they are read.
+//!
+//! It must never stop a thread, and never take a stack for more than what its tables vouch for.
+
+mod glue;
+mod look;
+mod syscalls;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leakwatch_common::{CHAIN_LINKS, Chain, ChainLink, EventKind, RuntimeKind, SiteCounters, thread_site};
+use rustc_hash::FxHashMap;
+
+use super::{error::CollectError, sample::empty_site};
+use crate::{
+    host::{Memory, threads},
+    images::{Created, Frame, Image, Modules, NativeStack, NativeUnwinder, Registers},
+    kernel::{Kernel, KernelError, Watched},
+    observe::{Event, SiteId, SiteSample, StackCopy},
+};
+
+/// A stack's words further above the copy than this are read from the process: a thread's other memory. What is nearer
+/// may have changed since the copy was taken.
+const STACK_SPAN: u64 = 8 << 20;
+
+/// Numbers whose meaning is kept. Those of ended threads are dropped ([`Threads::fold`]), so this many are alive.
+const MOST_KNOWN: usize = 1 << 20;
+
+/// Sites whose name and creation stack are kept.
+const MOST_CREATIONS: usize = 1 << 14;
+
+/// Functions that threads run, as far as they are told apart.
+const MOST_ROUTINES: usize = 4096;
+
+/// What a site's threads or children are made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Creation {
+    /// The call.
+    pub created: Created,
+    /// It is code of a runtime that makes threads for itself.
+    pub system: bool,
+    /// The stack on which the first of them was made: return addresses, innermost first.
+    pub stack: Vec<u64>,
+}
+
+/// Who knows names and code: the process's files and memory.
+pub(super) struct Views<'a, M> {
+    pub(super) image: &'a mut Image,
+    pub(super) modules: &'a mut Modules,
+    pub(super) memory: &'a M,
+}
+
+/// The threads of one process.
+#[derive(Debug, Default)]
+pub struct Threads {
+    pid: u32,
+    unwinder: NativeUnwinder,
+    /// What numbers of stacks and of threads from before the attach mean.
+    known: FxHashMap<u64, SiteId>,
+    /// Chains that the kernel side has.
+    chains: Vec<Chain>,
+    /// By the call that makes them.
+    creations: FxHashMap<u64, Creation>,
+    /// What a site's threads run: its place in `routines`, and one.
+    tasks: FxHashMap<u64, u64>,
+    /// Functions that threads run.
+    routines: Vec<String>,
+    /// The site, as the kernel side has it, of every live thread.
+    live: FxHashMap<u32, u64>,
+    /// Numbers of threads that were alive at attach.
+    at_attach: BTreeSet<u64>,
+    /// Figures of numbers that are not in the kernel's table any more.
+    folded: BTreeMap<SiteId, SiteSample>,
+    /// Numbers all of whose threads ended, with their last figures.
+    done: BTreeMap<u64, SiteSample>,
+    /// Something was learnt since the figures were translated last.
+    learnt: bool,
+}
+
+impl Threads {
+    /// A process whose threads are not listed yet.
+    pub(super) fn new(pid: u32) -> Self {
+        Self { pid, ..Self::default() }
+    }
+
+    /// Enters every thread that is alive into the kernel's live table, unless an event spoke of it. The process's flags
+    /// have `THREADS` and `THREAD_CENSUS`.
+    ///
+    /// # Errors
+    /// When the threads cannot be listed, or the table is full.
+    pub(super) fn enter_live(&mut self, kernel: &mut Kernel, watched: &Watched) -> Result<(), CollectError> {
+        for tid in threads::ids(self.pid)? {
+            if threads::info(self.pid, tid).is_none_or(|thread| thread.has_ended()) {
+                continue;
+            }
+            let number = thread_site::SEEN | u64::from(tid);
+            if kernel.add_seen(watched, u64::from(tid), at(RuntimeKind::Thread, number, 0))? {
+                self.at_attach.insert(number);
+                self.live.insert(tid, number);
+            }
+        }
+        self.known.insert(main_number(self.pid), at(RuntimeKind::Thread, thread_site::SEEN, 0));
+        Ok(())
+    }
+
+    /// Takes those out again whose end was under way when counting began: no event told of it, and they are gone now.
+    pub(super) fn remove_ended(
+        &mut self,
+        kernel: &mut Kernel,
+        watched: &Watched,
+    ) -> Result<(), CollectError> {
+        for number in self.at_attach.clone() {
+            let Some(tid) = tid_of(number) else { continue };
+            let gone = threads::info(self.pid, tid).is_none_or(|thread| thread.has_ended());
+            if gone && kernel.remove_seen(watched, u64::from(tid), RuntimeKind::Thread)? {
+                self.at_attach.remove(&number);
+                self.live.remove(&tid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Figures of what was alive at attach and is not folded, by site.
+    pub(super) fn sites_at_attach(&self, into: &mut BTreeMap<SiteId, SiteSample>) {
+        for (&id, sample) in &self.folded {
+            add(into, id, sample);
+        }
+        for &number in &self.at_attach {
+            let id = self.site(at(RuntimeKind::Thread, number, 0));
+            into.entry(id).or_insert_with(|| empty_site(id)).live_at_attach += 1;
+        }
+    }
+
+    /// What a site of the kernel's table means: itself, or what its number stands for.
+    pub fn site(&self, id: SiteId) -> SiteId {
+        let numbered = matches!(id.runtime, RuntimeKind::Thread | RuntimeKind::Process)
+            && id.site & (thread_site::STACK | thread_site::SEEN) != 0;
+        if !numbered || id.site == thread_site::SEEN {
+            return id;
+        }
+        self.known.get(&id.site).copied().unwrap_or(at(id.runtime, thread_site::UNKNOWN, 0))
+    }
+
+    /// The same for an event, which carries the number alone.
+    pub(super) fn process_site(&self, number: u64) -> u64 {
+        self.site(at(RuntimeKind::Process, number, 0)).site
+    }
+
+    /// What a site of the kernel's table means. One whose threads have all ended is noted: its figures are final.
+    pub(super) fn read(&mut self, id: SiteId, counters: &SiteCounters) -> SiteId {
+        let meaning = self.site(id);
+        let at_attach = u64::from(self.at_attach.contains(&id.site));
+        if id.runtime == RuntimeKind::Thread
+            && id.site & (thread_site::STACK | thread_site::SEEN) != 0
+            && counters.ended == counters.started + at_attach
+        {
+            let (started, ended, lifetimes) = (counters.started, counters.ended, counters.lifetimes);
+            let sample = SiteSample { started, ended, lifetimes, ..empty_site(meaning) };
+            self.done.insert(id.site, sample);
+        }
+        meaning
+    }
+
+    /// Takes figures that are final out of the kernel's table, which has room for living numbers then.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub(super) fn fold(&mut self, kernel: &mut Kernel, watched: &Watched) -> Result<(), KernelError> {
+        for (number, mut sample) in std::mem::take(&mut self.done) {
+            kernel.remove_thread_site(watched, number)?;
+            let id = self.site(at(RuntimeKind::Thread, number, 0));
+            sample.live_at_attach = u64::from(self.at_attach.remove(&number));
+            self.known.remove(&number);
+            add(&mut self.folded, id, &sample);
+        }
+        Ok(())
+    }
+
+    /// Whether something was learnt that changes what the kernel's figures mean; once.
+    pub(super) fn take_learnt(&mut self) -> bool {
+        std::mem::take(&mut self.learnt)
+    }
+
+    /// A thread began or ended.
+    pub(super) fn event(&mut self, event: &Event) {
+        let Ok(tid) = u32::try_from(event.task) else { return };
+        match event.kind {
+            EventKind::ThreadStart => {
+                self.live.insert(tid, event.site);
+            }
+            EventKind::ThreadExit => {
+                self.live.remove(&tid);
+            }
+            _ => {}
+        }
+    }
+
+    /// After events were lost: the live threads as the kernel's table has them.
+    pub(super) fn resync(&mut self, kernel: &Kernel, incarnation: u32) -> Result<(), KernelError> {
+        self.live.clear();
+        kernel.for_each_live(|process, task| {
+            if process == incarnation
+                && task.site.runtime == RuntimeKind::Thread
+                && let Ok(tid) = u32::try_from(task.task)
+            {
+                self.live.insert(tid, task.site.site);
+            }
+        })
+    }
+
+    /// Learns where a thread or child was made from the stack that was sent, and has the kernel side recognise it.
+    ///
+    /// # Errors
+    /// When the kernel's table of chains cannot be written.
+    pub(super) fn take_stack(
+        &mut self,
+        views: &mut Views<'_, impl Memory>,
+        stack: &StackCopy,
+        kernel: &mut Kernel,
+        watched: &Watched,
+    ) -> Result<(), KernelError> {
+        let runtime =
+            if stack.event.kind == EventKind::Fork { RuntimeKind::Process } else { RuntimeKind::Thread };
+        let frames = self.unwind_copy(views, stack);
+        let site = find_site(views, &frames);
+        self.learnt = true;
+        let pc = match site {
+            Some((index, creation)) => {
+                let pc = frames.frames.get(index).map_or(thread_site::UNKNOWN, |frame| frame.pc);
+                if self.creations.len() < MOST_CREATIONS {
+                    self.creations.entry(pc).or_insert(creation);
+                }
+                if let Some(chain) = chain(&frames, index, stack.registers.rsp)
+                    && !self.chains.contains(&chain)
+                {
+                    let number = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
+                    if kernel.add_chain(watched, number, chain)? {
+                        self.chains.push(chain);
+                    }
+                }
+                pc
+            }
+            None => thread_site::UNKNOWN,
+        };
+        if self.known.len() < MOST_KNOWN {
+            self.known.insert(stack.event.site, at(runtime, pc, 0));
+        }
+        Ok(())
+    }
+
+    fn unwind_copy(&mut self, views: &mut Views<'_, impl Memory>, stack: &StackCopy) -> NativeStack {
+        let base = stack.registers.rsp;
+        let memory = views.memory;
+        let read = |address: u64| {
+            if (base..base.saturating_add(STACK_SPAN)).contains(&address) {
+                let from = usize::try_from(address - base).ok()?;
+                let bytes = stack.bytes.get(from..from.checked_add(8)?)?;
+                return bytes.try_into().ok().map(u64::from_le_bytes);
+            }
+            memory.read_u64(address).ok()
+        };
+        self.unwinder.unwind(views.modules, Registers::from(&stack.registers), read)
+    }
+
+    /// What makes the threads of a site; `None`: not known.
+    pub fn creation(&self, site: u64) -> Option<&Creation> {
+        self.creations.get(&site)
+    }
+
+    /// The function that the threads of a site run; `None`: not known yet.
+    pub fn task_of(&self, id: SiteId) -> Option<&str> {
+        let entry = if id.entry != 0 { id.entry } else { *self.tasks.get(&id.site)? };
+        let place = usize::try_from(entry.checked_sub(1)?).ok()?;
+        self.routines.get(place).map(String::as_str)
+    }
+
+    /// Whether threads that run a function are their runtime's own.
+    pub fn is_of_runtime(function: &str) -> bool {
+        glue::is_of_runtime(function)
+    }
+
+    /// The number under which a function is known that threads run.
+    fn routine(&mut self, name: String) -> u64 {
+        let known = self.routines.iter().position(|routine| *routine == name);
+        let place = known.unwrap_or_else(|| {
+            if self.routines.len() < MOST_ROUTINES {
+                self.routines.push(name);
+            }
+            self.routines.len() - 1
+        });
+        place as u64 + 1
+    }
+}
+
+/// The first frame outside of what only leads to the system call.
+fn find_site(views: &mut Views<'_, impl Memory>, stack: &NativeStack) -> Option<(usize, Creation)> {
+    for (index, frame) in stack.frames.iter().enumerate().skip(1) {
+        let Some(own) = own_frame(views, frame.pc) else { continue };
+        let system = glue::is_of_runtime(&own.function);
+        let created = Created { function: Some(own.function), file: own.file, line: own.line };
+        let stack = stack.frames.iter().map(|frame| frame.pc).collect();
+        return Some((index, Creation { created, system, stack }));
+    }
+    None
+}
+
+/// The innermost function at a return address that is not glue; `None`: all of it is.
+fn own_frame(views: &mut Views<'_, impl Memory>, pc: u64) -> Option<Frame> {
+    if views.modules.at(pc).is_some_and(|(module, _)| glue::is_library(&module.file_name())) {
+        return None;
+    }
+    frames(views.image, views.modules, pc).into_iter().find(|frame| !glue::is_glue(frame))
+}
+
+/// Names of the frames at a return address: the executable knows those of its own runtime best.
+pub(super) fn frames(image: &mut Image, modules: &mut Modules, pc: u64) -> Vec<Frame> {
+    let known = if image.inspection().go.is_some() { image.frames(pc) } else { Vec::new() };
+    if known.is_empty() { modules.frames(pc) } else { known }
+}
+
+/// How the kernel side recognises the frames from the site to the system call.
+fn chain(stack: &NativeStack, site: usize, sp: u64) -> Option<Chain> {
+    let rip = stack.frames.first()?.pc;
+    let mut chain = Chain { rip, site: stack.frames.get(site)?.pc, ..Chain::default() };
+    if site > CHAIN_LINKS {
+        return None;
+    }
+    for (link, frame) in chain.links.iter_mut().zip(stack.frames.get(1..=site)?.iter().rev()) {
+        *link = ChainLink { offset: frame.at?.checked_sub(sp)?, address: frame.pc };
+        chain.count += 1;
+    }
+    Some(chain)
+}
+
+fn at(runtime: RuntimeKind, site: u64, entry: u64) -> SiteId {
+    SiteId { runtime, site, entry }
+}
+
+fn main_number(pid: u32) -> u64 {
+    thread_site::SEEN | u64::from(pid)
+}
+
+/// The thread that a number of one from before the attach is of.
+fn tid_of(number: u64) -> Option<u32> {
+    (number & thread_site::STACK == 0).then_some(number & !thread_site::SEEN)?.try_into().ok()
+}
+
+/// Adds figures to those of a site.
+fn add(into: &mut BTreeMap<SiteId, SiteSample>, id: SiteId, sample: &SiteSample) {
+    let site = into.entry(id).or_insert_with(|| empty_site(id));
+    site.live_at_attach += sample.live_at_attach;
+    site.started += sample.started;
+    site.ended += sample.ended;
+    for (sum, more) in site.lifetimes.iter_mut().zip(sample.lifetimes) {
+        *sum += more;
+    }
+}
