@@ -100,16 +100,16 @@ mod tests {
         let touched = Touched::of(&process).expect("our page map");
         let has = |offset: usize| {
             let address = start + offset as u64;
-            written.ranges.iter().any(|range| range.contains(&address))
+            touched.ranges.iter().any(|range| range.contains(&address))
         };
         assert!(has(page * 3), "written to");
-        assert!(written.ranges.is_sorted_by_key(|range| range.start));
+        assert!(touched.ranges.is_sorted_by_key(|range| range.start));
         // The kernel may have made the whole a huge page; else the others are not there.
         if !has(page * 4) {
             assert!(!has(0) && !has(page * 7));
         }
         let own = Box::new(7_u64);
         let address = std::ptr::from_ref(own.as_ref()) as u64;
-        assert!(written.ranges.iter().any(|range| range.contains(&address)) || page == 0, "the C heap");
+        assert!(touched.ranges.iter().any(|range| range.contains(&address)) || page == 0, "the C heap");
     }
 }
