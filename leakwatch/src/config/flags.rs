@@ -134,11 +134,16 @@ fn function(FunctionFlag { flag, means, text }: FunctionFlag<'_>) -> Result<Name
                     value.parse().map_err(|_no_number| error(format!("bits={value}: bits is 32 or 64")))?;
                 function.half = words::is_half(bits).map_err(error)?;
             }
-            "optional" => {
-                function.optional = match value {
+            "optional" | "return_probe" => {
+                let on = match value {
                     "true" => true,
                     "false" => false,
-                    _ => return Err(error(format!("optional={value}: it is true or false"))),
+                    _ => return Err(error(format!("{key}={value}: it is true or false"))),
+                };
+                if key == "optional" {
+                    function.optional = on;
+                } else {
+                    function.return_probe = on;
                 }
             }
             _ => return Err(error(unknown("key", key, &FUNCTION_KEYS[3..]))),

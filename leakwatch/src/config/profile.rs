@@ -27,8 +27,18 @@ const PATTERN_SIZE: usize = 1 << 20;
 const PROFILE_KEYS: [&str; 7] = ["name", "description", "version", "start", "end", "note", "require"];
 const REQUIRE_KEYS: [&str; 4] = ["symbol", "regex", "library", "why"];
 const VERSION_KEYS: [&str; 3] = ["library", "path", "text"];
-pub(super) const FUNCTION_KEYS: [&str; 11] = [
-    "symbol", "regex", "address", "library", "task", "site", "entry", "invalid", "bits", "optional",
+pub(super) const FUNCTION_KEYS: [&str; 12] = [
+    "symbol",
+    "regex",
+    "address",
+    "library",
+    "task",
+    "site",
+    "entry",
+    "invalid",
+    "bits",
+    "return_probe",
+    "optional",
     "versions",
 ];
 
@@ -183,10 +193,15 @@ impl Reader<'_> {
             function.half = words::is_half(self.integer(value, "bits")?)
                 .map_err(|what| self.error(&value.span(), &what))?;
         }
-        if let Some(value) = table.get("optional") {
-            function.optional = value.get_ref().as_bool().ok_or_else(|| {
-                self.wrong_type(&value.span(), "optional", "true or false", value.get_ref())
-            })?;
+        for (key, flag) in
+            [("optional", &mut function.optional), ("return_probe", &mut function.return_probe)]
+        {
+            if let Some(value) = table.get(key) {
+                *flag = value
+                    .get_ref()
+                    .as_bool()
+                    .ok_or_else(|| self.wrong_type(&value.span(), key, "true or false", value.get_ref()))?;
+            }
         }
         if matches!(function.wanted, Wanted::Address(_)) && function.library.is_none() {
             return Err(
@@ -296,6 +311,7 @@ pub(super) fn default_function(
         entry: FactAt::Nowhere,
         invalid: Invalid { zero: means != Means::Note, ..Invalid::default() },
         half: false,
+        return_probe: false,
         optional: false,
         versions: None,
     }
@@ -366,7 +382,7 @@ optional = true
         assert_eq!(
             error("task = \"ret\"", "taks = \"ret\""),
             "pool.toml:12: unknown key of [[start]] `taks` (did you mean `task`?); there are symbol, regex, address, \
-             library, task, site, entry, invalid, bits, optional, versions"
+             library, task, site, entry, invalid, bits, return_probe, optional, versions"
         );
         assert!(
             error("\"ret\"", "\"rax\"").starts_with("pool.toml:12: `rax` is no place of a task: it is argN")

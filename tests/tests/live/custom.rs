@@ -167,6 +167,12 @@ fn results_of_a_function_that_ends_in_a_tail_call() {
 }
 
 #[test]
+fn results_by_a_return_probe_that_was_asked_for() {
+    need!(gate::live(), gate::file(&target("c/handles")));
+    check_kind("pool", &["--start", "pool_open:task=ret:return_probe=true", "--end", "pool_close"]);
+}
+
+#[test]
 fn objects_by_constructor_and_destructor() {
     need!(gate::live(), gate::file(&target("c/handles")));
     check_kind("job", &["--start", "jobs::Job::Job", "--end", "jobs::Job::~Job"]);

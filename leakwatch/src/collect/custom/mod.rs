@@ -78,6 +78,9 @@ pub struct NamedFunction {
     pub invalid: Invalid,
     /// The task is a 32-bit number, such as an `int` handle.
     pub half: bool,
+    /// Its result is to be taken by a return probe, also where its exits are known: much cheaper, and it changes the
+    /// program's stack.
+    pub return_probe: bool,
     /// That it is not there is no error.
     pub optional: bool,
     /// Versions of the runtime that it belongs to.

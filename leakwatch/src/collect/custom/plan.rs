@@ -146,7 +146,9 @@ impl<M: Memory> Planner<'_, M> {
                     .place(function, file, searched, target, &point, descriptor, false)
                     .map_err(refuse);
             }
-            Base::Return | Base::ArgumentAtReturn(_) => self.exits(searched, target).map_err(&refuse)?,
+            Base::Return | Base::ArgumentAtReturn(_) => {
+                self.exits(function, searched, target).map_err(&refuse)?
+            }
         };
         if let Some(note) = note_for(function) {
             let point = searched.file.entry_of(target, &registers(&note)).map_err(&refuse)?;
@@ -163,20 +165,25 @@ impl<M: Memory> Planner<'_, M> {
 
     /// Where a function's result is seen: its own return instructions, or, where these cannot be enumerated, its first
     /// byte for a return probe.
-    fn exits(&self, searched: &Searched<'_>, target: &Function) -> Result<(Vec<Point>, bool), String> {
+    fn exits(
+        &self,
+        function: &NamedFunction,
+        searched: &Searched<'_>,
+        target: &Function,
+    ) -> Result<(Vec<Point>, bool), String> {
         if self.go {
             return Err("a function's result cannot be taken in a process with a Go runtime, whose stacks move; name a \
                  function that has the task as an argument, with task=argN"
                 .to_owned());
         }
         let why = match searched.file.exits_of(target) {
-            Ok(points) => return Ok((points, false)),
-            Err(why) => why,
+            Ok(points) if !function.return_probe => return Ok((points, false)),
+            Ok(_) => "return_probe asks for it".to_owned(),
+            Err(why) => format!("its exits cannot be enumerated ({why})"),
         };
         if let Some(unsafe_because) = searched.file.no_return_probe(target) {
             return Err(format!(
-                "its result cannot be taken: its exits cannot be enumerated ({why}), and a return probe is not safe \
-                 ({unsafe_because}); name a function that has the task as an argument"
+                "its result cannot be taken: {why}, and a return probe is not safe ({unsafe_because}); name a function that has the task as an argument"
             ));
         }
         let mut point = searched.file.entry_of(target, &(0..16).collect::<Vec<u8>>())?;
