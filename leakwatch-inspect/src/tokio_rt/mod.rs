@@ -42,6 +42,15 @@ pub enum VtableForm {
 }
 
 impl VtableForm {
+    /// The form that a version has.
+    const fn of(version: TokioVersion) -> Self {
+        match (version.major, version.minor) {
+            (0, _) | (1, 0..TRAILER_SINCE) => Self::Plain,
+            (1, TRAILER_SINCE..OFFSETS_SINCE) => Self::Trailer,
+            _ => Self::Offsets,
+        }
+    }
+
     /// Number of pointers to functions.
     const fn functions(self) -> usize {
         match self {
@@ -160,14 +169,19 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Vec<TokioFacts> {
     let named = |minor: Range<u16>| {
         versions.iter().any(|version| version.major == 1 && minor.contains(&version.minor))
     };
-    // The older forms have less to be recognised by: they are looked for only where such a version is named.
+    // The older forms have less to be recognised by: they are looked for only where such a version is named, or where
+    // tokio is there and no name tells its version.
+    let unnamed = version::is_unnamed(image, &versions);
     let forms = [
         (VtableForm::Offsets, true),
         (VtableForm::Trailer, named(TRAILER_SINCE..OFFSETS_SINCE)),
         (VtableForm::Plain, named(0..TRAILER_SINCE)),
     ];
     let mut all = Vec::new();
-    for (form, _) in forms.into_iter().filter(|(_, look)| *look) {
+    for (form, look) in forms {
+        if !(look || unnamed) {
+            continue;
+        }
         let found = vtables::find(&code, form);
         if !found.is_empty() {
             all.extend(types::of_form(&code, form, found));

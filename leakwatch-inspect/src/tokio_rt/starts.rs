@@ -80,7 +80,6 @@ pub(super) fn find(code: &Code<'_>, form: VtableForm, vtables: &[Found]) -> Star
             for place in &places {
                 starts.add(code, (vtable, address_of(vtables, vtable)), &function, place);
             }
-            // Without offsets a table may be something else: it is one only where code makes tasks with it.
             if places.is_empty() && maker.stores(vtable) && form == VtableForm::Offsets {
                 starts.problems.push(Problem(format!(
                     "the function at {:#x} makes tasks of the vtable {:#x} in a way that is not known",

@@ -92,6 +92,10 @@ pub(super) fn by_version(
             _ => locations::version(code, &code.function_at(site.address)?),
         })
         .collect();
+    // A version has one form: file names of another version tell nothing of these tables.
+    let fitting =
+        |version: Option<TokioVersion>, form| version.filter(|version| VtableForm::of(*version) == form);
+    let mut form_of_end: BTreeMap<usize, VtableForm> = BTreeMap::new();
     let mut all: BTreeMap<(Option<TokioVersion>, VtableForm), TokioFacts> = BTreeMap::new();
     let mut version_of_vtable: BTreeMap<u64, Option<TokioVersion>> = BTreeMap::new();
     let mut starts = Vec::new();
@@ -99,6 +103,10 @@ pub(super) fn by_version(
         let mut without_end = 0_usize;
         for task in one.types {
             let reached = reached_ends(code, &task, &end_of);
+            if reached.is_empty() && one.form != VtableForm::Offsets {
+                // Without offsets a table is one only when its functions complete tasks, too.
+                continue;
+            }
             if reached.is_empty() {
                 without_end = without_end.saturating_add(1);
             }
@@ -107,6 +115,8 @@ pub(super) fn by_version(
                 [only] => Some(*only),
                 _ => reached.iter().find_map(|end| version_of_end.get(*end).copied().flatten()),
             };
+            let version = fitting(version, one.form);
+            form_of_end.extend(reached.iter().map(|end| (*end, one.form)));
             version_of_vtable.insert(task.vtable, version);
             facts(&mut all, version, one.form).types.push(task);
         }
@@ -120,14 +130,21 @@ pub(super) fn by_version(
         }
         starts.extend(one.starts.into_iter().map(|start| (one.form, start)));
     }
-    for (form, start) in starts {
+    for (form, mut start) in starts {
+        start.vtables.retain(|vtable| version_of_vtable.contains_key(vtable));
+        if start.vtables.is_empty() {
+            continue;
+        }
         let version = start.vtables.iter().find_map(|vtable| version_of_vtable.get(vtable).copied());
         facts(&mut all, version.flatten(), form).starts.push(start);
     }
     let fallback = all.keys().next().copied();
-    for (end, version) in ends.into_iter().zip(version_of_end) {
-        // An end whose version is not told sees tasks of any: it is placed once, with the first.
-        let key = all.keys().find(|(known, _)| *known == version).copied().or(fallback);
+    for (index, (end, version)) in ends.into_iter().zip(version_of_end).enumerate() {
+        // An end whose version is not told sees tasks of any: it is placed once, with the first of its form.
+        let form = form_of_end.get(&index).copied();
+        let fits = |key: &&(Option<TokioVersion>, VtableForm)| form.is_none_or(|form| key.1 == form);
+        let exact = all.keys().filter(fits).find(|key| fitting(version, key.1) == key.0);
+        let key = exact.or_else(|| all.keys().find(fits)).copied().or(fallback);
         if let Some(entry) = key.and_then(|key| all.get_mut(&key)) {
             entry.ends.push(end);
         }
@@ -138,6 +155,7 @@ pub(super) fn by_version(
     let mut all: Vec<TokioFacts> = all.into_values().collect();
     for facts in &mut all {
         facts.problems.extend(unmade(facts));
+        facts.problems.extend(of_unknown_kind(facts));
         if facts.ends.is_empty() {
             facts.problems.push(Problem("no place was found where tasks end".to_owned()));
         }
@@ -166,6 +184,16 @@ fn unmade(facts: &TokioFacts) -> Option<Problem> {
     (count > 0).then(|| {
         Problem(format!(
             "{count} types of tasks have no known place where they start: their starts are not counted"
+        ))
+    })
+}
+
+/// Types that may be jobs of `spawn_blocking`, as a problem.
+fn of_unknown_kind(facts: &TokioFacts) -> Option<Problem> {
+    let count = facts.types.iter().filter(|task| task.kind.is_none()).count();
+    (count > 0).then(|| {
+        Problem(format!(
+            "of {count} types nothing tells whether they are jobs of spawn_blocking: all are counted as tasks"
         ))
     })
 }

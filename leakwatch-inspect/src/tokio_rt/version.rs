@@ -38,6 +38,16 @@ pub(super) fn find(image: &[u8]) -> Vec<TokioVersion> {
     versions
 }
 
+/// Is a tokio there whose version no name tells? A vendored crate's files have none; a program may be without file names
+/// altogether, but not without what tokio says to its users.
+pub(super) fn is_unnamed(image: &[u8], versions: &[TokioVersion]) -> bool {
+    let has = |mark: &[u8]| memchr::memmem::find(image, mark).is_some();
+    has(b"/tokio/src/runtime/")
+        || (versions.is_empty()
+            && (has(b"there is no reactor running, must be called from the context of")
+                || has(b"`spawn_local` called from outside of a `task::LocalSet`")))
+}
+
 /// `1.54.1/src/...` as a version.
 pub(super) fn parse(text: &[u8]) -> Option<TokioVersion> {
     let end = memchr::memchr(b'/', text)?;

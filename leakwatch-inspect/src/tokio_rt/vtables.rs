@@ -5,6 +5,8 @@
 //! function, followed by offsets that a task cell can have. Must never take a table that fails one of these.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::ops::Range;
+
 use iced_x86::FlowControl;
 
 use super::code::Code;
@@ -16,6 +18,9 @@ const MAX_TRAILER: u64 = 1 << 28;
 const MAX_SCHEDULER: u64 = 512;
 /// Largest scheduler handle in a task (two words of hooks and an `Arc`, with room).
 const MAX_SCHEDULER_SIZE: u64 = 128;
+
+/// Jumps from function to function that are followed.
+const MAX_TAIL_CALLS: u8 = 3;
 
 /// A vtable that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,21 +112,46 @@ fn check(code: &Code<'_>, form: VtableForm, address: u64, words: &[u64]) -> Opti
 /// (`src/runtime/blocking/schedule.rs`).
 pub(super) fn kind(code: &Code<'_>, form: VtableForm, table: &Found) -> Option<TaskKind> {
     let schedule = (form == VtableForm::Offsets).then(|| table.functions.get(1).copied())??;
-    let function = code.function_at(schedule)?;
-    for instruction in code.decode(&function)? {
+    let mut function = code.function_at(schedule)?;
+    for _ in 0..MAX_TAIL_CALLS {
+        match leaves(code, &function)? {
+            Leaves::Returns => return Some(TaskKind::Async),
+            Leaves::Never => return Some(TaskKind::Blocking),
+            // `raw::schedule` goes on to the scheduler's own.
+            Leaves::To(target) => function = code.function_at(target)?,
+        }
+    }
+    None
+}
+
+/// How a function is left, as far as its straight code tells.
+enum Leaves {
+    /// It returns, or may.
+    Returns,
+    /// It does not.
+    Never,
+    /// By a jump to another one.
+    To(u64),
+}
+
+fn leaves(code: &Code<'_>, function: &Range<u64>) -> Option<Leaves> {
+    let instructions = code.decode(function)?;
+    let mut at = 0_usize;
+    for _ in 0..instructions.len() {
+        let Some(instruction) = instructions.get(at) else { break };
+        at = at.checked_add(1)?;
         match instruction.flow_control() {
-            FlowControl::Return | FlowControl::IndirectBranch | FlowControl::ConditionalBranch => {
-                return Some(TaskKind::Async);
-            }
-            // A jump out of the function is a tail call.
-            FlowControl::UnconditionalBranch
-                if code.target(&instruction).is_none_or(|target| !function.contains(&target)) =>
-            {
-                return Some(TaskKind::Async);
+            FlowControl::Return | FlowControl::ConditionalBranch => return Some(Leaves::Returns),
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
+                let Some(target) = code.target(instruction) else { return Some(Leaves::Returns) };
+                if !function.contains(&target) {
+                    return Some(Leaves::To(target));
+                }
+                at = instructions.binary_search_by(|instruction| instruction.ip().cmp(&target)).ok()?;
             }
             FlowControl::Exception | FlowControl::Interrupt => break,
             _ => {}
         }
     }
-    Some(TaskKind::Blocking)
+    Some(Leaves::Never)
 }

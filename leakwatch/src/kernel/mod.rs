@@ -7,7 +7,6 @@
 mod batch;
 mod calibrate;
 mod chains;
-mod links;
 mod object;
 mod plain;
 mod ring;

@@ -18,7 +18,7 @@ use leakwatch_common::{ABI, COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLa
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use rustc_hash::FxHashMap;
 
-use super::{links::take_off, plain::Plain, ring::EventReader};
+use super::{plain::Plain, ring::EventReader};
 
 /// The object kept in the repository, or the one that `LEAKWATCH_EBPF_OBJECT` named when this was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leakwatch.bpf.o"));
@@ -399,7 +399,7 @@ impl Kernel {
 
     /// Takes the process's probes off; its tables stay readable.
     pub fn detach(&mut self, watched: &mut Watched) {
-        take_off(&mut watched.links);
+        watched.links.clear();
     }
 
     /// Stops watching: takes the probes off, removes the process from every table and frees its slot.
@@ -411,7 +411,7 @@ impl Kernel {
             }
             source => Err(KernelError::Map { map: "PROCESSES", source: Box::new(source) }),
         })?;
-        take_off(&mut watched.links);
+        watched.links.clear();
         self.purge(watched.slot.incarnation)?;
         self.free_slots.push(watched.slot.slot);
         Ok(())
