@@ -60,6 +60,8 @@ fn how(report: &ProofReport) -> String {
     let passes = count(u64::from(proof.passes), "pass");
     let sure = if proof.still {
         format!("{passes} while the process stood still: one exact look")
+    } else if report.groups.is_empty() {
+        passes
     } else {
         format!("{passes}, chance that one goes astray in all of them {:.0e}", 1.0 - proof.confidence)
     };

@@ -180,7 +180,7 @@ fn servers_are_looked_through() {
             proof["goroutines"].as_u64() > Some(8)
         });
         assert!(up, "{name}: {proof}");
-        assert!(proof["passes"].as_u64() >= Some(2), "{name}: {proof}");
-        assert!(proof["confidence"].as_f64() > Some(0.98), "{name}: {proof}");
+        assert!(proof["passes"].as_u64() >= Some(1), "{name}: {proof}");
+        assert!(proof["problems"].as_array().is_some_and(Vec::is_empty), "{name}: {proof}");
     }
 }
