@@ -81,8 +81,9 @@ fn skipped(test: &str, reason: &str, mode: Option<&str>) -> Option<String> {
     (mode != Some("require")).then(|| format!("SKIP {test}: {reason}"))
 }
 
-#[expect(clippy::print_stdout, reason = "`cargo xtask test` reads it from the test's output")]
-fn say(line: &str) {
+/// A line for whoever reads the test's output: a skip, or a figure that was measured.
+#[expect(clippy::print_stdout, reason = "`cargo xtask test` reads skips from the test's output")]
+pub fn say(line: &str) {
     println!("{line}");
 }
 

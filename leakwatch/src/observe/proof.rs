@@ -23,7 +23,7 @@ pub enum WaitKind {
     WaitGroup,
     /// `sync.Cond.Wait`.
     Cond,
-    /// A semaphore of the runtime: before Go 1.24 (1.20) also WaitGroups (and mutexes).
+    /// A semaphore of the runtime: before Go 1.24 (1.20) also `WaitGroup`s (and mutexes).
     Semaphore,
 }
 

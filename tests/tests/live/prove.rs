@@ -52,7 +52,12 @@ impl Known {
         assert!(wrong.is_empty(), "{name}: accused, and can be woken: {:?}", self.names(wrong));
         let missed: Vec<u64> = self.leaks.difference(&proven).copied().collect();
         let share = missed.len() * 100 / self.leaks.len();
-        println!("{name}: {} of {} proven, missed {:?}", proven.len(), self.leaks.len(), self.names(missed));
+        gate::say(&format!(
+            "{name}: {} of {} proven, missed {:?}",
+            proven.len(),
+            self.leaks.len(),
+            self.names(missed)
+        ));
         assert!(share <= 25, "{name}: {share} % are missed");
         assert!(proof["problems"].as_array().is_some_and(Vec::is_empty), "{name}: {}", proof["problems"]);
     }
@@ -95,14 +100,14 @@ fn against_the_runtime(release: &'static str) {
     let ours: Vec<u64> = proven.difference(&reported).copied().collect();
     let theirs: Vec<u64> =
         reported.difference(&proven).filter(|id| !known.hidden.contains(id)).copied().collect();
-    println!(
+    gate::say(&format!(
         "{name}: the runtime reports {}, {} of them not proven {:?}, {} proven besides {:?}",
         reported.len(),
         theirs.len(),
         known.names(theirs.clone()),
         ours.len(),
         known.names(ours)
-    );
+    ));
     assert!(theirs.len() * 100 / reported.len() <= 25, "{name}");
 }
 
@@ -158,7 +163,7 @@ fn what_moves_at_full_speed_is_not_lost() {
         }
         drop(mover.join().expect("all parcels were delivered"));
         assert!(proofs > 0);
-        println!("go {release}: {proofs} proofs while 64 parcels moved");
+        gate::say(&format!("go {release}: {proofs} proofs while 64 parcels moved"));
     }
 }
 

@@ -133,7 +133,9 @@ impl Prover {
             whole &= !cut;
         }
         if !whole {
-            objects.iter_mut().for_each(|object| object.all_holders = false);
+            for object in objects.iter_mut() {
+                object.all_holders = false;
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::host::{Memory, ReadRequest};
 
 /// Bytes read at once.
 const PIECE: u64 = 256 << 10;
+/// The same as a length.
+const PIECE_LENGTH: usize = 256 << 10;
 /// Stacks read at once.
 const BATCH: usize = 256;
 /// Most Ps that are believed: `_MaxGomaxprocs` was 1024, and is not limited since Go 1.10.
@@ -39,7 +41,7 @@ pub(super) fn outside(
     marks: &mut Marks,
 ) -> Result<Option<String>, ProveError> {
     let mut failed = Vec::new();
-    let mut buffer = vec![0; PIECE as usize];
+    let mut buffer = vec![0; PIECE_LENGTH];
     for range in around.written().map_err(ProveError::Surroundings)? {
         let mut at = range.start & !7;
         while at < range.end {
@@ -86,7 +88,7 @@ pub(super) fn goroutines<'g>(
     let mut failed = Vec::new();
     let size = (heap.runtime.layout.g_size as usize).clamp(8, 4096);
     let mut structs = vec![0; size * BATCH];
-    let mut stacks = vec![0; PIECE as usize];
+    let mut stacks = vec![0; PIECE_LENGTH];
     let mut goroutines = goroutines.peekable();
     while goroutines.peek().is_some() {
         // A batch is as many as fit into the buffer; one that is larger than it is read in pieces.
@@ -141,7 +143,7 @@ fn large(memory: &impl Memory, goroutine: &Goroutine, spans: &mut Spans, marks: 
 
 /// Marks what a range points to; whether all of it could be read.
 fn scan_range(memory: &impl Memory, from: u64, end: u64, spans: &mut Spans, marks: &mut Marks) -> bool {
-    let mut buffer = vec![0; PIECE as usize];
+    let mut buffer = vec![0; PIECE_LENGTH];
     let (mut at, mut ok) = (from, true);
     while at < end {
         let length = usize::try_from(PIECE.min(end - at)).unwrap_or(0);

@@ -25,12 +25,15 @@ const TOP: u64 = 1 << 56;
 const NONE: u32 = u32::MAX;
 /// Words read at once while a long list is read: a length that is not true fails before much is allocated.
 const CHUNK: u64 = 1 << 16;
+/// The same as a length.
+const CHUNK_LENGTH: usize = 1 << 16;
 /// Structs read at once.
 const BATCH: usize = 1024;
 /// Most arenas between the first and the last: 16 TiB of addresses.
 const MOST_ARENAS: u64 = 1 << 18;
 
 /// A span in use.
+#[expect(clippy::struct_excessive_bools, reason = "independent marks, not states")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     /// First address.
@@ -101,6 +104,7 @@ impl Raw {
 }
 
 /// All spans, and which one holds a page.
+#[expect(clippy::struct_field_names, reason = "its spans are what they are")]
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     spans: Vec<Span>,
@@ -111,7 +115,7 @@ pub(super) struct Spans {
     /// Number of the first arena, and for each from there on its table.
     first_arena: u64,
     arenas: Vec<u32>,
-    tables: Vec<Box<[u32; PAGES_OF_ARENA]>>,
+    tables: Vec<Box<[u32]>>,
     /// Bits that were given out, and those of them that are in use.
     bits: u64,
     live_bits: u64,
@@ -312,7 +316,7 @@ impl Spans {
                 continue;
             }
             let mut addresses = Vec::new();
-            let read = (0..length).step_by(CHUNK as usize).try_for_each(|from| {
+            let read = (0..length).step_by(CHUNK_LENGTH).try_for_each(|from| {
                 let words =
                     memory.read_words(array.wrapping_add(from * 8), CHUNK.min(length - from), CHUNK)?;
                 addresses.extend(words);
@@ -453,7 +457,7 @@ impl Spans {
             };
             if *table == NONE {
                 *table = u32::try_from(self.tables.len()).unwrap_or(NONE);
-                self.tables.push(Box::new([NONE; PAGES_OF_ARENA]));
+                self.tables.push(vec![NONE; PAGES_OF_ARENA].into_boxed_slice());
                 self.within_budget()?;
             }
         }

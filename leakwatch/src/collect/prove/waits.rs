@@ -1,7 +1,7 @@
 //! Goroutines as a proof sees them: what each does, and the objects without which it can never be woken.
 //!
 //! A receive, send or select has its channels in the sudogs of `g.waiting` (runtime/chan.go, select.go). Who waits for a
-//! semaphore (Mutex, RWMutex, WaitGroup, Cond) is in `g.waiting` since Go 1.26; before, the sudog is a local variable of
+//! semaphore (`Mutex`, `RWMutex`, `WaitGroup`, `Cond`) is in `g.waiting` since Go 1.26; before, the sudog is a local variable of
 //! `semacquire1` or `notifyListWait` (runtime/sema.go) that lives across the wait, and so is on the goroutine's stack: Go
 //! saves no registers for its callers. A goroutine of which any of this cannot be read is not a candidate.
 
@@ -22,6 +22,8 @@ use crate::{
 const BATCH: usize = 1024;
 /// Bytes of a waiting goroutine's stack that hold the frames of `gopark`, `goparkunlock` and `semacquire1`.
 const TOP_OF_STACK: u64 = 1024;
+/// The same as a length.
+const TOP_OF_STACK_LENGTH: usize = 1024;
 /// Cases of selects, all together, that we follow for each goroutine on average: bounds time where lists are rings.
 const CASES_PER_GOROUTINE: usize = 16;
 const MOST_CASES: usize = 1 << 16;
@@ -169,8 +171,8 @@ impl<'a> Reader<'a> {
                 memory.read_many(&mut requests);
                 for request in &requests {
                     match self.parse(request.address, request.into).filter(|_| request.ok) {
-                        Some(Some(goroutine)) => goroutines.live.push(goroutine),
-                        Some(None) => {}
+                        Some(Struct::Live(goroutine)) => goroutines.live.push(goroutine),
+                        Some(Struct::Free) => {}
                         None => again.push(request.address),
                     }
                 }
@@ -184,13 +186,13 @@ impl<'a> Reader<'a> {
         goroutines
     }
 
-    /// `Some(None)`: a struct that is free. `None`: it makes no sense at this moment.
-    fn parse(&self, address: u64, bytes: &[u8]) -> Option<Option<Goroutine>> {
+    /// `None`: it makes no sense at this moment.
+    fn parse(&self, address: u64, bytes: &[u8]) -> Option<Struct> {
         let layout = &self.heap.runtime.layout;
         let status = u32_at(bytes, layout.atomicstatus)?;
         let reason = usize::from(u8_at(bytes, layout.waitreason)?);
         let doing = match status & !G_SCAN {
-            0 | 6 | 11 => return Some(None),
+            0 | 6 | 11 => return Some(Struct::Free),
             1 | 9 => Doing::Parked,
             2 | 8 => Doing::Runs,
             3 => Doing::Calls,
@@ -207,7 +209,7 @@ impl<'a> Reader<'a> {
             Doing::Calls => Some(u64_at(bytes, layout.syscallsp)?).filter(inside).unwrap_or(low),
             Doing::Runs => low,
         };
-        Some(Some(Goroutine {
+        Some(Struct::Live(Goroutine {
             address,
             id: u64_at(bytes, layout.goid)?,
             doing,
@@ -221,6 +223,14 @@ impl<'a> Reader<'a> {
             waiting: u64_at(bytes, layout.waiting)?,
         }))
     }
+}
+
+/// A goroutine struct that was read.
+enum Struct {
+    /// In use.
+    Live(Goroutine),
+    /// Free.
+    Free,
 }
 
 /// What candidates wait for.
@@ -363,13 +373,13 @@ fn look_on_stacks(
     found: &mut FxHashMap<u32, Vec<Sudog>>,
 ) {
     let size = u64::from(layout.sudog_size);
-    let mut bytes = vec![0; TOP_OF_STACK as usize * BATCH.min(places.len())];
+    let mut bytes = vec![0; TOP_OF_STACK_LENGTH * BATCH.min(places.len())];
     for batch in places.chunks(BATCH) {
         let stacks: Vec<(u32, &Goroutine)> =
             batch.iter().filter_map(|&place| Some((place, goroutines.get(place as usize)?))).collect();
         let mut requests: Vec<_> = stacks
             .iter()
-            .zip(bytes.chunks_exact_mut(TOP_OF_STACK as usize))
+            .zip(bytes.chunks_exact_mut(TOP_OF_STACK_LENGTH))
             .map(|((_, goroutine), into)| {
                 let (from, length) = goroutine.stack();
                 let length = usize::try_from(length.min(TOP_OF_STACK) & !7).unwrap_or(0);
