@@ -50,6 +50,10 @@ pub enum Command {
     Diff(DiffArgs),
     /// Prove which goroutines leak: those that nothing alive can ever wake. Without a stop, for any version of Go.
     Prove(ProveArgs),
+    /// Watch, and keep what is seen in a file for `replay`.
+    Record(Box<RecordArgs>),
+    /// Make the reports of a recorded watch.
+    Replay(ReplayArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
@@ -259,6 +263,58 @@ pub struct DiffArgs {
     /// Write there instead of to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// `leakwatch record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// Which processes.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// The recording. What is there is replaced; it can be replayed whatever ends the watch.
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub recording: PathBuf,
+    /// Stop after this time, such as 30s, 5m or 1h30m; without it, on Ctrl-C or when all processes ended.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<SignedDuration>,
+    /// Look this often.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
+    pub interval: SignedDuration,
+    /// How to count, as for `watch`.
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    pub mode: ModeArg,
+    /// Most time that the probes may add to the process, as for `watch`.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub budget: Option<f64>,
+    /// Record the stacks on which live tasks wait.
+    #[arg(long)]
+    pub stacks: bool,
+    /// How to print the report at the end.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Write the report there instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Sizes.
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+}
+
+/// `leakwatch replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// What `leakwatch record` wrote.
+    #[arg(value_name = "FILE")]
+    pub recording: PathBuf,
+    /// How to print: table or json (the last report), jsonl (all of them, one a line).
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// Write the report there instead of to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Show the stacks on which live tasks wait.
+    #[arg(long)]
+    pub stacks: bool,
 }
 
 /// `leakwatch inspect`.

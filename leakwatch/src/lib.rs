@@ -10,6 +10,7 @@
 //! * `collect`: joins the four into samples
 //! * `model`, `detect`, `report`: figures, verdicts, one report
 //! * `text`, `export`: outputs of that report
+//! * `record`: a watch in a file, and its reports from that file
 //! * `agent`: the loop and the clock
 //! * `config`: flags and files turned into each floor's options
 //! * `cmd`: commands
@@ -26,5 +27,6 @@ pub mod images;
 pub mod kernel;
 pub mod model;
 pub mod observe;
+pub mod record;
 pub mod report;
 pub mod text;

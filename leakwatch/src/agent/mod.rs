@@ -11,4 +11,4 @@ mod watcher;
 
 pub use names::ImageNames;
 pub use prove::prove;
-pub use watcher::{Options, Outcome, Sink, Target, Update, watch};
+pub use watcher::{Looked, Options, Outcome, Sink, Target, Update, watch};

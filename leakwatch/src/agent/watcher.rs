@@ -25,7 +25,7 @@ use crate::{
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
-    observe::{Counters, Event, Observed},
+    observe::{Counters, Event, Observed, ProcessSample},
     report::{self, Context, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span, WallClock},
 };
 
@@ -59,6 +59,8 @@ pub struct Options {
     pub budget_percent: Option<f64>,
     /// Send task events through the ring buffer.
     pub stream: bool,
+    /// Tell the sink of each look and report, for a recording.
+    pub looks: bool,
     /// What rates are of.
     pub rates: Span,
     /// A runtime that the user named, in every process.
@@ -91,6 +93,30 @@ pub enum Update<'a> {
     Event(&'a Event, &'a mut Watch),
     /// Records of the stream that made no sense.
     Malformed,
+    /// A look at one process, before it becomes figures; with [`Options::looks`].
+    Looked(Looked<'a>),
+    /// A report is about to be made of these processes, by the number of their watching; with [`Options::looks`].
+    Reporting {
+        /// What it says besides.
+        context: &'a Context,
+        /// What is known of the processes.
+        infos: &'a [(u32, &'a ProcessInfo)],
+        /// It is the last one.
+        last: bool,
+    },
+}
+
+/// A look at one process.
+#[derive(Debug)]
+pub struct Looked<'a> {
+    /// The number of its watching.
+    pub number: u32,
+    /// How that began.
+    pub attach: &'a Attach,
+    /// What was seen.
+    pub sample: &'a ProcessSample,
+    /// Names of the process's addresses.
+    pub names: ImageNames<'a>,
 }
 
 /// Who takes the updates. An error ends the watch.
@@ -107,6 +133,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Watch {
     session: Session,
+    attach: Attach,
     info: ProcessInfo,
     model: ProcessModel,
     identities: Identities,
@@ -124,6 +151,18 @@ impl Watch {
     /// Names of the process's addresses.
     pub fn names(&mut self) -> ImageNames<'_> {
         ImageNames::new(self.session.names())
+    }
+
+    /// Takes a sample in; `tell`: the sink is told of it first.
+    fn apply(&mut self, sample: &ProcessSample, tell: bool, sink: &mut Sink<'_>) -> io::Result<()> {
+        if tell {
+            let (number, attach) = (self.session.incarnation(), &self.attach);
+            let names = ImageNames::new(self.session.names());
+            sink(Update::Looked(Looked { number, attach, sample, names }))?;
+        }
+        let mut names = ImageNames::new(self.session.names());
+        self.model.apply(sample, &mut self.identities.with(&mut names));
+        Ok(())
     }
 }
 
@@ -191,7 +230,7 @@ pub async fn watch(
             () = &mut deadline => break,
             Some(incarnation) = ended.recv() => {
                 watcher.drain(kernel, events.get_mut(), sink).await?;
-                watcher.process_ended(kernel, incarnation)?;
+                watcher.process_ended(kernel, incarnation, sink)?;
                 if watcher.watches.iter().all(|watch| watch.info.exited) {
                     break;
                 }
@@ -199,7 +238,7 @@ pub async fn watch(
             _ = ticks.tick() => {
                 // What threads there are is known from events that wait to be read.
                 watcher.drain(kernel, events.get_mut(), sink).await?;
-                let report = watcher.look(kernel, false)?;
+                let report = watcher.look(kernel, false, sink)?;
                 watcher.keep_budget(kernel)?;
                 watcher.make_room(kernel)?;
                 watcher.follow_forked(kernel).await;
@@ -217,7 +256,7 @@ pub async fn watch(
     }
     watcher.closing = true;
     watcher.drain(kernel, events.get_mut(), sink).await?;
-    let report = watcher.look(kernel, true)?;
+    let report = watcher.look(kernel, true, sink)?;
     watcher.close_all(kernel);
     let outcome = Outcome { leaks: report.leaks() };
     sink(Update::Final(&report))?;
@@ -275,6 +314,7 @@ impl Watcher<'_> {
         let attach = Attach { process: id, time_ns: clock::monotonic_ns(), tasks };
         self.watches.push(Watch {
             session,
+            attach,
             info,
             model: ProcessModel::new(attach, Limits::default()),
             identities: Identities::default(),
@@ -354,7 +394,7 @@ impl Watcher<'_> {
             }
         }
         for incarnation in execs {
-            self.process_executed(kernel, incarnation).await?;
+            self.process_executed(kernel, incarnation, sink).await?;
         }
         for pid in executed {
             self.follow(kernel, pid).await;
@@ -407,8 +447,13 @@ impl Watcher<'_> {
 
     /// The process runs another program now: the probes went with the old one. What was watched is closed, and
     /// the new program is watched as a process of its own.
-    async fn process_executed(&mut self, kernel: &mut Kernel, incarnation: u32) -> anyhow::Result<()> {
-        let Some(pid) = self.process_ended(kernel, incarnation)? else { return Ok(()) };
+    async fn process_executed(
+        &mut self,
+        kernel: &mut Kernel,
+        incarnation: u32,
+        sink: &mut Sink<'_>,
+    ) -> anyhow::Result<()> {
+        let Some(pid) = self.process_ended(kernel, incarnation, sink)? else { return Ok(()) };
         if self.closing {
             return Ok(());
         }
@@ -424,7 +469,12 @@ impl Watcher<'_> {
     }
 
     /// The last look at a process that is gone; its pid, if it was still open.
-    fn process_ended(&mut self, kernel: &mut Kernel, incarnation: u32) -> anyhow::Result<Option<u32>> {
+    fn process_ended(
+        &mut self,
+        kernel: &mut Kernel,
+        incarnation: u32,
+        sink: &mut Sink<'_>,
+    ) -> anyhow::Result<Option<u32>> {
         let now_ns = clock::monotonic_ns();
         let Some(watch) = self
             .watches
@@ -435,7 +485,7 @@ impl Watcher<'_> {
         };
         let looks = Looks { ages: true, ..Looks::default() };
         for sample in sample_all(kernel, [&mut watch.session], looks, now_ns)?.into_iter().flatten() {
-            apply(watch, &sample);
+            watch.apply(&sample, self.options.looks, sink)?;
         }
         watch.info.runtimes = runtimes(&watch.session);
         watch.info.exited = true;
@@ -444,7 +494,7 @@ impl Watcher<'_> {
     }
 
     /// One look at everything, and the report of it.
-    fn look(&mut self, kernel: &Kernel, last: bool) -> anyhow::Result<Report> {
+    fn look(&mut self, kernel: &Kernel, last: bool, sink: &mut Sink<'_>) -> anyhow::Result<Report> {
         let begun_ns = clock::monotonic_ns();
         let census = last || self.census.due(begun_ns);
         let ages = last || self.ages.due(begun_ns);
@@ -453,7 +503,7 @@ impl Watcher<'_> {
         let samples = sample_all(kernel, sessions, looks, begun_ns)?;
         for (watch, sample) in self.watches.iter_mut().zip(samples) {
             if let Some(sample) = sample {
-                apply(watch, &sample);
+                watch.apply(&sample, self.options.looks, sink)?;
                 watch.info.runtimes = runtimes(&watch.session);
             }
         }
@@ -462,10 +512,10 @@ impl Watcher<'_> {
         for (pace, looked) in [(&mut self.census, census), (&mut self.ages, ages)] {
             pace.passed(moved, looked.then_some((begun_ns, now_ns)));
         }
-        Ok(self.report(now_ns))
+        Ok(self.report(now_ns, last, sink)?)
     }
 
-    fn report(&mut self, now_ns: u64) -> Report {
+    fn report(&mut self, now_ns: u64, last: bool, sink: &mut Sink<'_>) -> io::Result<Report> {
         let hits = self.watches.iter().map(|watch| watch.model.counters().get(Counter::ProbeHits)).sum();
         let context = Context {
             host: self.host.clone(),
@@ -475,13 +525,18 @@ impl Watcher<'_> {
             budget_percent: self.options.budget_percent,
             rates: self.options.rates,
         };
+        if self.options.looks {
+            let infos: Vec<_> =
+                self.watches.iter().map(|watch| (watch.session.incarnation(), &watch.info)).collect();
+            sink(Update::Reporting { context: &context, infos: &infos, last })?;
+        }
         let mut parts: Vec<_> = self
             .watches
             .iter_mut()
             .map(|watch| (&watch.info, &watch.model, ImageNames::new(watch.session.names())))
             .collect();
         let inputs = parts.iter_mut().map(|(info, model, names)| ProcessInput { info, model, names });
-        report::assemble(&context, inputs, &self.detector)
+        Ok(report::assemble(&context, inputs, &self.detector))
     }
 
     /// Takes the probes off a process whose cost was over the budget for three looks in a row.
@@ -525,11 +580,6 @@ fn moved(counters: &Counters) -> u64 {
     [Counter::Started, Counter::Ended, Counter::ThreadsStarted, Counter::ThreadsEnded]
         .into_iter()
         .fold(0, |sum, counter| sum.wrapping_add(counters.get(counter)))
-}
-
-fn apply(watch: &mut Watch, sample: &crate::observe::ProcessSample) {
-    let mut names = ImageNames::new(watch.session.names());
-    watch.model.apply(sample, &mut watch.identities.with(&mut names));
 }
 
 fn runtimes(session: &Session) -> Vec<RuntimeReport> {

@@ -50,6 +50,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         stacks: false,
         budget_percent: None,
         stream: false,
+        looks: false,
         rates: Span::Watch,
         named: None,
         follow: false,
@@ -71,7 +72,11 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         Update::Interval(report) if args.format == Format::Jsonl => {
             write_whole(None, &export::to_json_line(report))
         }
-        Update::Interval(_) | Update::Event(..) | Update::Malformed => Ok(()),
+        Update::Interval(_)
+        | Update::Event(..)
+        | Update::Malformed
+        | Update::Looked(_)
+        | Update::Reporting { .. } => Ok(()),
     }))?;
     Ok(End::Done)
 }

@@ -33,6 +33,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         stacks: false,
         budget_percent: None,
         stream: true,
+        looks: false,
         rates: Span::Watch,
         named: startup::named(&args.runtime)?,
         follow: false,

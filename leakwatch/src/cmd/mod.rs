@@ -21,6 +21,7 @@ pub mod inspect;
 mod output;
 mod profiles;
 mod prove;
+mod record;
 mod startup;
 mod watch;
 
@@ -50,6 +51,8 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Prove(args)) => prove::run(&args),
+        Some(Command::Record(args)) => record::record(&args, cli.verbose),
+        Some(Command::Replay(args)) => record::replay(&args),
         Some(Command::Inspect(args)) => {
             inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done)
         }

@@ -10,10 +10,11 @@ use super::{
     startup::{self, Usage, block_on, calibrate, load, targets},
 };
 use crate::{
-    agent::{self, Outcome, Update},
+    agent::{self, Looked, Outcome, Update},
     cli::{Format, ModeArg, WatchArgs},
     collect::{CollectError, Mode},
     export,
+    record::Recorder,
     report::{Report, Span},
     text,
 };
@@ -29,6 +30,15 @@ const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 /// # Errors
 /// When a process that was asked for cannot be watched, the kernel refuses, or the output cannot be written.
 pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
+    run_with(args, verbose, &mut None)
+}
+
+/// As [`run`], and writes a recording; then nothing is printed before the end.
+pub(super) fn run_with(
+    args: &WatchArgs,
+    verbose: u8,
+    recorder: &mut Option<Recorder>,
+) -> anyhow::Result<Outcome> {
     if args.duration.is_some_and(|duration| duration < args.interval) && args.format == Format::Jsonl {
         return Err(
             Usage("--duration is shorter than --interval: no line would be printed".to_owned()).into()
@@ -45,6 +55,7 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         stacks: args.stacks,
         budget_percent: args.budget,
         stream: args.stream,
+        looks: recorder.is_some(),
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
         named: startup::named(&args.runtime)?,
         follow: args.follow,
@@ -62,9 +73,16 @@ pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
         let watched =
             block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
                 Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
-                Update::Interval(report) => printer.interval(report),
+                Update::Interval(report) if !options.looks => printer.interval(report),
                 Update::Final(report) => printer.last(report),
-                Update::Event(..) | Update::Malformed => Ok(()),
+                Update::Looked(Looked { number, attach, sample, mut names }) => {
+                    recorder.as_mut().map_or(Ok(()), |r| r.sample(number, attach, sample, &mut names))
+                }
+                Update::Reporting { context, infos, last } => {
+                    let infos = infos.iter().copied();
+                    recorder.as_mut().map_or(Ok(()), |r| r.report(context, infos, last))
+                }
+                Update::Interval(_) | Update::Event(..) | Update::Malformed => Ok(()),
             }));
         match watched {
             // More tasks are alive already than the table holds. How many is known only now, so: a larger one.

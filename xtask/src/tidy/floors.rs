@@ -42,6 +42,11 @@ const FLOORS: &[Floor] = &[
     Floor { name: "tui", may: &["report"], why: "an output sees nothing but the report" },
     Floor { name: "export", may: &["report"], why: "an output sees nothing but the report" },
     Floor {
+        name: "record",
+        may: &["observe", "model", "detect", "report"],
+        why: "what collection told and who it was told of, in a file, and the same reports from it",
+    },
+    Floor {
         name: "agent",
         may: &[
             "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text", "tui",
@@ -60,7 +65,7 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         name: "cmd",
-        may: &["cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export"],
+        may: &["cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export", "record"],
         why: "one subcommand a file: chooses processes and options, opens the kernel side, hands both to the agent \
               and its reports to one output",
     },
@@ -94,12 +99,12 @@ const GUESTS: &[Guest] = &[
     },
     Guest {
         name: "serde",
-        floors: &["observe", "export", "config"],
+        floors: &["observe", "export", "record", "config"],
         why: "nothing below an output serializes",
     },
     Guest {
         name: "serde_json",
-        floors: &["observe", "export", "config"],
+        floors: &["observe", "export", "record", "config"],
         why: "nothing below an output serializes",
     },
     Guest { name: "toml", floors: &["config"], why: "one floor knows the configuration's form" },
@@ -115,7 +120,11 @@ const GUESTS: &[Guest] = &[
     },
     Guest { name: "clap_mangen", floors: &["cmd"], why: "the command `man`" },
     Guest { name: "prost", floors: &["export"], why: "one output speaks protocol buffers" },
-    Guest { name: "flate2", floors: &["export"], why: "profiles are gzipped, by pprof's convention" },
+    Guest {
+        name: "flate2",
+        floors: &["export", "record"],
+        why: "profiles are gzipped, by pprof's convention, and recordings deflated",
+    },
     Guest { name: "comfy_table", floors: &["text"], why: "one output draws tables" },
     Guest {
         name: "anyhow",

@@ -1,0 +1,412 @@
+//! What stands in a recording, one JSON object a line. These types are the form of the file: fields are only ever added,
+//! each with a default, so that old recordings stay readable.
+//!
+//! Figures that a leakwatch of another version does not know are passed over; those that it lacks are 0 or unknown.
+
+use leakwatch_common::{COUNTERS, LIFETIME_BUCKETS, RuntimeKind};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{Attach, TasksAre},
+    observe::{
+        AgeSummary, Census, Counters, LiveByState, ProcessId, ProcessSample, SiteId, SiteSample, Waiting,
+    },
+    report::{Context, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
+};
+
+/// A line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Entry {
+    /// A process is watched from here on.
+    Process { number: u32, attach: AttachLine },
+    /// What is known of a process.
+    Info { number: u32, info: Box<InfoLine> },
+    /// A site's name.
+    Site { number: u32, site: SiteLine, name: NameLine },
+    /// The frames of an address.
+    Frames { number: u32, pc: u64, frames: Vec<FrameLine> },
+    /// A look at a process.
+    Sample { number: u32, sample: Box<SampleLine> },
+    /// A report was made of all that came before.
+    Report { context: ContextLine, last: bool },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AttachLine {
+    pid: u32,
+    start_ticks: u64,
+    time_ns: u64,
+    #[serde(default)]
+    threads_are_tasks: bool,
+}
+
+impl From<&Attach> for AttachLine {
+    fn from(attach: &Attach) -> Self {
+        let Attach { process: ProcessId { pid, start_ticks }, time_ns, tasks } = *attach;
+        Self { pid, start_ticks, time_ns, threads_are_tasks: tasks == TasksAre::Threads }
+    }
+}
+
+impl From<AttachLine> for Attach {
+    fn from(line: AttachLine) -> Self {
+        Self {
+            process: ProcessId { pid: line.pid, start_ticks: line.start_ticks },
+            time_ns: line.time_ns,
+            tasks: if line.threads_are_tasks { TasksAre::Threads } else { TasksAre::OfRuntimes },
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct InfoLine {
+    pid: u32,
+    start_time: Option<String>,
+    comm: String,
+    exe: Option<String>,
+    container: Option<String>,
+    exited: bool,
+    runtimes: Vec<RuntimeLine>,
+    #[serde(default)]
+    streaming: bool,
+    #[serde(default)]
+    blind: Vec<u16>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RuntimeLine {
+    kind: String,
+    version: Option<String>,
+    mode: String,
+    problems: Vec<String>,
+}
+
+impl From<&ProcessInfo> for InfoLine {
+    fn from(info: &ProcessInfo) -> Self {
+        Self {
+            pid: info.pid,
+            start_time: info.start_time.map(|time| time.to_string()),
+            comm: info.comm.clone(),
+            exe: info.exe.clone(),
+            container: info.container.clone(),
+            exited: info.exited,
+            runtimes: info
+                .runtimes
+                .iter()
+                .map(|runtime| RuntimeLine {
+                    kind: runtime.kind.clone(),
+                    version: runtime.version.clone(),
+                    mode: runtime.mode.name().to_owned(),
+                    problems: runtime.problems.clone(),
+                })
+                .collect(),
+            streaming: info.streaming,
+            blind: info.blind.iter().map(|kind| *kind as u16).collect(),
+        }
+    }
+}
+
+impl From<InfoLine> for ProcessInfo {
+    fn from(line: InfoLine) -> Self {
+        let mode = |name: &str| match name {
+            "memory" => Mode::Memory,
+            "mixed" => Mode::Mixed,
+            _ => Mode::Probes,
+        };
+        Self {
+            pid: line.pid,
+            start_time: line.start_time.and_then(|time| time.parse().ok()),
+            comm: line.comm,
+            exe: line.exe,
+            container: line.container,
+            pod: None,
+            exited: line.exited,
+            runtimes: line
+                .runtimes
+                .into_iter()
+                .map(|runtime| RuntimeReport {
+                    mode: mode(&runtime.mode),
+                    kind: runtime.kind,
+                    version: runtime.version,
+                    problems: runtime.problems,
+                })
+                .collect(),
+            streaming: line.streaming,
+            blind: line.blind.into_iter().filter_map(RuntimeKind::from_id).collect(),
+        }
+    }
+}
+
+/// Runtime, site, entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SiteLine(u16, u64, u64);
+
+impl From<SiteId> for SiteLine {
+    fn from(id: SiteId) -> Self {
+        Self(id.runtime as u16, id.site, id.entry)
+    }
+}
+
+impl SiteLine {
+    /// `None`: of a runtime that this leakwatch does not know.
+    pub(super) fn id(self) -> Option<SiteId> {
+        Some(SiteId { runtime: RuntimeKind::from_id(self.0)?, site: self.1, entry: self.2 })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NameLine {
+    function: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    task: Option<String>,
+    system: bool,
+}
+
+impl From<SiteName> for NameLine {
+    fn from(name: SiteName) -> Self {
+        let SiteName { function, file, line, task, system } = name;
+        Self { function, file, line, task, system }
+    }
+}
+
+impl From<NameLine> for SiteName {
+    fn from(name: NameLine) -> Self {
+        let NameLine { function, file, line, task, system } = name;
+        Self { function, file, line, task, system }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrameLine {
+    function: String,
+    file: Option<String>,
+    line: Option<u32>,
+    internal: bool,
+}
+
+impl From<FrameName> for FrameLine {
+    fn from(frame: FrameName) -> Self {
+        let FrameName { function, file, line, internal } = frame;
+        Self { function, file, line, internal }
+    }
+}
+
+impl From<FrameLine> for FrameName {
+    fn from(frame: FrameLine) -> Self {
+        let FrameLine { function, file, line, internal } = frame;
+        Self { function, file, line, internal }
+    }
+}
+
+/// An array's places that are not 0.
+type Sparse = Vec<(usize, u64)>;
+
+fn sparse(figures: &[u64]) -> Sparse {
+    figures.iter().copied().enumerate().filter(|(_, figure)| *figure != 0).collect()
+}
+
+fn dense<const N: usize>(sparse: &Sparse) -> [u64; N] {
+    let mut figures = [0; N];
+    for &(place, figure) in sparse {
+        if let Some(slot) = figures.get_mut(place) {
+            *slot = figure;
+        }
+    }
+    figures
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SampleLine {
+    time_ns: u64,
+    counters: Sparse,
+    sites: Vec<SiteSampleLine>,
+    threads_live: Option<u64>,
+    rss_bytes: Option<u64>,
+    census: Option<CensusLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SiteSampleLine {
+    id: SiteLine,
+    live_at_attach: u64,
+    started: u64,
+    ended: u64,
+    lifetimes: Sparse,
+    ages: Option<AgesLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct AgesLine {
+    count: u64,
+    p50_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+    #[serde(default)]
+    by_bucket: Sparse,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CensusLine {
+    live: u64,
+    /// Runnable, running, in a system call, waiting, preempted.
+    by_state: [u64; 5],
+    waiting: Vec<WaitingLine>,
+    foreign: u64,
+    unreadable: u64,
+    stack_bytes: Option<u64>,
+    drift: Option<i64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WaitingLine {
+    site: SiteLine,
+    reason: String,
+    stack: Vec<u64>,
+    count: u64,
+    longest_ns: Option<u64>,
+    stack_bytes: u64,
+}
+
+impl From<&ProcessSample> for SampleLine {
+    fn from(sample: &ProcessSample) -> Self {
+        let ProcessSample { time_ns, counters, sites, threads_live, rss_bytes, census } = sample;
+        Self {
+            time_ns: *time_ns,
+            counters: sparse(&counters.0),
+            sites: sites.iter().map(SiteSampleLine::from).collect(),
+            threads_live: *threads_live,
+            rss_bytes: *rss_bytes,
+            census: census.as_ref().map(CensusLine::from),
+        }
+    }
+}
+
+impl From<&SiteSample> for SiteSampleLine {
+    fn from(sample: &SiteSample) -> Self {
+        let SiteSample { id, live_at_attach, started, ended, lifetimes, ages } = sample;
+        Self {
+            id: (*id).into(),
+            live_at_attach: *live_at_attach,
+            started: *started,
+            ended: *ended,
+            lifetimes: sparse(lifetimes),
+            ages: ages.map(|ages| {
+                let AgeSummary { count, p50_ns, p99_ns, max_ns, by_bucket } = ages;
+                AgesLine { count, p50_ns, p99_ns, max_ns, by_bucket: sparse(&by_bucket) }
+            }),
+        }
+    }
+}
+
+impl From<&Census> for CensusLine {
+    fn from(census: &Census) -> Self {
+        let Census { live, by_state, waiting, foreign, unreadable, stack_bytes, drift } = census;
+        let LiveByState { runnable, running, syscall, waiting: parked, preempted } = *by_state;
+        let line = |waiting: &Waiting| {
+            let Waiting { site, reason, stack, count, longest_ns, stack_bytes } = waiting.clone();
+            WaitingLine { site: site.into(), reason, stack, count, longest_ns, stack_bytes }
+        };
+        Self {
+            live: *live,
+            by_state: [runnable, running, syscall, parked, preempted],
+            waiting: waiting.iter().map(line).collect(),
+            foreign: *foreign,
+            unreadable: *unreadable,
+            stack_bytes: *stack_bytes,
+            drift: *drift,
+        }
+    }
+}
+
+impl From<SampleLine> for ProcessSample {
+    fn from(line: SampleLine) -> Self {
+        Self {
+            time_ns: line.time_ns,
+            counters: Counters(dense::<COUNTERS>(&line.counters)),
+            sites: line.sites.into_iter().filter_map(SiteSampleLine::sample).collect(),
+            threads_live: line.threads_live,
+            rss_bytes: line.rss_bytes,
+            census: line.census.map(Census::from),
+        }
+    }
+}
+
+impl SiteSampleLine {
+    fn sample(self) -> Option<SiteSample> {
+        Some(SiteSample {
+            id: self.id.id()?,
+            live_at_attach: self.live_at_attach,
+            started: self.started,
+            ended: self.ended,
+            lifetimes: dense::<LIFETIME_BUCKETS>(&self.lifetimes),
+            ages: self.ages.map(|ages| AgeSummary {
+                count: ages.count,
+                p50_ns: ages.p50_ns,
+                p99_ns: ages.p99_ns,
+                max_ns: ages.max_ns,
+                by_bucket: dense(&ages.by_bucket),
+            }),
+        })
+    }
+}
+
+impl From<CensusLine> for Census {
+    fn from(line: CensusLine) -> Self {
+        let [runnable, running, syscall, waiting, preempted] = line.by_state;
+        let group = |line: WaitingLine| {
+            Some(Waiting {
+                site: line.site.id()?,
+                reason: line.reason,
+                stack: line.stack,
+                count: line.count,
+                longest_ns: line.longest_ns,
+                stack_bytes: line.stack_bytes,
+            })
+        };
+        Self {
+            live: line.live,
+            by_state: LiveByState { runnable, running, syscall, waiting, preempted },
+            waiting: line.waiting.into_iter().filter_map(group).collect(),
+            foreign: line.foreign,
+            unreadable: line.unreadable,
+            stack_bytes: line.stack_bytes,
+            drift: line.drift,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ContextLine {
+    host: String,
+    started: String,
+    duration_s: f64,
+    cpu_percent_of_one_core: Option<f64>,
+    budget_percent: Option<f64>,
+}
+
+impl From<&Context> for ContextLine {
+    fn from(context: &Context) -> Self {
+        Self {
+            host: context.host.clone(),
+            started: context.started.to_string(),
+            duration_s: context.duration_s,
+            cpu_percent_of_one_core: context.cpu_percent_of_one_core,
+            budget_percent: context.budget_percent,
+        }
+    }
+}
+
+impl ContextLine {
+    /// With the rates that whoever replays it asks for. `None`: its time is none.
+    pub(super) fn context(self, rates: Span) -> Option<Context> {
+        Some(Context {
+            host: self.host,
+            started: self.started.parse().ok()?,
+            duration_s: self.duration_s,
+            cpu_percent_of_one_core: self.cpu_percent_of_one_core,
+            budget_percent: self.budget_percent,
+            rates,
+        })
+    }
+}
