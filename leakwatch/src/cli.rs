@@ -209,6 +209,9 @@ pub struct EventsArgs {
     /// Runtimes that the user names.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// Print no lines, but write a trace that Perfetto and Chrome open; of the first million events.
+    #[arg(long, value_name = "FILE", conflicts_with = "output")]
+    pub trace: Option<PathBuf>,
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,
@@ -295,6 +298,9 @@ pub struct RecordArgs {
     /// Write the report there instead of to standard output.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Runtimes that the user names.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,

@@ -12,6 +12,7 @@
 mod ci;
 mod demo;
 mod deny;
+mod dumps;
 mod ebpf;
 mod layouts;
 mod overhead;
@@ -76,6 +77,12 @@ const TASKS: &[Task] = &[
         usage: "",
         help: "measure what watching costs, beside its floor and bpftrace; writes docs/overhead.md",
         run: overhead::run,
+    },
+    Task {
+        name: "dumps",
+        usage: "",
+        help: "measure how long dumps take and what the program feels; writes docs/dump-speed.md",
+        run: dumps::run,
     },
     Task { name: "tidy", usage: "", help: "check the floors and what no compiler checks", run: tidy::run },
     Task {

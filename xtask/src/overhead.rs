@@ -88,13 +88,17 @@ pub(crate) fn run(_arguments: &[String]) -> Result<()> {
 }
 
 fn heading() -> Result<String> {
+    Ok(format!("# What watching costs\n\nWritten by `cargo xtask overhead`: {}.\n", machine()?))
+}
+
+/// What figures are of, for the heading of a page.
+pub(crate) fn machine() -> Result<String> {
     let kernel = shell::output(shell::command("uname").arg("-r"))?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(" unknown");
     let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
     Ok(format!(
-        "# What watching costs\n\nWritten by `cargo xtask overhead`: kernel {}, {count} cores of{} (a virtual machine shared with \
-         others: compare figures of one table, not of two runs).\n",
+        "kernel {}, {count} cores of{} (a virtual machine shared with others: compare figures of one table, not of two runs)",
         kernel.trim(),
         model.trim_start_matches(['\t', ':']),
     ))

@@ -1,10 +1,10 @@
 //! `leakwatch events`: the ring buffer as JSON lines, one event a line.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     End,
-    output::Lines,
+    output::{self, Lines},
     startup::{self, block_on, load, targets},
     watch::say,
 };
@@ -12,7 +12,7 @@ use crate::{
     agent::{self, Update, clock},
     cli::EventsArgs,
     collect::Mode,
-    export::EventEncoder,
+    export::{EventEncoder, Trace},
     report::{Report, Span, WallClock},
 };
 
@@ -38,7 +38,12 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         named: startup::named(&args.runtime)?,
         follow: false,
     };
+    if let Some(path) = &args.trace {
+        output::check(path)?;
+    }
     let mut lines = Lines::open(args.output.as_ref())?;
+    let mut trace = args.trace.as_ref().map(|_| Trace::begin(clock::monotonic_ns()));
+    let mut numbers = BTreeMap::new();
     let mut encoder = EventEncoder::default();
     let wall = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
@@ -48,8 +53,14 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
         Update::Event(event, watch) => {
             delivered += 1;
-            line.clear();
             let pid = watch.info().pid;
+            if let Some(trace) = trace.as_mut() {
+                numbers.insert(event.process, pid);
+                let comm = watch.info().comm.clone();
+                trace.add(event, pid, &comm, &mut watch.names());
+                return Ok(());
+            }
+            line.clear();
             encoder.encode(event, pid, &wall, &mut watch.names(), &mut line);
             lines.write(&line)
         }
@@ -62,7 +73,20 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
             lines.flush()?;
             say(&summary(report, delivered, malformed))
         }
+        Update::Looked(_) | Update::Reporting { .. } => Ok(()),
     }))?;
+    if let Some(trace) = trace {
+        if trace.left_out() > 0 {
+            say(&format!(
+                "{} events did not fit into the trace; --duration makes it shorter",
+                trace.left_out()
+            ))?;
+        }
+        let mut trace = Some(trace);
+        output::write_with(args.trace.as_deref(), &mut |out| {
+            trace.take().map_or(Ok(()), |trace| trace.finish(clock::monotonic_ns(), &numbers, out))
+        })?;
+    }
     Ok(End::Done)
 }
 

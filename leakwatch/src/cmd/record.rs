@@ -37,6 +37,7 @@ pub(super) fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<End> {
         stacks: args.stacks,
         format: args.format,
         output: args.report.clone(),
+        runtime: args.runtime.clone(),
         sizes: args.sizes.clone(),
         ..WatchArgs::default()
     };
@@ -55,8 +56,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let rates = if args.format == Format::Jsonl { Span::Interval } else { Span::Watch };
     let bad = |error: crate::record::BadRecording| anyhow::anyhow!("cannot replay {path}: {error}");
     let mut replay = Replay::open(std::io::BufReader::new(file), rates).map_err(bad)?;
-    let mut lines =
-        (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?;
+    let mut lines = (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?;
     let mut last = None;
     while let Some(Moment { report, .. }) = replay.next().map_err(bad)? {
         if let Some(lines) = lines.as_mut() {
@@ -67,10 +67,15 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let Some(report) = last else { return Err(bad(crate::record::BadRecording::Empty)) };
     if !replay.finished() {
         let lost = length.saturating_sub(replay.good_bytes());
-        say(&format!("{path} has no end: the last {lost} bytes are lost, the report is of the last whole look"))?;
+        say(&format!(
+            "{path} has no end: the last {lost} bytes are lost, the report is of the last whole look"
+        ))?;
     }
     if replay.strange() > 0 {
-        say(&format!("{path}: {} lines are not known to this leakwatch and are passed over", replay.strange()))?;
+        say(&format!(
+            "{path}: {} lines are not known to this leakwatch and are passed over",
+            replay.strange()
+        ))?;
     }
     let printed = match args.format {
         Format::Jsonl => return Ok(lines.map_or(Ok(()), |mut lines| lines.flush()).map(|()| End::Done)?),

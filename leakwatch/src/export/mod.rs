@@ -13,6 +13,7 @@ pub mod profile;
 pub mod proof;
 pub mod read;
 mod safe;
+pub mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -26,3 +27,4 @@ pub use machine::machine_to_json;
 pub use profile::write_profile;
 pub use proof::proof_to_json;
 pub use read::{Unreadable, read_json, read_pprof};
+pub use trace::Trace;

@@ -28,7 +28,9 @@ pub enum BadRecording {
     #[error("it is no recording; `leakwatch record` makes them")]
     Foreign,
     /// From the future.
-    #[error("it is a recording of version {version}, newer than this leakwatch knows; replay it with the leakwatch that made it")]
+    #[error(
+        "it is a recording of version {version}, newer than this leakwatch knows; replay it with the leakwatch that made it"
+    )]
     Newer {
         /// Its version.
         version: u8,
@@ -49,8 +51,9 @@ pub(super) fn write(out: &mut impl Write, lines: &[u8]) -> io::Result<()> {
     let mut packed = DeflateEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(lines)?;
     let packed = packed.finish()?;
-    let length = u32::try_from(packed.len())
-        .map_err(|_too_large| io::Error::new(io::ErrorKind::InvalidData, "a frame of the recording is too large"))?;
+    let length = u32::try_from(packed.len()).map_err(|_too_large| {
+        io::Error::new(io::ErrorKind::InvalidData, "a frame of the recording is too large")
+    })?;
     let mut frame = Vec::with_capacity(packed.len() + 8);
     frame.extend_from_slice(&length.to_le_bytes());
     frame.extend_from_slice(&checksum(&packed).to_le_bytes());
@@ -97,7 +100,8 @@ impl<R: Read> Frames<R> {
         if read_up_to(&mut self.input, &mut head)? < head.len() {
             return Ok(None);
         }
-        let word = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let word =
+            |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
         let (length, sum) = (word(0) as usize, word(4));
         if length > LARGEST {
             return Ok(None);

@@ -14,6 +14,7 @@ mod memory;
 mod places;
 mod processes;
 mod prove;
+mod recording;
 mod storm;
 mod third_party;
 mod threads;

@@ -65,7 +65,10 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         name: "cmd",
-        may: &["cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export", "record"],
+        may: &[
+            "cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export",
+            "record",
+        ],
         why: "one subcommand a file: chooses processes and options, opens the kernel side, hands both to the agent \
               and its reports to one output",
     },
@@ -79,6 +82,7 @@ const EXTRA: &[Floor] = &[
     Floor { name: "cmd::inspect", may: &["images"], why: "looks at one binary, with no loop around it" },
     Floor { name: "cmd::prove", may: &["images"], why: "looks at one process once, with no loop around it" },
     Floor { name: "export::events", may: &["observe"], why: "prints the stream itself, before any report" },
+    Floor { name: "export::trace", may: &["observe"], why: "draws the stream itself, before any report" },
 ];
 
 /// An outside crate that only some floors may name.

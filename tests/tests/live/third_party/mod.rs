@@ -12,6 +12,7 @@ use leakwatch_tests::{Agent, agent, gate, matrix, need};
 use serde_json::Value;
 
 use crate::dump::Dump;
+use crate::evidence::Traces;
 use crate::folder::Folder;
 use client::{Http, free_port, listens, load_http, load_nats};
 
@@ -63,7 +64,7 @@ impl Server {
 
     /// Inspects and watches it, at rest and under load.
     #[track_caller]
-    fn watch_under(mut self, load: impl Fn()) {
+    fn watch_under(mut self, load: impl Fn() + Sync) {
         let name = self.name;
         let pid = self.guard.pid();
         inspected(name, pid);
@@ -88,7 +89,53 @@ impl Server {
             }
         });
         assert!(exact, "{name} was not once counted exactly: {why:#?}");
+        if let Some(port) = self.pprof {
+            let at_rest = (0..TRIES).any(|_| self.dumped(port).1 == 0);
+            assert!(
+                at_rest,
+                "{name}: not one dump of {TRIES} was what the program itself printed before and after it"
+            );
+            let (same, other) = std::thread::scope(|scope| {
+                let loading = scope.spawn(&load);
+                let compared = self.dumped(port);
+                loading.join().expect("the load");
+                compared
+            });
+            // What wakes and sleeps again between the program's two dumps may be seen awake by ours.
+            assert!(other * 10 <= same, "{name} under load: {same} goroutines alike, {other} not");
+        }
         assert!(self.guard.is_running(), "{name} runs on unharmed");
+    }
+
+    /// A dump between two of the program's own: of the goroutines that are the same in both of these, how many are the
+    /// same in ours, and how many are not.
+    #[track_caller]
+    fn dumped(&self, port: u16) -> (usize, usize) {
+        let mut pprof = Http::connect(port);
+        let mut own = || {
+            let (status, text) = pprof.get("/debug/pprof/goroutine?debug=2").expect("its goroutines");
+            assert_eq!(status, 200, "{text}");
+            Traces::parse(&text)
+        };
+        let before = own();
+        let outcome = agent::run(["dump", "--pid", &self.guard.pid().to_string()]);
+        assert_eq!(outcome.code(), Some(0), "{}: {}", self.name, outcome.stderr);
+        let ours = Traces::parse(&outcome.stdout);
+        let after = own();
+        let (mut same, mut other) = (0, 0);
+        for (id, trace) in &before.by_id {
+            let moved = after.by_id.get(id).is_none_or(|later| untimed(later) != untimed(trace));
+            // The one that prints the dump.
+            if moved || trace.contains("runtime/pprof.") {
+                continue;
+            }
+            match ours.by_id.get(id) {
+                Some(our) if untimed(our) == untimed(trace) => same += 1,
+                _ => other += 1,
+            }
+        }
+        assert!(same > 3, "{}: {same} goroutines stand still", self.name);
+        (same, other)
     }
 
     /// Attaches anew, and compares leakwatch's figures with memory, and with what the program itself says.
@@ -129,6 +176,13 @@ impl Server {
             .collect();
         Err(differences.join("; "))
     }
+}
+
+/// A trace without the minutes in its header, which go on.
+fn untimed(trace: &str) -> String {
+    let (header, body) = trace.split_once('\n').unwrap_or((trace, ""));
+    let parts: Vec<&str> = header.split(", ").filter(|part| !part.contains(" minutes")).collect();
+    format!("{}\n{body}", parts.join(", ").trim_end_matches("]:"))
 }
 
 /// This one's goroutine is there only while a request is being answered.

@@ -1,0 +1,157 @@
+//! `record` and `replay`, and the trace of `events`: what is in a file is what was watched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use leakwatch_tests::{Agent, Target, agent, gate, matrix, need};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::folder::Folder;
+
+/// The last report of a recording.
+#[track_caller]
+fn replayed(path: &Path) -> (Value, String) {
+    let outcome = agent::run(["replay", &path.display().to_string(), "--format", "json"]);
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    (serde_json::from_str(&outcome.stdout).expect("JSON"), outcome.stderr)
+}
+
+#[test]
+fn a_replay_gives_the_report_of_the_watch() {
+    for release in [matrix::GO_RELEASES[0], matrix::GO_RELEASES[7]] {
+        let binary = matrix::go_target(release, "stripped");
+        need!(gate::live(), gate::file(&binary.path));
+        let folder = Folder::new("recording");
+        let (recording, report) = (folder.path().join("watch"), folder.path().join("report.json"));
+        let mut target = Target::start(&binary.path);
+        target.command("spawn chan 40");
+        let pid = target.pid().to_string();
+        let (to, report_to) = (recording.display().to_string(), report.display().to_string());
+        let mut agent = Agent::start([
+            "record",
+            "--pid",
+            &pid,
+            "--output",
+            &to,
+            "--stacks",
+            "--interval",
+            "100ms",
+            "--format",
+            "json",
+            "--report",
+            &report_to,
+        ]);
+        agent.wait_attached();
+        target.command("storm 5000");
+        target.command("spawn mutex 7");
+        target.command("finish chan 15");
+        let truth = target.truth();
+        let outcome = agent.interrupt();
+        assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+        let live: Value =
+            serde_json::from_str(&std::fs::read_to_string(&report).expect("the report")).expect("JSON");
+        let (again, said) = replayed(&recording);
+        assert_eq!(said, "", "{}", binary.name());
+        assert_eq!(again, live, "{}", binary.name());
+        assert_eq!(live["processes"][0]["tasks"]["live"], truth.num_goroutine, "{}", binary.name());
+        let stacks = again["processes"][0]["sites"]
+            .as_array()
+            .expect("sites")
+            .iter()
+            .any(|site| site["waiting"][0]["stack"].as_array().is_some_and(|stack| !stack.is_empty()));
+        assert!(stacks, "stacks have names without the process");
+
+        // Each interval's report is there, too.
+        let outcome = agent::run(["replay", &to, "--format", "jsonl"]);
+        assert!(outcome.stdout.lines().count() >= 2, "{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn what_kills_the_recorder_costs_the_tail() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path));
+    let folder = Folder::new("cut");
+    let recording = folder.path().join("watch");
+    let mut target = Target::start(&binary.path);
+    target.command("spawn chan 40");
+    let (pid, to) = (target.pid().to_string(), recording.display().to_string());
+    let mut agent = Agent::start(["record", "--pid", &pid, "--output", &to, "--interval", "50ms"]);
+    agent.wait_attached();
+    let begun = leakwatch_tests::process::eventually(std::time::Duration::from_secs(20), || {
+        std::fs::metadata(&recording).is_ok_and(|data| data.len() > 2000)
+    });
+    assert!(begun, "the recording grows while the watch goes on");
+    agent.signal(Signal::SIGKILL);
+    let outcome = agent.wait();
+    assert_eq!(outcome.signal(), Some(9));
+    let (report, said) = replayed(&recording);
+    assert!(said.contains("has no end"), "{said}");
+    assert_eq!(report["processes"][0]["tasks"]["live"], 41);
+
+    let whole = std::fs::read(&recording).expect("the recording");
+    let cut = folder.path().join("shorter");
+    for length in [whole.len() - 1, whole.len() * 2 / 3, whole.len() / 2] {
+        std::fs::write(&cut, &whole[..length]).expect("write");
+        let (report, said) = replayed(&cut);
+        assert!(said.contains("has no end"), "{said}");
+        assert_eq!(report["processes"][0]["tasks"]["live"], 41, "cut at {length} of {}", whole.len());
+    }
+    for (length, why) in [(0, "cut before"), (8, "cut before"), (5, "no recording")] {
+        std::fs::write(&cut, &whole[..length]).expect("write");
+        let outcome = agent::run(["replay", &cut.display().to_string()]);
+        assert_eq!((outcome.code(), outcome.stderr.lines().count()), (Some(1), 1), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_trace_has_the_lives_that_the_program_knows() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path));
+    let folder = Folder::new("trace");
+    let path = folder.path().join("trace.json");
+    let mut target = Target::start(&binary.path);
+    target.command("spawn chan 10");
+    let before = target.truth();
+    let (pid, to) = (target.pid().to_string(), path.display().to_string());
+    let mut agent = Agent::start(["events", "--pid", &pid, "--trace", &to]);
+    agent.wait_attached();
+    target.command("storm 3000");
+    target.command("spawn mutex 6");
+    target.command("finish chan 4");
+    let truth = target.truth();
+    let outcome = agent.interrupt();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout, "");
+
+    let trace: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("the trace")).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("traceEvents");
+    let (mut started, mut ended) = (0, 0);
+    let mut lanes: BTreeMap<(u64, u64), f64> = BTreeMap::new();
+    for event in events {
+        // What the Trace Event Format asks of an event.
+        let phase = event["ph"].as_str().expect("ph");
+        assert!(["X", "i", "M"].contains(&phase), "{event}");
+        assert!(event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(), "{event}");
+        if phase == "X" {
+            let (ts, dur) = (event["ts"].as_f64().expect("ts"), event["dur"].as_f64().expect("dur"));
+            assert!(ts >= 0.0 && dur >= 0.0, "{event}");
+            let lane = (event["pid"].as_u64().expect("pid"), event["tid"].as_u64().expect("tid"));
+            let end = lanes.insert(lane, ts + dur);
+            assert!(end.is_none_or(|end| end <= ts + 0.001), "slices of a lane overlap: {event}");
+            // The program's own: the runtime starts some of its own, too.
+            if event["cat"] == "go"
+                && event["args"]["created_by"].as_str().is_some_and(|by| by.starts_with("main."))
+            {
+                started += u64::from(event["args"]["started_in_window"] == true);
+                ended += u64::from(event["args"]["ended_in_window"] == true);
+            }
+        }
+    }
+    assert_eq!((started, ended), (truth.started - before.started, truth.ended - before.ended));
+    let names = events.iter().filter(|event| event["name"] == "main.leakMutex.func1");
+    assert_eq!(names.count(), 6);
+}
