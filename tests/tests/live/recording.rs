@@ -36,7 +36,7 @@ fn a_replay_gives_the_report_of_the_watch() {
             &to,
             "--stacks",
             "--interval",
-            "100ms",
+            "20ms",
             "--format",
             "json",
             "--report",
@@ -62,9 +62,10 @@ fn a_replay_gives_the_report_of_the_watch() {
             .any(|site| site["waiting"][0]["stack"].as_array().is_some_and(|stack| !stack.is_empty()));
         assert!(stacks, "stacks have names without the process");
 
-        // Each interval's report is there, too.
+        // Each interval's report is there, too; a short watch may have none but the last.
         let outcome = agent::run(["replay", &to, "--format", "jsonl"]);
-        assert!(outcome.stdout.lines().count() >= 2, "{}", outcome.stdout);
+        let last: Value = serde_json::from_str(outcome.stdout.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(last["processes"][0]["tasks"]["live"], truth.num_goroutine, "{}", binary.name());
     }
 }
 
@@ -80,7 +81,7 @@ fn what_kills_the_recorder_costs_the_tail() {
     let mut agent = Agent::start(["record", "--pid", &pid, "--output", &to, "--interval", "50ms"]);
     agent.wait_attached();
     let begun = leakwatch_tests::process::eventually(std::time::Duration::from_secs(20), || {
-        std::fs::metadata(&recording).is_ok_and(|data| data.len() > 2000)
+        std::fs::metadata(&recording).is_ok_and(|data| data.len() > 8000)
     });
     assert!(begun, "the recording grows while the watch goes on");
     agent.signal(Signal::SIGKILL);
@@ -92,7 +93,7 @@ fn what_kills_the_recorder_costs_the_tail() {
 
     let whole = std::fs::read(&recording).expect("the recording");
     let cut = folder.path().join("shorter");
-    for length in [whole.len() - 1, whole.len() * 2 / 3, whole.len() / 2] {
+    for length in [whole.len() - 1, whole.len() * 3 / 4, whole.len() / 2] {
         std::fs::write(&cut, &whole[..length]).expect("write");
         let (report, said) = replayed(&cut);
         assert!(said.contains("has no end"), "{said}");
