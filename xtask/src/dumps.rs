@@ -95,7 +95,7 @@ fn round(target: &mut Target, way: &str, millis: u32) -> Result<Round> {
         })
     });
     let own = if way.starts_with("itself") { "measuredump" } else { "measure" };
-    let answer = target.command_within(&format!("{own} {millis}"), Duration::from_secs(120));
+    let answer = target.command_within(&format!("{own} {millis}"), Duration::from_mins(2));
     let figure = |name: &str| answer[name].as_f64().unwrap_or(f64::NAN);
     let seconds = match dumper {
         Some(dumper) => dumper.join().map_err(|_panic| anyhow::anyhow!("the dumping thread panicked"))??,

@@ -58,7 +58,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let mut replay = Replay::open(std::io::BufReader::new(file), rates).map_err(bad)?;
     let mut lines = (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?;
     let mut last = None;
-    while let Some(Moment { report, .. }) = replay.next().map_err(bad)? {
+    while let Some(Moment { report, .. }) = replay.next_report().map_err(bad)? {
         if let Some(lines) = lines.as_mut() {
             lines.write(export::to_json_line(&report).as_bytes())?;
         }

@@ -88,9 +88,7 @@ impl Trace {
             return;
         }
         self.events += 1;
-        if !self.comms.contains_key(&pid) {
-            self.comms.insert(pid, comm.to_owned());
-        }
+        self.comms.entry(pid).or_insert_with(|| comm.to_owned());
         let row = match event.runtime {
             Some(runtime) => {
                 let id = SiteId { runtime, site: event.site, entry: event.entry };

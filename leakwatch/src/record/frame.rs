@@ -95,7 +95,7 @@ impl<R: Read> Frames<R> {
     }
 
     /// The lines of the next frame; `None` at the end, or where the file was cut or damaged.
-    pub(super) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn next_lines(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut head = [0; 8];
         if read_up_to(&mut self.input, &mut head)? < head.len() {
             return Ok(None);
@@ -149,7 +149,7 @@ mod tests {
 
     fn all(bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut frames = Frames::open(bytes).expect("a recording");
-        std::iter::from_fn(|| frames.next().expect("memory")).collect()
+        std::iter::from_fn(|| frames.next_lines().expect("memory")).collect()
     }
 
     #[test]

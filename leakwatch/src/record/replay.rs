@@ -80,8 +80,8 @@ impl<R: Read> Replay<R> {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self) -> Result<Option<Moment>, BadRecording> {
-        while let Some(lines) = self.frames.next()? {
+    pub fn next_report(&mut self) -> Result<Option<Moment>, BadRecording> {
+        while let Some(lines) = self.frames.next_lines()? {
             let mut made = None;
             for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 match serde_json::from_slice(line) {
