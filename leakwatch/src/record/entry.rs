@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{Attach, TasksAre},
     observe::{
-        AgeSummary, Census, Counters, LiveByState, ProcessId, ProcessSample, SiteId, SiteSample, Waiting,
+        AgeSummary, Census, ChildrenSample, CommandSample, Counters, LiveByState, ProcessId, ProcessSample,
+        SiteId, SiteSample, ThreadNames, Waiting, ZombieSample,
     },
     report::{Context, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
 };
@@ -224,6 +225,52 @@ pub(super) struct SampleLine {
     threads_live: Option<u64>,
     rss_bytes: Option<u64>,
     census: Option<CensusLine>,
+    #[serde(default)]
+    thread_names: Option<Vec<(String, u64)>>,
+    #[serde(default)]
+    children: ChildrenLine,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct ChildrenLine {
+    live: u64,
+    /// Command, live, forked, ended.
+    commands: Vec<(String, u64, u64, u64)>,
+    /// Command, how many, since when.
+    zombies: Vec<(String, u64, Option<u64>)>,
+}
+
+impl From<&ChildrenSample> for ChildrenLine {
+    fn from(children: &ChildrenSample) -> Self {
+        let ChildrenSample { live, commands, zombies } = children.clone();
+        let command = |command: CommandSample| {
+            let CommandSample { command, live, forked, ended } = command;
+            (command, live, forked, ended)
+        };
+        Self {
+            live,
+            commands: commands.into_iter().map(command).collect(),
+            zombies: zombies
+                .into_iter()
+                .map(|zombie| (zombie.command, zombie.count, zombie.since_ns))
+                .collect(),
+        }
+    }
+}
+
+impl From<ChildrenLine> for ChildrenSample {
+    fn from(line: ChildrenLine) -> Self {
+        let command = |(command, live, forked, ended)| CommandSample { command, live, forked, ended };
+        Self {
+            live: line.live,
+            commands: line.commands.into_iter().map(command).collect(),
+            zombies: line
+                .zombies
+                .into_iter()
+                .map(|(command, count, since_ns)| ZombieSample { command, count, since_ns })
+                .collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -270,7 +317,16 @@ struct WaitingLine {
 
 impl From<&ProcessSample> for SampleLine {
     fn from(sample: &ProcessSample) -> Self {
-        let ProcessSample { time_ns, counters, sites, threads_live, rss_bytes, census } = sample;
+        let ProcessSample {
+            time_ns,
+            counters,
+            sites,
+            threads_live,
+            rss_bytes,
+            census,
+            thread_names,
+            children,
+        } = sample;
         Self {
             time_ns: *time_ns,
             counters: sparse(&counters.0),
@@ -278,6 +334,8 @@ impl From<&ProcessSample> for SampleLine {
             threads_live: *threads_live,
             rss_bytes: *rss_bytes,
             census: census.as_ref().map(CensusLine::from),
+            thread_names: thread_names.as_ref().map(|names| names.0.clone()),
+            children: children.into(),
         }
     }
 }
@@ -328,6 +386,8 @@ impl From<SampleLine> for ProcessSample {
             threads_live: line.threads_live,
             rss_bytes: line.rss_bytes,
             census: line.census.map(Census::from),
+            thread_names: line.thread_names.map(ThreadNames),
+            children: line.children.into(),
         }
     }
 }
