@@ -367,6 +367,7 @@ impl Watcher<'_> {
                     if event.kind == EventKind::Exec {
                         execs.push(event.process);
                     }
+                    let event = watch.session.told_apart(event);
                     watch.session.take_event(&event);
                     match (event.kind, u32::try_from(event.task)) {
                         (EventKind::Fork, Ok(pid)) if self.options.follow => {

@@ -215,6 +215,15 @@ impl Session {
         kinds.into_iter().find(|kinds| !kinds.is_empty())
     }
 
+    /// An event with the kind that its entry tells.
+    pub fn told_apart(&self, event: Event) -> Event {
+        if event.runtime != Some(RuntimeKind::Tokio) {
+            return event;
+        }
+        let kind = self.kinds().and_then(|kinds| kinds.get(&event.entry).copied());
+        Event { runtime: kind.or(event.runtime), ..event }
+    }
+
     /// Says that probes were hit by what is no known task.
     pub(super) fn note_strangers(&mut self, kind: RuntimeKind, hits: u64) {
         const TEXT: &str = "hits of probes were of no known type of task and are in no figure";

@@ -362,3 +362,108 @@ fn reason(status: TaskStatus) -> &'static str {
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use leakwatch_inspect::tokio_rt::TaskType;
+
+    use super::*;
+    use crate::host::memory::Fake;
+
+    const BIAS: u64 = 0x5555_0000_0000;
+    const ASYNC: u64 = 0x1000;
+    const BLOCKING: u64 = 0x1050;
+    /// Offset of the list's pointers in our tasks.
+    const TRAILER: u64 = 48;
+
+    fn runtime() -> TokioRuntime {
+        let task = |vtable, kind| TaskType {
+            vtable,
+            functions: Vec::new(),
+            trailer_offset: Some(TRAILER),
+            scheduler_offset: Some(32),
+            id_offset: Some(40),
+            spawn_location_offset: None,
+            kind: Some(kind),
+            makers: Vec::new(),
+            name: None,
+            scheduler: None,
+            locations: Vec::new(),
+            name_is_certain: false,
+        };
+        let facts = TokioFacts {
+            version: None,
+            form: VtableForm::Offsets,
+            types: vec![task(ASYNC, TaskKind::Async), task(BLOCKING, TaskKind::Blocking)],
+            starts: Vec::new(),
+            ends: Vec::new(),
+            problems: Vec::new(),
+        };
+        TokioRuntime::new(&[facts], BIAS)
+    }
+
+    /// A task: {state, queue_next, vtable, owner_id, scheduler, id, previous, next}.
+    fn task(vtable: u64, state: u64, owner: u64, id: u64, list: [u64; 2]) -> [u64; 8] {
+        [state, 0, vtable + BIAS, owner, 0x7000, id, list[0], list[1]]
+    }
+
+    fn look(memory: &Fake) -> (Vec<u64>, Vec<u64>) {
+        let (mut live, mut dead) = (Vec::new(), Vec::new());
+        let read = runtime().for_each(memory, |seen| match seen {
+            Seen::Live(task) => live.push(task.id),
+            Seen::Dead { address } => dead.push(address),
+            Seen::Foreign { .. } | Seen::Unreadable { .. } => {}
+        });
+        read.expect("it can be read");
+        (live, dead)
+    }
+
+    const IDLE: u64 = 2 << 6 | 8;
+
+    #[test]
+    fn neighbours_in_a_list_are_alive_and_what_only_looks_like_one_is_not() {
+        let memory = Fake::new()
+            .with_words(0x10_000, &task(ASYNC, IDLE, 1, 11, [0, 0x20_000]))
+            .with_words(0x20_000, &task(ASYNC, IDLE | state::RUNNING, 1, 12, [0x10_000, 0]))
+            // Freed, and its first words are another's: its neighbours know nothing of it.
+            .with_words(0x30_000, &task(ASYNC, 0x41, 1, 13, [0x10_000, 0x20_000]))
+            // Complete, and kept by its handle.
+            .with_words(0x40_000, &task(ASYNC, IDLE | state::COMPLETE, 1, 14, [0, 0]))
+            // Still being made, on a stack: no list has it.
+            .with_words(0x50_000, &task(ASYNC, 0xcc, 0, 15, [0, 0]));
+        let (live, dead) = look(&memory);
+        assert_eq!(live, [11, 12]);
+        assert_eq!(dead, [0x30_000, 0x40_000]);
+    }
+
+    #[test]
+    fn a_task_alone_is_first_and_last_of_its_list() {
+        let alone = task(ASYNC, IDLE, 1, 11, [0, 0]);
+        let memory = Fake::new().with_words(0x10_000, &alone);
+        assert_eq!(look(&memory), (Vec::new(), vec![0x10_000]), "nobody has its address");
+        let memory = memory.with_words(0x90_000, &[7, 0x10_000, 0x10_000]);
+        assert_eq!(look(&memory).0, [11]);
+    }
+
+    #[test]
+    fn blocking_jobs_belong_to_no_list_and_to_no_total() {
+        let memory = Fake::new().with_words(0x10_000, &task(BLOCKING, 0xc9, 0, 21, [0, 0]));
+        let census = runtime().census(&memory).expect("it can be read");
+        assert_eq!((census.live, census.waiting.len()), (0, 1));
+        let group = census.waiting.first().expect("one group");
+        assert_eq!(
+            (group.site.runtime, group.count, group.reason.as_str()),
+            (RuntimeKind::TokioBlocking, 1, "running")
+        );
+    }
+
+    #[test]
+    fn states_that_cannot_be_are_no_tasks() {
+        for state in [0, 0x3f, 0x7f35_2400_3480, 1 << 40 | 8] {
+            let memory = Fake::new()
+                .with_words(0x10_000, &task(ASYNC, state, 1, 11, [0, 0]))
+                .with_words(0x90_000, &[0x10_000, 0x10_000]);
+            assert_eq!(look(&memory).0, [0_u64; 0], "{state:#x}");
+        }
+    }
+}

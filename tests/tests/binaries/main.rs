@@ -6,3 +6,4 @@ mod layouts;
 mod pclntab;
 mod sites;
 mod targets;
+mod tokio;
