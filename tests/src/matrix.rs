@@ -19,35 +19,31 @@ pub const TOKIO_RELEASES: [&str; 5] = ["1.20.6", "1.28.2", "1.36.0", "1.43.4", "
 
 /// The flavours of each version of tokio, in the order of `TOKIO_RELEASES`.
 pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
-    &["release", "lto", "strip", "lto-strip", "rustc-1.63", "rustc-1.63-strip"],
-    TOKIO_OLDER,
-    TOKIO_OLDER,
-    &["release", "lto", "strip", "lto-strip", "rustc-1.85", "rustc-1.85-strip"],
+    &["release", "strip", "lto", "lto-strip", "rustc-1.63", "rustc-1.63-strip"],
+    &["lto", "lto-strip"],
+    &["release", "strip"],
+    &["lto", "lto-strip", "rustc-1.85", "rustc-1.85-strip"],
     &[
-        "debug",
         "release",
+        "debug",
         "debuginfo",
         "lto",
         "small",
         "tiny",
-        "abort",
         "v0",
         "unstable",
         "static",
-        "relr",
         "strip",
         "lto-strip",
         "small-strip",
         "tiny-strip",
+        "v0-strip",
         "static-strip",
-        "relr-strip",
     ],
 ];
 
-const TOKIO_OLDER: &[&str] = &["release", "lto", "strip", "lto-strip"];
-
 /// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
-pub const THIRD_PARTY: [&str; 18] = [
+pub const THIRD_PARTY: [&str; 17] = [
     "caddy",
     "traefik",
     "nats-server",
@@ -62,15 +58,13 @@ pub const THIRD_PARTY: [&str; 18] = [
     "deno",
     "turbo",
     "mini-redis-server",
-    "miniserve",
     "redis-benchmark",
     "ruff",
     "rg",
 ];
 
 /// Those of `THIRD_PARTY` that have tokio in them.
-pub const WITH_TOKIO: [&str; 7] =
-    ["uv", "sccache", "lychee", "deno", "turbo", "mini-redis-server", "miniserve"];
+pub const WITH_TOKIO: [&str; 6] = ["uv", "sccache", "lychee", "deno", "turbo", "mini-redis-server"];
 
 /// Those of `THIRD_PARTY` that are of Rust, and have no tokio.
 pub const WITHOUT_TOKIO: [&str; 2] = ["ruff", "rg"];
@@ -135,6 +129,13 @@ pub fn tokio_flavours(release: &'static str) -> Vec<TokioBinary> {
 pub fn tokio_target(release: &'static str, flavour: &'static str) -> TokioBinary {
     let path = targets_root().join("tokio").join(release).join(flavour).join("truth");
     TokioBinary { release, flavour, path }
+}
+
+/// The first flavour with names and the first without of a version of tokio.
+pub fn tokio_pair(release: &'static str) -> [TokioBinary; 2] {
+    let flavours = tokio_flavours(release);
+    let first = |named| flavours.iter().find(|binary| binary.is_named() == named).cloned();
+    [true, false].map(|named| first(named).unwrap_or_else(|| panic!("tokio {release} is not in the matrix")))
 }
 
 /// The newest tokio in a plain release build: for tests to which neither matters.
@@ -221,13 +222,11 @@ mod tests {
     #[test]
     fn the_tokio_matrix_is_what_xtask_builds() {
         let source = include_str!("../../xtask/src/targets/tokio.rs");
-        let older = quoted(list(source, "const OLDER"));
         let mut built = Vec::new();
         for part in list(source, "const RELEASES").split("Release {").skip(1) {
             let words = quoted(part);
             let (_, flavours) = part.split_once("flavours:").expect("it has flavours");
-            let flavours = if flavours.contains("OLDER") { older.clone() } else { quoted(flavours) };
-            built.push((words[0], flavours));
+            built.push((words[0], quoted(flavours)));
         }
         let expected: Vec<_> = TOKIO_RELEASES.into_iter().zip(TOKIO_FLAVOURS.map(<[&str]>::to_vec)).collect();
         assert_eq!(built, expected);

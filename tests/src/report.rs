@@ -24,6 +24,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Each figure is at least as large as the other's.
+    pub fn has_all(&self, other: &Self) -> bool {
+        self.live >= other.live
+            && self.live_at_attach >= other.live_at_attach
+            && self.started >= other.started
+            && self.ended >= other.ended
+    }
+
     /// Those of a site, or of all tasks.
     #[track_caller]
     pub fn of(value: &Value) -> Self {

@@ -29,7 +29,7 @@ pub struct Target {
 }
 
 /// What a target says of itself when it starts.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct Ready {
     /// Its process id, in its own pid namespace.
     pub pid: u32,
@@ -44,6 +44,9 @@ pub struct Ready {
     /// The coroutine commands are there.
     #[serde(default)]
     pub coroutines: bool,
+    /// tokio: `multi_thread` or `current_thread`.
+    #[serde(default)]
+    pub runtime: String,
 }
 
 /// What the target knows of its goroutines.
@@ -121,8 +124,7 @@ impl Target {
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
         // What it is ready with is filled in when it says so.
-        let ready = Ready { pid: 0, version: String::new(), gomaxprocs: 0, cgo: false, coroutines: false };
-        let mut target = Self { guard, stdin, stdout, stderr, ready };
+        let mut target = Self { guard, stdin, stdout, stderr, ready: Ready::default() };
         target.ready = target.read_ready();
         target
     }

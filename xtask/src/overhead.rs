@@ -48,6 +48,9 @@ enum Way {
 impl Way {
     const ALL: [Self; 5] = [Self::Unwatched, Self::Floor, Self::Watch, Self::Stream, Self::Bpftrace];
 
+    /// What is measured with a tokio program: what bpftrace users write for one has no counterpart.
+    const TOKIO: [Self; 4] = [Self::Unwatched, Self::Floor, Self::Watch, Self::Stream];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Unwatched => "not watched",
@@ -68,11 +71,18 @@ pub(crate) fn run(_arguments: &[String]) -> Result<()> {
     let mut page = heading()?;
 
     println!("cost of a goroutine's life, {ROUNDS} rounds of {LIVES} …");
-    let lives = lives(&target.path, &bpftrace)?;
-    write_lives(&mut page, &lives);
+    let costs = lives(&target.path, &Way::ALL, &bpftrace)?;
+    write_lives(&mut page, &costs);
 
     println!("a storm through the ring buffer …");
-    write_storm(&mut page, &target.path);
+    write_storm(&mut page, &target.path, "goroutines");
+
+    let tokio = matrix::any_tokio_target();
+    ensure!(tokio.path.is_file(), "needs {0}; run `cargo xtask targets {0}`", tokio.name());
+    println!("cost of a tokio task's life, {ROUNDS} rounds of {LIVES} …");
+    let costs = lives(&tokio.path, &Way::TOKIO, &bpftrace)?;
+    write_tokio_lives(&mut page, &tokio, &costs);
+    write_storm(&mut page, &tokio.path, "tokio tasks");
 
     println!("memory and idle cost with {ALIVE} goroutines alive …");
     write_idle(&mut page, &target.path)?;
@@ -105,9 +115,9 @@ pub(crate) fn machine() -> Result<String> {
 }
 
 /// Cheapest and median cost of a life in ns of the program's processor time, by way.
-fn lives(program: &Path, bpftrace: &Path) -> Result<Vec<(Way, f64, f64)>> {
+fn lives(program: &Path, ways: &[Way], bpftrace: &Path) -> Result<Vec<(Way, f64, f64)>> {
     let mut target = Target::start(program);
-    let mut costs: Vec<(Way, Vec<f64>)> = Way::ALL.map(|way| (way, Vec::new())).into();
+    let mut costs: Vec<(Way, Vec<f64>)> = ways.iter().map(|way| (*way, Vec::new())).collect();
     for round in 1..=ROUNDS {
         for (way, costs) in &mut costs {
             let watcher = Watcher::start(*way, target.pid(), program, bpftrace)?;
@@ -133,16 +143,31 @@ fn lives(program: &Path, bpftrace: &Path) -> Result<Vec<(Way, f64, f64)>> {
 }
 
 fn write_lives(page: &mut String, lives: &[(Way, f64, f64)]) {
-    let of = |way: Way, median: bool| {
-        let found = lives.iter().find(|(other, ..)| *other == way);
-        found.map_or(f64::NAN, |&(_, least, middle)| if median { middle } else { least })
-    };
-    let added = |way, median| of(way, median) - of(Way::Unwatched, median);
     let _infallible = write!(
         page,
         "\n## A goroutine's life\n\nProcessor time of a Go {RELEASE} program per goroutine (one start, one end; {LIVES} of them, GOMAXPROCS 2), \
          the cheapest of {ROUNDS} rounds that take turns, medians in brackets.\n\n| watched by | ns a life | added | times the floor |\n| --- | --- | --- | --- |\n"
     );
+    write_table(page, lives);
+    let _infallible = writeln!(
+        page,
+        "\nAgainst bpftrace, leakwatch adds {:.1} times less (with the ring buffer {:.1} times).",
+        added(lives, Way::Bpftrace, false) / added(lives, Way::Watch, false),
+        added(lives, Way::Bpftrace, false) / added(lives, Way::Stream, false),
+    );
+}
+
+/// What this way adds to a life, ns: by the cheapest rounds, or by the medians.
+fn added(lives: &[(Way, f64, f64)], way: Way, median: bool) -> f64 {
+    let of = |way: Way| {
+        let found = lives.iter().find(|(other, ..)| *other == way);
+        found.map_or(f64::NAN, |&(_, least, middle)| if median { middle } else { least })
+    };
+    of(way) - of(Way::Unwatched)
+}
+
+fn write_table(page: &mut String, lives: &[(Way, f64, f64)]) {
+    let added = |way, median| added(lives, way, median);
     for &(way, least, middle) in lives {
         let (extra, times) = if way == Way::Unwatched {
             (String::new(), String::new())
@@ -158,28 +183,33 @@ fn write_lives(page: &mut String, lives: &[(Way, f64, f64)]) {
         };
         let _infallible = writeln!(page, "| {} | {least:.0} ({middle:.0}) | {extra} | {times} |", way.name());
     }
-    let _infallible = writeln!(
+}
+
+fn write_tokio_lives(page: &mut String, binary: &matrix::TokioBinary, lives: &[(Way, f64, f64)]) {
+    let _infallible = write!(
         page,
-        "\nAgainst bpftrace, leakwatch adds {:.1} times less (with the ring buffer {:.1} times).",
-        added(Way::Bpftrace, false) / added(Way::Watch, false),
-        added(Way::Bpftrace, false) / added(Way::Stream, false),
+        "\n## A tokio task's life\n\nThe same with tokio {} (a release build with symbols, two workers): the floor has empty programs on all \
+         of its instructions, of which a task passes one where it starts and one where it ends.\n\n| watched by | ns a life | added | times the floor |\n\
+         | --- | --- | --- | --- |\n",
+        binary.release,
     );
+    write_table(page, lives);
 }
 
 /// Starts per second that go through the default ring buffer, and what is lost.
-fn write_storm(page: &mut String, program: &Path) {
-    const GOROUTINES: u32 = 3_000_000;
+fn write_storm(page: &mut String, program: &Path, tasks: &str) {
+    const STARTED: u32 = 3_000_000;
     let mut target = Target::start(program);
     let agent = Agent::watch(target.pid(), &["--stream"]);
     let begun = Stopwatch::start();
-    target.command_within(&format!("storm {GOROUTINES} 4"), Duration::from_mins(5));
-    let rate = f64::from(GOROUTINES) / begun.seconds();
+    target.command_within(&format!("storm {STARTED} 4"), Duration::from_mins(5));
+    let rate = f64::from(STARTED) / begun.seconds();
     let outcome = agent.interrupt();
     let report = outcome.report();
     let process = report.process(target.pid());
     let _infallible = writeln!(
         page,
-        "\n## A storm\n\n{GOROUTINES} goroutines as fast as the program can: {rate:.0} starts/s (and as many ends) through the ring \
+        "\n## A storm of {tasks}\n\n{STARTED} {tasks} as fast as the program can: {rate:.0} starts/s (and as many ends) through the ring \
          buffer of default size, {} events lost; counted {} starts and {} ends.",
         process.lost_events(),
         process.tasks().started,

@@ -21,10 +21,15 @@ impl Folder {
         &self.0
     }
 
-    /// A copy of the target in it.
+    /// A copy of the Go target in it.
     pub(crate) fn copy(&self, name: &str) -> PathBuf {
+        self.copy_of(&matrix::any_go_target().path, name)
+    }
+
+    /// A copy of a program in it.
+    pub(crate) fn copy_of(&self, program: &Path, name: &str) -> PathBuf {
         let copy = self.0.join(name);
-        fs::copy(matrix::any_go_target().path, &copy).expect("a copy of the target");
+        fs::copy(program, &copy).expect("a copy of the target");
         copy
     }
 

@@ -18,3 +18,4 @@ mod recording;
 mod storm;
 mod third_party;
 mod threads;
+mod tokio;

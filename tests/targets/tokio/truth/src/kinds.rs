@@ -69,7 +69,7 @@ fn held(release: impl FnOnce() + Send + 'static, handle: tokio::task::JoinHandle
 }
 
 async fn waits_for_ever(end: Ending) {
-    end.enter();
+    end.enter(&PENDING);
     pending::<()>().await;
     drop(end);
 }
@@ -81,7 +81,7 @@ fn spawn_pending(world: &mut World) -> Held {
 }
 
 async fn waits_for_notify(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&NOTIFY);
     bell.notified().await;
 }
 
@@ -93,7 +93,7 @@ fn spawn_notify(world: &mut World) -> Held {
 }
 
 async fn waits_for_oneshot(end: Ending, receive: oneshot::Receiver<u8>) {
-    end.enter();
+    end.enter(&ONESHOT);
     drop(receive.await);
 }
 
@@ -105,7 +105,7 @@ fn spawn_oneshot(world: &mut World) -> Held {
 }
 
 async fn waits_for_mpsc(end: Ending, mut receive: mpsc::Receiver<u64>) {
-    end.enter();
+    end.enter(&MPSC);
     while receive.recv().await.is_some() {}
 }
 
@@ -117,7 +117,7 @@ fn spawn_mpsc(world: &mut World) -> Held {
 }
 
 async fn waits_for_mutex(end: Ending, mutex: Arc<Mutex<u32>>) {
-    end.enter();
+    end.enter(&MUTEX);
     *mutex.lock().await += 1;
 }
 
@@ -130,7 +130,7 @@ fn spawn_mutex(world: &mut World) -> Held {
 }
 
 async fn waits_for_permits(end: Ending, semaphore: Arc<Semaphore>) {
-    end.enter();
+    end.enter(&SEMAPHORE);
     drop(semaphore.acquire_many(3).await);
 }
 
@@ -142,7 +142,7 @@ fn spawn_semaphore(world: &mut World) -> Held {
 }
 
 async fn sleeps_long(end: Ending) {
-    end.enter();
+    end.enter(&SLEEPLONG);
     tokio::time::sleep(Duration::from_secs(3_600_000)).await;
     drop(end);
 }
@@ -154,7 +154,7 @@ fn spawn_sleeplong(world: &mut World) -> Held {
 }
 
 async fn waits_in_timeout(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&TIMEOUT);
     bell.notified().await;
     drop(end);
 }
@@ -178,7 +178,7 @@ fn spawn_block(world: &mut World) -> Held {
     let bell = Arc::new(Notify::new());
     let (end, rung) = (BLOCK.starting(), bell.clone());
     let make = move || async move {
-        end.enter();
+        end.enter(&BLOCK);
         rung.notified().await;
         drop(end);
     };
@@ -192,7 +192,7 @@ struct Server {
 
 impl Server {
     async fn accept(self: Arc<Self>, end: Ending) {
-        end.enter();
+        end.enter(&METHOD);
         self.bell.notified().await;
     }
 }
@@ -204,8 +204,8 @@ fn spawn_method(world: &mut World) -> Held {
     held(move || server.bell.notify_one(), handle)
 }
 
-async fn worker<T: Clone + Send>(end: Ending, receive: oneshot::Receiver<T>) -> () {
-    end.enter();
+async fn worker<T: Clone + Send>(end: Ending, site: &'static Site, receive: oneshot::Receiver<T>) {
+    end.enter(site);
     if let Ok(value) = receive.await {
         drop(value.clone());
     }
@@ -214,14 +214,14 @@ async fn worker<T: Clone + Send>(end: Ending, receive: oneshot::Receiver<T>) -> 
 #[inline(never)]
 fn spawn_generic(world: &mut World) -> Held {
     let (send, receive) = oneshot::channel();
-    let handle = on_main!(world, GENERIC, worker::<u16>(GENERIC.starting(), receive));
+    let handle = on_main!(world, GENERIC, worker::<u16>(GENERIC.starting(), &GENERIC, receive));
     held(move || _ = send.send(7), handle)
 }
 
 #[inline(never)]
 fn spawn_genericstring(world: &mut World) -> Held {
     let (send, receive) = oneshot::channel();
-    let handle = on_main!(world, GENERICSTRING, worker::<String>(GENERICSTRING.starting(), receive));
+    let handle = on_main!(world, GENERICSTRING, worker::<String>(GENERICSTRING.starting(), &GENERICSTRING, receive));
     held(move || drop(send.send("seven".to_owned())), handle)
 }
 
@@ -235,7 +235,7 @@ impl Future for Parked {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.end.enter();
+        self.end.enter(&FUTURE);
         Pin::new(&mut self.gate).poll(cx).map(drop)
     }
 }
@@ -253,7 +253,7 @@ fn spawn_boxed(world: &mut World) -> Held {
     let bell = Arc::new(Notify::new());
     let (end, rung) = (BOXED.starting(), bell.clone());
     let boxed: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-        end.enter();
+        end.enter(&BOXED);
         rung.notified().await;
         drop(end);
     });
@@ -262,7 +262,7 @@ fn spawn_boxed(world: &mut World) -> Held {
 }
 
 async fn holds_much(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&BIG);
     let mut room = [0u8; 20_000];
     let at = std::process::id() as usize % room.len();
     room[at] = 1;
@@ -280,7 +280,7 @@ fn spawn_big(world: &mut World) -> Held {
 }
 
 async fn is_detached(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&DETACHED);
     bell.notified().await;
     drop(end);
 }
@@ -294,7 +294,7 @@ fn spawn_detached(world: &mut World) -> Held {
 }
 
 async fn is_kept(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&KEPT);
     bell.notified().await;
     drop(end);
 }
@@ -308,7 +308,7 @@ fn spawn_kept(world: &mut World) -> Held {
 }
 
 async fn is_on_the_second(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&SECOND);
     bell.notified().await;
     drop(end);
 }
@@ -324,7 +324,7 @@ fn spawn_second(world: &mut World) -> Held {
 }
 
 async fn is_local(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&LOCAL);
     bell.notified().await;
     drop(end);
 }
@@ -343,7 +343,7 @@ fn spawn_blocking(world: &mut World) -> Held {
     let (send, receive) = channel::<()>();
     let end = BLOCKING.starting();
     let job = move || {
-        end.enter();
+        end.enter(&BLOCKING);
         _ = receive.recv();
         drop(end);
     };
@@ -354,7 +354,7 @@ fn spawn_blocking(world: &mut World) -> Held {
 
 #[cfg(feature = "joinset")]
 async fn is_in_a_set(end: Ending, bell: Arc<Notify>) {
-    end.enter();
+    end.enter(&JOINSET);
     bell.notified().await;
     drop(end);
 }
