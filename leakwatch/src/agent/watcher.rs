@@ -45,6 +45,7 @@ const DRAIN: usize = 65_536;
 const CENSUS_EVERY_NS: u64 = 5_000_000_000;
 
 /// How to watch.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, not states")]
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Time between looks.
