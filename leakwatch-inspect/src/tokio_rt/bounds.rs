@@ -1,7 +1,7 @@
 //! Where functions begin in a binary without symbols and unwind tables: where calls and pointers lead to.
 //!
-//! Compilers align functions to 16 bytes and fill the gap. An aligned address that is called, or that a pointer in data
-//! has, and before which stands a filler or the end of a function, is taken for a function's begin; it ends where the
+//! Compilers align functions to 16 bytes and fill the gap. An aligned address that is called, or any address that a pointer
+//! in data has, before which stands a filler or the end of a function, is taken for a function's begin; it ends where the
 //! next one begins. Must never be asked where there is a better source: bytes that look like a call may be none, so that
 //! a function may be cut in two. What is cut does not decode to its end, or lacks its half, and is refused by whoever
 //! looks at it.
@@ -14,6 +14,8 @@ use crate::Elf;
 use crate::reader::range_of;
 
 const ALIGNMENT: u64 = 16;
+/// As many pointers into code in a row are a table of functions: a task's vtable has at least that many.
+const TABLE: usize = 7;
 
 /// Bounds of the functions of all executable segments, by address.
 pub(super) fn guess(elf: &Elf, image: &[u8], data: &Data) -> Vec<Range<u64>> {
@@ -47,17 +49,30 @@ fn in_text(address: u64, text: &[u8], data: &Data) -> Vec<Range<u64>> {
             }
         }
     }
-    for segment in data.segments() {
-        segment.words.iter().copied().for_each(&mut mark);
-    }
     let end =
         u64::try_from(text.len()).ok().and_then(|length| address.checked_add(length)).unwrap_or(address);
     let base = address & !(ALIGNMENT.wrapping_sub(1));
-    let starts: Vec<u64> = (0_u64..)
+    let mut starts: Vec<u64> = (0_u64..)
         .zip(&begins)
         .filter(|(_, begins)| **begins)
         .filter_map(|(slot, _)| base.checked_add(slot.checked_mul(ALIGNMENT)?))
         .collect();
+    // A pointer in data is more than bytes that look like a call: code that is built for size is not aligned. A table of
+    // pointers into code is one of functions.
+    let offset = |word: u64| {
+        let offset = usize::try_from(word.checked_sub(address)?).ok()?;
+        (offset < text.len()).then_some(offset)
+    };
+    for segment in data.segments() {
+        for run in segment.words.chunk_by(|one, next| offset(*one).is_some() == offset(*next).is_some()) {
+            let table = run.len() >= TABLE;
+            let begins =
+                |word: &&u64| offset(**word).is_some_and(|offset| table || ends_before(text, offset));
+            starts.extend(run.iter().filter(begins));
+        }
+    }
+    starts.sort_unstable();
+    starts.dedup();
     let ends = starts.iter().skip(1).copied().chain([end]);
     starts.iter().zip(ends).map(|(start, end)| *start..end).collect()
 }

@@ -25,6 +25,8 @@ pub(super) struct Code<'a> {
     pub(super) data: Data,
     /// Bounds of all functions by address.
     functions: Vec<Range<u64>>,
+    /// They are guessed: there are no unwind tables.
+    pub(super) guessed: bool,
 }
 
 impl<'a> Code<'a> {
@@ -34,13 +36,14 @@ impl<'a> Code<'a> {
     /// When there are none, or they name no function.
     pub(super) fn new(elf: &'a Elf, image: &'a [u8], data: Data) -> Result<Code<'a>, Problem> {
         let mut functions = functions(elf, image);
-        if functions.is_empty() {
+        let guessed = functions.is_empty();
+        if guessed {
             functions = bounds::guess(elf, image, &data);
         }
         if functions.is_empty() {
             return Err(Problem("no functions were found in its code".to_owned()));
         }
-        Ok(Code { elf, image, data, functions })
+        Ok(Code { elf, image, data, functions, guessed })
     }
 
     /// The function that an address is in.

@@ -120,7 +120,12 @@ pub(super) fn by_version(
             version_of_vtable.insert(task.vtable, version);
             facts(&mut all, version, one.form).types.push(task);
         }
-        if without_end > 0 {
+        if without_end > 0 && code.guessed {
+            one.problems.push(Problem(format!(
+                "of {without_end} types of tasks it could not be checked that their ends are seen, as the file has no \
+                 unwind tables"
+            )));
+        } else if without_end > 0 {
             one.problems.push(Problem(format!(
                 "{without_end} types of tasks have no known place where they end: their ends are not counted"
             )));
