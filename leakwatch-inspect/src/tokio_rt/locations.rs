@@ -43,6 +43,11 @@ pub(super) fn read(code: &Code<'_>, address: u64) -> Option<SourceLocation> {
     (line > 0 && column > 0).then(|| SourceLocation { file: file.to_owned(), line, column })
 }
 
+/// Does an async block stand in tokio itself? What a task awaits there is not what it is.
+fn is_tokios(location: &SourceLocation) -> bool {
+    location.file.contains("/tokio-1.") || location.file.contains("/tokio/src/")
+}
+
 /// The version of tokio whose task code a function has: its assertions name their file.
 pub(super) fn version(code: &Code<'_>, function: &Range<u64>) -> Option<TokioVersion> {
     let instructions = code.decode(function)?;
@@ -102,6 +107,7 @@ pub(super) fn of_async_blocks(
             if calls
                 && code.target(&instruction).is_some_and(|target| resumed.contains(&target))
                 && let Some(location) = last.and_then(|last| read(code, last))
+                && !is_tokios(&location)
                 && !found.contains(&location)
             {
                 found.push(location);

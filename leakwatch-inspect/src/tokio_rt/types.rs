@@ -63,7 +63,11 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> O
                 makers,
                 name,
                 scheduler: names.scheduler,
-                locations: locations::of_async_blocks(code, &resumed, &poll),
+                locations: if kind == Some(TaskKind::Blocking) {
+                    Vec::new()
+                } else {
+                    locations::of_async_blocks(code, &resumed, &poll)
+                },
                 name_is_certain: names.certain,
             }
         })
