@@ -402,7 +402,7 @@ mod tests {
         TokioRuntime::new(&[facts], BIAS)
     }
 
-    /// A task: {state, queue_next, vtable, owner_id, scheduler, id, previous, next}.
+    /// A task: state, next of the queue, vtable, owner, scheduler, id, neighbours in the list.
     fn task(vtable: u64, state: u64, owner: u64, id: u64, list: [u64; 2]) -> [u64; 8] {
         [state, 0, vtable + BIAS, owner, 0x7000, id, list[0], list[1]]
     }

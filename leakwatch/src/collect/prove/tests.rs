@@ -240,7 +240,7 @@ struct Quiet;
 
 impl Surroundings for Quiet {
     fn written(&self) -> Result<Vec<Range<u64>>, String> {
-        Ok(vec![DATA..DATA + 0x1000])
+        Ok(std::iter::once(DATA..DATA + 0x1000).collect())
     }
 
     fn activity(&self) -> Option<Activity> {
