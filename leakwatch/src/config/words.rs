@@ -146,7 +146,6 @@ mod tests {
             "arg7",
             "arg",
             "arg12",
-            "arg1@ret",
             "rax",
             "*",
             "arg1+",

@@ -128,8 +128,15 @@ mod tests {
     fn our_own_threads() {
         let pid = std::process::id();
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (runs, running) = std::sync::mpsc::channel();
         let name = std::thread::Builder::new().name("named".to_owned());
-        let thread = name.spawn(move || stopped.recv()).expect("it starts");
+        // A thread names itself, before it runs what it was made for.
+        let body = move || {
+            runs.send(()).expect("somebody waits");
+            stopped.recv()
+        };
+        let thread = name.spawn(body).expect("it starts");
+        running.recv().expect("it runs");
         let all: Vec<ThreadInfo> =
             ids(pid).expect("our threads").into_iter().filter_map(|tid| info(pid, tid)).collect();
         assert!(all.iter().any(|thread| thread.name == "named" && !thread.has_ended()), "{all:?}");
