@@ -118,11 +118,15 @@ impl Selection {
 /// A runtime that leakwatch does not recognise, by the functions that start and end its tasks.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RuntimeArgs {
-    /// A function that starts a task: SYMBOL[:task=ret|argN][:site=caller|argN][:library=FILE]... (repeatable).
-    #[arg(long, value_name = "FUNCTION", help_heading = "Runtimes of your own (docs/profiles.md)")]
+    /// A function that starts a task (repeatable).
+    #[arg(
+        long,
+        value_name = "SYMBOL[:task=ret|argN][:site=caller|argN][:library=FILE]",
+        help_heading = "Runtimes of your own (docs/profiles.md)"
+    )]
     pub start: Vec<String>,
-    /// A function that ends a task: SYMBOL[:task=argN]... (repeatable).
-    #[arg(long, value_name = "FUNCTION", help_heading = "Runtimes of your own (docs/profiles.md)")]
+    /// A function that ends a task (repeatable).
+    #[arg(long, value_name = "SYMBOL[:task=argN]", help_heading = "Runtimes of your own (docs/profiles.md)")]
     pub end: Vec<String>,
     /// The same from a TOML file, or a profile that comes with leakwatch (`leakwatch profiles` lists them).
     #[arg(long, value_name = "FILE|NAME", help_heading = "Runtimes of your own (docs/profiles.md)")]
