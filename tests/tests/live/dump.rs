@@ -47,7 +47,8 @@ impl Dump {
     /// The same of a report.
     pub(crate) fn of_report(process: ProcessReport<'_>) -> Self {
         let mut dump = Self::default();
-        for site in process.sites() {
+        // The runtime tells nothing of threads.
+        for site in process.sites().iter().filter(|site| site["runtime"] == "go") {
             if site["system"] == true || site["task"] == "runtime.main" || site["live"] == 0 {
                 continue;
             }

@@ -116,7 +116,8 @@ fn as_the_runtime_prints(process: ProcessReport<'_>, dump: &Dump, sites: &[(Stri
 /// The runtime's own goroutines are in sites of their own, and nothing else is.
 #[track_caller]
 fn system_apart(process: ProcessReport<'_>, about: &str) {
-    let system: Vec<_> = process.sites().iter().filter(|site| site["system"] == true).collect();
+    let system: Vec<_> =
+        process.sites().iter().filter(|site| site["runtime"] == "go" && site["system"] == true).collect();
     for site in &system {
         let task = site["task"].as_str().unwrap_or_default();
         assert!(task.starts_with("runtime."), "{about}: not the runtime's own: {site:#}");

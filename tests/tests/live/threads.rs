@@ -96,7 +96,8 @@ fn a_late_attach_knows_every_thread_and_what_it_runs() {
         .filter(|group| group["stack"].to_string().contains("waits_for_ever"))
         .map(|group| group["count"].as_u64().expect("a count"))
         .sum();
-    assert_eq!(waiting, 250, "{about}");
+    // A thread that is not blocked at the moment when it is looked at has no stack that can be read.
+    assert!((245..=250).contains(&waiting), "{waiting}: {about}");
     let names = process.json()["threads"]["by_name"].to_string();
     assert!(names.contains(r#"{"live":250,"name":"waiter-*"}"#), "{names}");
 }
@@ -158,9 +159,11 @@ fn a_go_programs_threads_are_its_runtimes_and_counted_once() {
         process.assert_is(&before, &after, &binary.name());
         let runtimes = process.json()["runtimes"].as_array().expect("runtimes");
         assert_eq!(runtimes.len(), 1, "{about}");
-        assert_eq!(process.json()["threads"]["live"], after.threads, "{about}");
+        // The runtime starts a thread of its own whenever it likes, between its answer and the report, too.
+        let live = process.json()["threads"]["live"].as_u64().expect("a count");
+        assert!(live.abs_diff(after.threads) <= 1, "{} threads: {about}", after.threads);
         let of_threads: u64 = process.by_place("thread").values().map(|counts| counts.live).sum();
-        assert_eq!(of_threads, after.threads, "{about}");
+        assert_eq!(of_threads, live, "{about}");
         let own = process.sites().iter().filter(|site| site["runtime"] == "thread" && site["system"] != true);
         assert_eq!(own.filter(|site| site["live"] != 0).count(), 0, "{about}");
     }

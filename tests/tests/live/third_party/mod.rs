@@ -252,7 +252,8 @@ fn add_up(process: ProcessReport<'_>, name: &str) {
 #[track_caller]
 fn named(process: ProcessReport<'_>, name: &str) {
     // No go statement made main.
-    for site in process.sites().iter().filter(|site| site["task"] != "runtime.main") {
+    let of_go = process.sites().iter().filter(|site| site["runtime"] == "go");
+    for site in of_go.filter(|site| site["task"] != "runtime.main") {
         for field in ["function", "task"] {
             let text = site[field].as_str().unwrap_or("0x");
             assert!(!text.starts_with("0x"), "{name}: {site:#}");
