@@ -171,12 +171,20 @@ mod tests {
     use crate::host::target::{Target, copy};
 
     /// The first code mapping of a file with this in its name.
+    ///
+    /// A program that was just started has its executable a moment before the mappings of it.
     fn code_of(dir: &ProcDir, name: &str) -> Mapping {
-        let mappings = dir.mappings().expect("its mappings");
         let is_it = |mapping: &&Mapping| {
             mapping.execute && mapping.path.as_ref().is_some_and(|path| path.to_string_lossy().contains(name))
         };
-        mappings.iter().find(is_it).expect("it is mapped").clone()
+        let look = |_| {
+            let found = dir.mappings().expect("its mappings").iter().find(is_it).cloned();
+            if found.is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            found
+        };
+        (0..1000).find_map(look).expect("it is mapped")
     }
 
     #[test]
