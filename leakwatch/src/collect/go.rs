@@ -8,6 +8,7 @@ use leakwatch_common::RuntimeKind;
 use leakwatch_inspect::go::layout::GoLayout;
 use rustc_hash::FxHashMap;
 
+use super::fields::{u32_at, u64_at};
 use crate::{
     host::{Memory, ReadError, ReadRequest},
     observe::{Census, CensusTask, LiveByState, SiteId, TaskStatus, Waiting},
@@ -26,7 +27,7 @@ const MOST_STACK: u64 = 64 << 10;
 const MOST_FRAMES: usize = 64;
 
 /// `_Gscan` of runtime/runtime2.go: set on top of a status while the collector looks at the stack.
-const G_SCAN: u32 = 0x1000;
+pub(super) const G_SCAN: u32 = 0x1000;
 
 /// Where the process keeps its goroutines: run-time addresses and offsets.
 #[derive(Clone, Debug)]
@@ -422,14 +423,4 @@ fn window(fields: &[(u32, u32)]) -> (u32, u32) {
     let first = fields.iter().map(|&(offset, _)| offset).min().unwrap_or(0);
     let last = fields.iter().map(|&(offset, size)| offset.saturating_add(size)).max().unwrap_or(0);
     (first, last)
-}
-
-fn u64_at(bytes: &[u8], offset: u32) -> Option<u64> {
-    let offset = offset as usize;
-    bytes.get(offset..offset.checked_add(8)?)?.try_into().ok().map(u64::from_le_bytes)
-}
-
-fn u32_at(bytes: &[u8], offset: u32) -> Option<u32> {
-    let offset = offset as usize;
-    bytes.get(offset..offset.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
 }

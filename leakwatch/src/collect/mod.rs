@@ -8,6 +8,7 @@ mod children;
 pub mod custom;
 pub mod dump;
 mod error;
+mod fields;
 pub mod go;
 pub mod prove;
 mod runtime;

@@ -362,10 +362,7 @@ impl Kernel {
         offset: u64,
         descriptor: ProbeDescriptor,
     ) -> Result<(), KernelError> {
-        let cookie = pack_cookie(self.descriptor(descriptor)?, watched.slot.slot);
-        let link = self.attach_program("task_probe", watched.pid, path, offset, Some(cookie))?;
-        watched.links.push(link);
-        Ok(())
+        self.attach_task("task_probe", watched, path, offset, descriptor)
     }
 
     /// Puts the task program on the return of a function that begins at this offset.
@@ -379,8 +376,20 @@ impl Kernel {
         offset: u64,
         descriptor: ProbeDescriptor,
     ) -> Result<(), KernelError> {
+        self.attach_task("task_return", watched, path, offset, descriptor)
+    }
+
+    /// Puts one of the forms of the task program there, with the descriptor's cookie.
+    fn attach_task(
+        &mut self,
+        program: &'static str,
+        watched: &mut Watched,
+        path: &Path,
+        offset: u64,
+        descriptor: ProbeDescriptor,
+    ) -> Result<(), KernelError> {
         let cookie = pack_cookie(self.descriptor(descriptor)?, watched.slot.slot);
-        let link = self.attach_program("task_return", watched.pid, path, offset, Some(cookie))?;
+        let link = self.attach_program(program, watched.pid, path, offset, Some(cookie))?;
         watched.links.push(link);
         Ok(())
     }

@@ -11,7 +11,12 @@ mod walk;
 use leakwatch_common::RuntimeKind;
 use leakwatch_inspect::go::layout::GoLayout;
 
-use super::{CollectError, go::GoRuntime, runtime};
+use super::{
+    CollectError,
+    fields::{u32_at, u64_at},
+    go::{G_SCAN, GoRuntime},
+    runtime,
+};
 use crate::{
     host::{Memory, Process, ProcessMemory, ReadRequest},
     images::{Image, Unwinder},
@@ -25,8 +30,6 @@ use walk::{Start, Windows};
 const BATCH: usize = 512;
 /// How often one that does not hold still is looked at.
 const LOOKS: usize = 6;
-/// `_Gscan` of runtime/runtime2.go.
-const G_SCAN: u32 = 0x1000;
 
 /// The goroutines of a process, at about `now_ns`.
 ///
@@ -421,12 +424,4 @@ fn span(layout: &GoLayout) -> usize {
         layout.heap.map_or(0, |heap| heap.g_timer),
     ];
     fields.into_iter().max().unwrap_or(0).saturating_add(8) as usize
-}
-
-fn u64_at(bytes: &[u8], offset: u32) -> Option<u64> {
-    bytes.get(offset as usize..)?.first_chunk().copied().map(u64::from_le_bytes)
-}
-
-fn u32_at(bytes: &[u8], offset: u32) -> Option<u32> {
-    bytes.get(offset as usize..)?.first_chunk().copied().map(u32::from_le_bytes)
 }

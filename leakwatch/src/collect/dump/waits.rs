@@ -7,6 +7,7 @@
 use leakwatch_inspect::go::layout::HeapLayout;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::super::fields::u64_at;
 use crate::{
     host::{Memory, ReadRequest},
     observe::{Object, Side, TaskDump, Wait},
@@ -112,7 +113,7 @@ impl Sudogs {
                 .collect();
             memory.read_many(&mut requests);
             for request in &requests {
-                let word = |offset| word_at(request.into, offset).filter(|_| request.ok);
+                let word = |offset| u64_at(request.into, offset).filter(|_| request.ok);
                 let object = (|| {
                     let (length, capacity) = (word(layout.hchan_qcount)?, word(layout.hchan_dataqsiz)?);
                     let closed = word(layout.hchan_closed)? & 0xffff_ffff;
@@ -205,7 +206,7 @@ fn read(memory: &impl Memory, layout: &HeapLayout, addresses: &[u64]) -> Vec<Opt
             .collect();
         memory.read_many(&mut requests);
         sudogs.extend(requests.iter().map(|request| {
-            let word = |offset| word_at(request.into, offset).filter(|_| request.ok);
+            let word = |offset| u64_at(request.into, offset).filter(|_| request.ok);
             Some(Sudog {
                 goroutine: word(layout.sudog_g)?,
                 next: word(layout.sudog_next)?,
@@ -217,8 +218,4 @@ fn read(memory: &impl Memory, layout: &HeapLayout, addresses: &[u64]) -> Vec<Opt
         }));
     }
     sudogs
-}
-
-fn word_at(bytes: &[u8], offset: u32) -> Option<u64> {
-    bytes.get(offset as usize..)?.first_chunk().copied().map(u64::from_le_bytes)
 }

@@ -5,9 +5,9 @@
 use leakwatch_common::RuntimeKind;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::super::fields::{u32_at, u64_at};
 use super::{
     Prover, Suspect,
-    bytes::{u32_at, u64_at},
     marks::Marks,
     waits::{Doing, Goroutine},
 };

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::{bytes::u64_at, spans::Spans};
+use super::{super::fields::u64_at, spans::Spans};
 use crate::host::{Memory, ReadRequest};
 
 /// Bytes of large objects that are read at once, and of small spans that are read together.

@@ -9,7 +9,6 @@
 //! guessed around: in doubt a goroutine is **not** proven. It must never write to the process, never make a page of it
 //! present, and never read a clock: time is an argument.
 
-mod bytes;
 mod explain;
 mod look;
 mod marks;

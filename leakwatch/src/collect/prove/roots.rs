@@ -6,9 +6,9 @@
 
 use rustc_hash::FxHashMap;
 
+use super::super::fields::{u8_at, u16_at, u64_at};
 use super::{
     GoHeap, ProveError, Surroundings,
-    bytes::{u8_at, u16_at, u64_at},
     marks::Marks,
     spans::{ARENA_SHIFT, Spans},
     waits::Goroutine,

@@ -4,10 +4,8 @@
 //! The table is foreign input, read while the program changes it: what does not tile, is not aligned, or would make us
 //! hold more memory than was allowed is an error, never a guess. It must never hold a copy of the heap.
 
-use super::{
-    ProveError,
-    bytes::{u8_at, u64_at},
-};
+use super::super::fields::{u8_at, u64_at};
+use super::ProveError;
 use crate::host::{Memory, ReadRequest};
 use leakwatch_inspect::go::layout::HeapLayout;
 

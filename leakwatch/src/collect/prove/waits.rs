@@ -8,11 +8,9 @@
 use leakwatch_inspect::go::layout::HeapLayout;
 use rustc_hash::FxHashMap;
 
-use super::{
-    GoHeap, ProveError,
-    bytes::{u8_at, u32_at, u64_at},
-    spans::Spans,
-};
+use super::super::fields::{u8_at, u32_at, u64_at};
+use super::super::go::G_SCAN;
+use super::{GoHeap, ProveError, spans::Spans};
 use crate::{
     host::{Memory, ReadRequest},
     observe::WaitKind,
@@ -27,8 +25,6 @@ const TOP_OF_STACK_LENGTH: usize = 1024;
 /// Cases of selects, all together, that we follow for each goroutine on average: bounds time where lists are rings.
 const CASES_PER_GOROUTINE: usize = 16;
 const MOST_CASES: usize = 1 << 16;
-/// `_Gscan` of runtime/runtime2.go.
-const G_SCAN: u32 = 0x1000;
 /// The largest stack that a Go program on 64 bits can have (`maxstacksize`, runtime/proc.go), and some.
 pub(super) const MOST_STACK: u64 = 2 << 30;
 

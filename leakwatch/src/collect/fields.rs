@@ -1,4 +1,6 @@
 //! Fields of structs that were read as bytes. `None`: the bytes end before the field does.
+//!
+//! It must never make a value of bytes that are not there.
 
 pub(super) fn u64_at(bytes: &[u8], offset: u32) -> Option<u64> {
     bytes.get(offset as usize..)?.first_chunk().copied().map(u64::from_le_bytes)
