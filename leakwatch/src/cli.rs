@@ -253,6 +253,9 @@ pub struct DumpArgs {
     /// The runtime's own tasks too.
     #[arg(long)]
     pub system: bool,
+    /// The threads too; of a program without a runtime that leakwatch knows they are there anyway.
+    #[arg(long)]
+    pub threads: bool,
 }
 
 /// `leakwatch diff`.

@@ -6,13 +6,18 @@ use super::{End, output, watch::say};
 use crate::{
     agent::clock,
     cli::{DumpArgs, DumpFormat},
-    collect::{CollectError, dump},
+    collect::{
+        dump,
+        threads::{self, dump::ThreadDump},
+    },
     export,
-    host::{Process, maps},
-    images::Image,
+    host::{Process, ProcessMemory, maps},
+    images::{Image, Modules},
     report::{
         WallClock,
-        dump::{Dump, DumpMapping, DumpProcess, goroutines},
+        dump::{
+            Dump, DumpMapping, DumpProcess, RuntimeDump, goroutines, threads as name_threads, tokio_tasks,
+        },
     },
     text,
 };
@@ -25,7 +30,7 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
     if let Some(path) = &args.output {
         output::check(path)?;
     }
-    let dump = take(args.pid, args.system)?;
+    let dump = take(args.pid, args.system, if args.threads { Whose::Threads } else { Whose::Runtimes })?;
     for runtime in &dump.runtimes {
         if runtime.unreadable > 0 {
             say(&format!(
@@ -48,15 +53,44 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
     Ok(End::Done)
 }
 
+/// Whose tasks a dump is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Goroutines alone.
+    Go,
+    /// Those of all runtimes; threads where there is no runtime that we know.
+    Runtimes,
+    /// The same, and the threads.
+    Threads,
+}
+
 /// A dump of a process.
-pub(super) fn take(pid: u32, system: bool) -> anyhow::Result<Dump> {
+///
+/// # Errors
+/// When the process cannot be read, or ends meanwhile; when it is no Go program and only goroutines are wanted.
+pub(super) fn take(pid: u32, system: bool, whose: Whose) -> anyhow::Result<Dump> {
     let process = Process::open(pid)?;
-    let image = Image::of_process(&process)?;
+    let mut image = Image::of_process(&process)?;
     let clock = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
-    let tasks = dump::goroutines(&process, &image, clock.monotonic_ns)?;
-    let runtime = goroutines(tasks, &image)
-        .ok_or_else(|| CollectError::NoRuntime { pid, exe: image.path().display().to_string() })?;
-    let runtime = if system { runtime } else { runtime.without_system() };
+    let now_ns = clock.monotonic_ns;
+    let mut runtimes = Vec::new();
+    if image.inspection().go.is_some() || whose == Whose::Go {
+        runtimes.extend(goroutines(dump::goroutines(&process, &image, now_ns)?, &image));
+    }
+    if !image.inspection().tokio.is_empty() && whose != Whose::Go {
+        let dumps = dump::tokio_tasks(&process, &image, now_ns)?;
+        runtimes.extend(dumps.into_iter().map(|dump| tokio_tasks(dump, &image)));
+    }
+    if whose == Whose::Threads || runtimes.is_empty() {
+        let mut modules = Modules::of_process(&process)?;
+        let memory = ProcessMemory::open(&process)?;
+        let ThreadDump { tasks, routines } =
+            threads::dump::dump(&process, &mut image, &mut modules, &memory, now_ns)?;
+        runtimes.push(name_threads(tasks, &routines, &mut image, &mut modules));
+    }
+    if !system {
+        runtimes = runtimes.into_iter().map(RuntimeDump::without_system).collect();
+    }
     let build_id = image.inspection().elf.build_id.as_deref().map(hex);
     let mappings = maps::of_process(&process)?
         .into_iter()
@@ -85,7 +119,7 @@ pub(super) fn take(pid: u32, system: bool) -> anyhow::Result<Dump> {
             rss_bytes: process.rss_bytes().ok(),
             mappings,
         },
-        runtimes: vec![runtime],
+        runtimes,
     })
 }
 

@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use super::{
-    End, dump,
+    End,
+    dump::{self, Whose},
     inspect::page,
     output::{self, write_whole},
 };
@@ -44,5 +45,5 @@ pub(super) fn prove(pid: u32) -> anyhow::Result<ProofReport> {
     let image = Image::of_process(&process)?;
     let subject = Subject::of(&process, &image)?;
     let proof = agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default();
-    Ok(ProofReport::of(dump::take(pid, true)?, proof))
+    Ok(ProofReport::of(dump::take(pid, true, Whose::Go)?, proof))
 }

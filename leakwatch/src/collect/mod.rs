@@ -14,7 +14,7 @@ pub mod prove;
 mod runtime;
 mod sample;
 mod session;
-mod threads;
+pub mod threads;
 mod tokio_lists;
 pub mod tokio_rt;
 

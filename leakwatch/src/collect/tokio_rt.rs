@@ -83,6 +83,26 @@ struct Header {
     in_stack: bool,
 }
 
+/// A task that is in memory, alive or not.
+#[derive(Clone, Debug)]
+pub struct KeptTask {
+    /// The task.
+    pub task: CensusTask,
+    /// What it does, in tokio's words: `idle`, `notified`, `running`, `complete`.
+    pub state: &'static str,
+    /// Number of the runtime or `LocalSet` that owns it; 0: none.
+    pub owner: u64,
+    /// Its `JoinHandle` is held.
+    pub join_interest: bool,
+}
+
+impl KeptTask {
+    /// It is being polled.
+    pub fn runs(&self) -> bool {
+        self.state == RUNNING
+    }
+}
+
 impl TokioRuntime {
     /// Of these facts, in a program that is loaded this much above its link-time addresses.
     pub fn new(facts: &[TokioFacts], bias: u64) -> Self {
@@ -135,6 +155,88 @@ impl TokioRuntime {
             each(if lists.knows(address) { Seen::Live(task) } else { Seen::Dead { address } });
         }
         Ok(())
+    }
+
+    /// Calls `each` with every task that memory shows, and with those that are complete and kept by their
+    /// `JoinHandle`: a program that holds such handles for ever leaks what the tasks returned.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn for_each_kept(
+        &self,
+        memory: &impl Memory,
+        mut each: impl FnMut(KeptTask),
+    ) -> Result<(), ReadError> {
+        let mut ids = FxHashSet::default();
+        self.for_each(memory, |seen| {
+            let (address, live) = match seen {
+                Seen::Live(task) => (task.address, Some(task)),
+                Seen::Dead { address } => (address, None),
+                Seen::Foreign { .. } | Seen::Unreadable { .. } => return,
+            };
+            let mut bytes = [0; HEADER];
+            let read = memory.read(address, &mut bytes).ok();
+            let Some(state) = read.and_then(|()| word(&bytes, 0)) else { return };
+            // Of a live task the list said so; one that is complete is in no list, and its own words must do.
+            let task = live.or_else(|| self.complete(memory, address, &bytes, state));
+            let owner = |task: &CensusTask| {
+                let known = self.types.get(&task.site.entry)?;
+                word(&bytes, usize::try_from(known.form.owner_offset()).ok()?)
+            };
+            let Some(task) = task else { return };
+            if ids.insert((task.id, task.address)) {
+                each(KeptTask {
+                    owner: owner(&task).unwrap_or(0),
+                    join_interest: state & state::JOIN_INTEREST != 0,
+                    state: state_text(state),
+                    task,
+                });
+            }
+        })
+    }
+
+    /// A task that is complete and whose output nobody took: somebody holds its handle, and so a reference. The last
+    /// reference is counted down before memory is freed, and the interest before that.
+    fn complete(&self, memory: &impl Memory, address: u64, bytes: &[u8], state: u64) -> Option<CensusTask> {
+        let kept = state::COMPLETE | state::JOIN_INTEREST;
+        let references = state >> state::REFERENCES;
+        let possible = state & (kept | state::RUNNING) == kept
+            && (1..=state::MOST_REFERENCES).contains(&references)
+            && address.is_multiple_of(8);
+        possible.then_some(())?;
+        let (vtable, known) = Self::vtable_offsets().find_map(|offset| {
+            let vtable = word(bytes, usize::try_from(offset).ok()?)?;
+            let known = self.types.get(&vtable).filter(|known| known.form.vtable_offset() == offset)?;
+            Some((vtable, known))
+        })?;
+        let id = match known.id_offset {
+            Some(offset) => memory.read_u64(address.wrapping_add(offset)).ok()?,
+            None => 0,
+        };
+        (known.id_offset.is_none() || (1..1 << 56).contains(&id)).then_some(())?;
+        Some(CensusTask {
+            address,
+            id,
+            site: SiteId { runtime: known.kind, site: 0, entry: vtable },
+            status: TaskStatus::Waiting,
+            wait_reason: None,
+            waiting_since_ns: None,
+            stack_bytes: 0,
+            stack: Vec::new(),
+        })
+    }
+
+    /// Bytes of a task's allocation: header, scheduler, future, trailer. `None`: the layout does not tell.
+    ///
+    /// A trailer is the list's two pointers and a waker's two words, and from tokio 1.45 on perhaps two of hooks
+    /// (`src/runtime/task/core.rs`); a cell is as large as a multiple of its alignment, which is 128 on x86-64.
+    pub fn task_bytes(&self, vtable: u64) -> Option<u64> {
+        const ALIGNMENT: u64 = 128;
+        let known = self.types.get(&vtable)?;
+        let trailer = known.owned_offset.filter(|_| known.form == VtableForm::Offsets)?;
+        let [least, most] =
+            [32, 48].map(|size| trailer.checked_add(size)?.checked_next_multiple_of(ALIGNMENT));
+        least.filter(|_| least == most)
     }
 
     /// Offset of a type's list pointers.
@@ -348,6 +450,20 @@ fn status(state: u64) -> Option<TaskStatus> {
     } else {
         TaskStatus::Waiting
     })
+}
+
+/// [`KeptTask::state`] of a task that is being polled.
+const RUNNING: &str = "running";
+
+/// A task's state word in tokio's words.
+fn state_text(state: u64) -> &'static str {
+    match state {
+        _ if state & state::COMPLETE != 0 => "complete",
+        _ if state & state::RUNNING != 0 => RUNNING,
+        _ if state & state::CANCELLED != 0 => "cancelled",
+        _ if state & state::NOTIFIED != 0 => "notified",
+        _ => "idle",
+    }
 }
 
 /// The status in tokio's words.

@@ -159,6 +159,7 @@ fn task(runtime: &RuntimeDump, task: &Task) -> Value {
         Stack::Part(index) => (Some(index), "part"),
         Stack::Running => (None, "running"),
         Stack::Unreadable => (None, "unreadable"),
+        Stack::None => (None, "none"),
     };
     let waits: Vec<Value> = runtime
         .waits_of(task)

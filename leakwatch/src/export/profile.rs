@@ -8,7 +8,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use prost::Message as _;
 use rustc_hash::FxHashMap;
 
-use crate::report::dump::{Dump, NamedStack, RuntimeDump, Stack, Task};
+use crate::report::dump::{Dump, NamedStack, RuntimeDump, Task};
 
 /// Largest profile that is read, unpacked.
 const LARGEST: u64 = 1 << 30;
@@ -166,6 +166,15 @@ impl Profile {
     }
 }
 
+/// What is counted: Go's own profiles of goroutines say so in the singular.
+fn unit(dump: &Dump) -> &'static str {
+    match dump.runtimes.as_slice() {
+        [runtime] if runtime.kind == "go" => "goroutine",
+        [runtime] if runtime.kind == "thread" => "thread",
+        _ => "task",
+    }
+}
+
 /// A profile while it is put together.
 #[derive(Default)]
 struct Builder {
@@ -188,7 +197,7 @@ struct Key {
 impl Builder {
     fn build(mut self, dump: &Dump) -> Profile {
         self.string("");
-        let (count, space) = (self.value_type("goroutine", "count"), self.value_type("stack_space", "bytes"));
+        let (count, space) = (self.value_type(unit(dump), "count"), self.value_type("stack_space", "bytes"));
         self.profile.sample_type = vec![count, space];
         self.profile.period_type = Some(count);
         self.profile.period = 1;
@@ -331,10 +340,7 @@ impl Builder {
 
 impl Key {
     fn of(task: &Task) -> Self {
-        let stack = match task.stack {
-            Stack::Whole(index) | Stack::Part(index) => Some(index),
-            Stack::Running | Stack::Unreadable => None,
-        };
+        let stack = task.stack_index();
         let site = if stack.is_some() { 0 } else { task.site };
         Self { stack, site, state: task.state, labels: task.labels }
     }

@@ -89,10 +89,11 @@ struct TaskJson {
 
 fn of_dump(dump: &DumpJson) -> Snapshot {
     let mut groups = Vec::new();
-    for runtime in &dump.runtimes {
+    // Numbers are of one runtime; above 2^60 no runtime counts.
+    for (runtime, space) in dump.runtimes.iter().zip(0_u64..) {
         let mut sums: BTreeMap<(Option<usize>, Option<usize>), Vec<u64>> = BTreeMap::new();
         for task in &runtime.tasks {
-            sums.entry((task.site, task.stack)).or_default().push(task.id);
+            sums.entry((task.site, task.stack)).or_default().push(task.id ^ space << 60);
         }
         for ((site, stack), ids) in sums {
             let site = site.and_then(|at| runtime.sites.get(at)).and_then(|site| {
@@ -170,6 +171,9 @@ fn printed_frame(text: &str) -> FilePlace {
     }
 }
 
+/// What profiles of tasks count, by the beginning of its name.
+const COUNTED: [&str; 3] = ["goroutine", "thread", "task"];
+
 /// Reads a profile, leakwatch's or a program's own.
 ///
 /// # Errors
@@ -177,11 +181,11 @@ fn printed_frame(text: &str) -> FilePlace {
 pub fn read_pprof(bytes: &[u8]) -> Result<Snapshot, Unreadable> {
     let read = read_profile(bytes).map_err(Unreadable)?;
     let kind = |at: usize| read.sample_type.get(at).map(|kind| read.string(kind.r#type));
-    let value =
-        (0..read.sample_type.len()).find(|&at| kind(at).is_some_and(|kind| kind.starts_with("goroutine")));
+    let of_tasks = |kind: &str| COUNTED.iter().any(|known| kind.starts_with(known));
+    let value = (0..read.sample_type.len()).find(|&at| kind(at).is_some_and(of_tasks));
     let Some(value) = value else {
         return Err(Unreadable(format!(
-            "it is a profile of {:?}, not of goroutines",
+            "it is a profile of {:?}, not of goroutines, tasks or threads",
             kind(0).unwrap_or("nothing")
         )));
     };

@@ -208,6 +208,13 @@ impl Image {
     }
 }
 
+/// The frames at a return address of a native stack, innermost first: the executable knows those of its own runtime
+/// best.
+pub fn frames(image: &mut Image, modules: &mut Modules, pc: u64) -> Vec<Frame> {
+    let known = if image.inspection().go.is_some() { image.frames(pc) } else { Vec::new() };
+    if known.is_empty() { modules.frames(pc) } else { known }
+}
+
 fn inspect(exe: &Executable, path: &Path) -> Result<Inspection, ImageError> {
     leakwatch_inspect::inspect(exe.bytes()).map_err(|why| ImageError::Inspect { path: path.to_owned(), why })
 }

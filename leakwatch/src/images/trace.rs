@@ -10,7 +10,7 @@ use leakwatch_inspect::{
 };
 
 use super::{
-    Image,
+    Frame, Image,
     names::{is_hidden, is_system, is_wrapper, printed},
 };
 
@@ -43,6 +43,26 @@ pub struct Traced {
     pub injected: bool,
     /// `runtime.goexit`, below every goroutine.
     pub outermost: bool,
+}
+
+impl From<Frame> for Traced {
+    /// A frame of code that no Go runtime prints: all of it is shown.
+    fn from(frame: Frame) -> Self {
+        Self {
+            function: frame.function,
+            file: frame.file,
+            line: frame.line,
+            inlined: frame.inlined,
+            offset: None,
+            no_arguments: false,
+            hidden: false,
+            wrapper: false,
+            panics: false,
+            gopanic: false,
+            injected: false,
+            outermost: false,
+        }
+    }
 }
 
 /// Where a goroutine comes from.

@@ -95,6 +95,18 @@ pub enum Stack {
     Running,
     /// It could not be read.
     Unreadable,
+    /// It has none: an async task between two polls.
+    None,
+}
+
+impl Stack {
+    /// Its index in [`TaskDump::stacks`], as far as it was read.
+    pub fn index(self) -> Option<u32> {
+        match self {
+            Self::Whole(index) | Self::Part(index) => Some(index),
+            Self::Running | Self::Unreadable | Self::None => None,
+        }
+    }
 }
 
 /// Marks that the runtime prints beside a state.

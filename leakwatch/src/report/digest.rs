@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::dump::{RuntimeDump, Stack, Task, WaitObject};
+use super::dump::{RuntimeDump, Task, WaitObject};
 use crate::detect::groups::{self, Stacked};
 
 /// A runtime's tasks in few words.
@@ -104,10 +104,7 @@ impl RuntimeDump {
     fn clusters(&self) -> Vec<TaskCluster> {
         let mut sums: FxHashMap<(Option<u32>, u32), Sum> = FxHashMap::default();
         for task in &self.tasks {
-            let stack = match task.stack {
-                Stack::Whole(index) | Stack::Part(index) => Some(index),
-                Stack::Running | Stack::Unreadable => None,
-            };
+            let stack = task.stack_index();
             // Without a stack, what they run is all that is known.
             let site = if stack.is_some() { 0 } else { task.site };
             sums.entry((stack, site)).or_default().add(task);

@@ -9,7 +9,7 @@ use super::Timestamp;
 pub use crate::images::Origin;
 pub use crate::observe::{Marks, Object, Side, Stack};
 use crate::{
-    images::{Image, Traced, Tracer},
+    images::{Image, Modules, Traced, Tracer, frames},
     observe::{DumpedTask, SiteId, TaskDump},
 };
 
@@ -220,6 +220,57 @@ pub fn goroutines(dump: TaskDump, image: &Image) -> Option<RuntimeDump> {
     Some(runtime)
 }
 
+/// Gives the tokio tasks of the process that runs this image their names.
+pub fn tokio_tasks(dump: TaskDump, image: &Image) -> RuntimeDump {
+    name(dump, &mut TokioNames { image })
+}
+
+struct TokioNames<'a> {
+    image: &'a Image,
+}
+
+impl DumpNames for TokioNames<'_> {
+    fn traced(&mut self, _pc: u64, _stopped: bool) -> Vec<Traced> {
+        Vec::new()
+    }
+
+    fn origin(&mut self, site: SiteId) -> Origin {
+        let Some(name) = self.image.task_name(site.entry) else { return Origin::default() };
+        Origin {
+            // The place of its code, not of what spawned it.
+            shown: false,
+            function: name.function,
+            file: name.file,
+            line: name.line,
+            offset: None,
+            task: Some(name.task),
+            system: name.system,
+        }
+    }
+}
+
+/// Gives the threads of a process their names. The entry of a site is a place in `routines`, and one.
+pub fn threads(dump: TaskDump, routines: &[String], image: &mut Image, modules: &mut Modules) -> RuntimeDump {
+    name(dump, &mut ThreadNames { routines, image, modules })
+}
+
+struct ThreadNames<'a> {
+    routines: &'a [String],
+    image: &'a mut Image,
+    modules: &'a mut Modules,
+}
+
+impl DumpNames for ThreadNames<'_> {
+    fn traced(&mut self, pc: u64, _stopped: bool) -> Vec<Traced> {
+        frames(self.image, self.modules, pc).into_iter().map(Traced::from).collect()
+    }
+
+    fn origin(&mut self, site: SiteId) -> Origin {
+        let place = site.entry.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        Origin { task: place.and_then(|place| self.routines.get(place)).cloned(), ..Origin::default() }
+    }
+}
+
 /// Gives a dump its names.
 pub fn name(dump: TaskDump, names: &mut dyn DumpNames) -> RuntimeDump {
     let mut namer = Namer { names, frames: Frames::default(), known: FxHashMap::default() };
@@ -259,7 +310,8 @@ pub fn name(dump: TaskDump, names: &mut dyn DumpNames) -> RuntimeDump {
         kind: dump.runtime.name().to_owned(),
         version: dump.version,
         tells_parents: false,
-        prints_labels: false,
+        // Of other runtimes labels are all that tells one task from another.
+        prints_labels: true,
         tasks,
         states,
         frames: namer.frames.all,
@@ -452,10 +504,7 @@ impl Objects {
 impl Task {
     /// Index of its stack, as far as it was read.
     pub fn stack_index(&self) -> Option<u32> {
-        match self.stack {
-            Stack::Whole(index) | Stack::Part(index) => Some(index),
-            Stack::Running | Stack::Unreadable => None,
-        }
+        self.stack.index()
     }
 }
 
@@ -472,10 +521,7 @@ impl RuntimeDump {
 
     /// A task's stack, as far as it was read.
     pub fn stack_of(&self, task: &Task) -> Option<&NamedStack> {
-        match task.stack {
-            Stack::Whole(index) | Stack::Part(index) => self.stacks.get(index as usize),
-            Stack::Running | Stack::Unreadable => None,
-        }
+        self.stacks.get(task.stack.index()? as usize)
     }
 
     /// The frame of a line.

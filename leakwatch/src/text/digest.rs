@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::clean::clean;
+use super::{
+    clean::clean,
+    dump::{GO, word},
+};
 use crate::report::{
     digest::{Contended, SiteCost, TaskCluster},
     dump::{Dump, Object, Origin, RuntimeDump},
@@ -21,7 +24,8 @@ const FRAMES: usize = 8;
 pub fn write_digest(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     let process = &dump.process;
     writeln!(out, "{} (pid {}), {}", clean(&process.comm), process.pid, dump.taken)?;
-    for runtime in &dump.runtimes {
+    let empty = |runtime: &&RuntimeDump| runtime.tasks.is_empty() && dump.runtimes.len() > 1;
+    for runtime in dump.runtimes.iter().filter(|runtime| !empty(runtime)) {
         self::runtime(runtime, process.rss_bytes, out)?;
     }
     Ok(())
@@ -29,12 +33,13 @@ pub fn write_digest(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
 
 fn runtime(runtime: &RuntimeDump, rss_bytes: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
     let digest = runtime.digest();
-    let held = runtime.bytes().map(|held| format!(", {} of stacks", bytes(held))).unwrap_or_default();
+    let of = if runtime.kind == GO { "of stacks" } else { "of memory" };
+    let held = runtime.bytes().map(|held| format!(", {} {of}", bytes(held))).unwrap_or_default();
     let rss = rss_bytes.map(|rss| format!(", resident set {}", bytes(rss))).unwrap_or_default();
     let version = runtime.version.as_deref().unwrap_or(&runtime.kind);
-    writeln!(out, "{} ({}){held}{rss}", count(runtime.tasks.len() as u64, "task"), clean(version))?;
+    writeln!(out, "{} ({}){held}{rss}", count(runtime.tasks.len() as u64, word(runtime)), clean(version))?;
     if runtime.unreadable > 0 {
-        writeln!(out, "{} could not be read", count(runtime.unreadable, "task"))?;
+        writeln!(out, "{} could not be read", count(runtime.unreadable, word(runtime)))?;
     }
     writeln!(out, "\nwhat they do")?;
     for cluster in digest.clusters.iter().take(PRINTED) {
@@ -79,11 +84,19 @@ fn cluster(runtime: &RuntimeDump, cluster: &TaskCluster, out: &mut dyn Write) ->
     for frame in shown.iter().take(FRAMES) {
         writeln!(out, "      {}{}", clean(&frame.function), place(frame.file.as_deref(), frame.line))?;
     }
+    if cluster.stack.is_none()
+        && let Some(origin) = runtime.sites.get(cluster.site as usize)
+    {
+        let task = origin.task.as_deref().unwrap_or("?");
+        writeln!(out, "      {}{}", clean(task), place(origin.file.as_deref(), origin.line))?;
+    }
     if shown.len() > FRAMES {
         writeln!(out, "      ... {} more frames", shown.len() - FRAMES)?;
     }
     match runtime.sites.get(cluster.site as usize) {
-        Some(origin) if origin.function.is_some() => writeln!(out, "      created by {}", created(origin)),
+        Some(origin) if origin.function.is_some() && origin.shown => {
+            writeln!(out, "      created by {}", created(runtime, origin))
+        }
         _ => Ok(()),
     }
 }
@@ -105,7 +118,7 @@ fn contended(runtime: &RuntimeDump, contended: &Contended, out: &mut dyn Write) 
     writeln!(out, "      {}", states(runtime, &contended.states))?;
     for (site, count) in contended.sites.iter().take(3) {
         if let Some(origin) = runtime.sites.get(*site as usize) {
-            writeln!(out, "      {count} created by {}", created(origin))?;
+            writeln!(out, "      {count} created by {}", created(runtime, origin))?;
         }
     }
     Ok(())
@@ -113,7 +126,8 @@ fn contended(runtime: &RuntimeDump, contended: &Contended, out: &mut dyn Write) 
 
 fn site(runtime: &RuntimeDump, cost: &SiteCost, out: &mut dyn Write) -> io::Result<()> {
     let held = cost.bytes.map_or_else(|| "?".to_owned(), bytes);
-    let name = runtime.sites.get(cost.site as usize).map(created).unwrap_or_default();
+    let name =
+        runtime.sites.get(cost.site as usize).map(|origin| created(runtime, origin)).unwrap_or_default();
     writeln!(out, "  {held} in {}: {name}", count(cost.count, "task"))
 }
 
@@ -131,12 +145,13 @@ fn states(runtime: &RuntimeDump, states: &[(u32, u64)]) -> String {
 }
 
 /// The statement that starts tasks; for those that no statement starts, what they run.
-fn created(origin: &Origin) -> String {
+fn created(runtime: &RuntimeDump, origin: &Origin) -> String {
     match (&origin.function, &origin.task) {
         (Some(function), _) if origin.shown => {
             format!("{}{}", clean(function), place(origin.file.as_deref(), origin.line))
         }
-        (_, Some(task)) => clean(task),
+        (_, Some(task)) if runtime.kind == GO => clean(task),
+        (_, Some(task)) => format!("{}{}", clean(task), place(origin.file.as_deref(), origin.line)),
         _ => "?".to_owned(),
     }
 }

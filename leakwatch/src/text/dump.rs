@@ -17,6 +17,8 @@ const INNER: usize = 50;
 const OUTER: usize = 50;
 /// `_TracebackMaxFrames` of Go 1.20 and older.
 const MOST: usize = 100;
+/// The runtime whose own form is known.
+pub(super) const GO: &str = "go";
 /// Nanoseconds of a minute.
 const MINUTE: u64 = 60_000_000_000;
 
@@ -27,6 +29,7 @@ const MINUTE: u64 = 60_000_000_000;
 pub fn write_dump(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     let mut first = true;
     for runtime in &dump.runtimes {
+        let word = word(runtime);
         let texts: Vec<Vec<u8>> = runtime.stacks.iter().map(|stack| traceback(runtime, stack)).collect();
         let created: Vec<(String, String)> = runtime.sites.iter().map(created_by).collect();
         for task in &runtime.tasks {
@@ -34,15 +37,19 @@ pub fn write_dump(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
                 out.write_all(b"\n")?;
             }
             first = false;
-            header(runtime, task, out)?;
+            header(word, runtime, task, out)?;
             match task.stack {
                 Stack::Whole(index) | Stack::Part(index) => {
                     out.write_all(texts.get(index as usize).map_or(&[], Vec::as_slice))?;
                 }
-                Stack::Running => {
-                    out.write_all(b"\tgoroutine running on other thread; stack unavailable\n")?;
+                Stack::Running if runtime.kind == GO => {
+                    writeln!(out, "\t{word} running on other thread; stack unavailable")?;
                 }
-                Stack::Unreadable => out.write_all(b"\tgoroutine stack unreadable\n")?,
+                Stack::Unreadable => writeln!(out, "\t{word} stack unreadable")?,
+                // What it runs is all that is known.
+                Stack::None | Stack::Running => {
+                    out.write_all(runtime.origin_of(task).map(what_it_runs).unwrap_or_default().as_bytes())?;
+                }
             }
             if let Some((line, place)) = created.get(task.site as usize).filter(|(line, _)| !line.is_empty())
                 && task.id != 1
@@ -58,9 +65,18 @@ pub fn write_dump(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// What a runtime's tasks are called.
+pub(super) fn word(runtime: &RuntimeDump) -> &'static str {
+    match runtime.kind.as_str() {
+        GO => "goroutine",
+        "thread" => "thread",
+        _ => "task",
+    }
+}
+
 /// `goroutine 7 [chan receive, 2 minutes, locked to thread]:`
-fn header(runtime: &RuntimeDump, task: &Task, out: &mut dyn Write) -> io::Result<()> {
-    write!(out, "goroutine {} [{}", task.id, runtime.state_of(task))?;
+fn header(word: &str, runtime: &RuntimeDump, task: &Task, out: &mut dyn Write) -> io::Result<()> {
+    write!(out, "{word} {} [{}", task.id, runtime.state_of(task))?;
     if task.marks.leaked {
         out.write_all(b" (leaked)")?;
     }
@@ -99,6 +115,12 @@ fn traceback(runtime: &RuntimeDump, stack: &NamedStack) -> Vec<u8> {
         let lines = stack.lines.iter().filter(move |line| line.shown && (line.pc as usize) < most);
         lines.filter_map(|line| runtime.frame(line)).collect::<Vec<_>>()
     };
+    if runtime.kind != GO {
+        for frame in shown(usize::MAX) {
+            push_native_frame(&mut text, frame);
+        }
+        return text;
+    }
     if !runtime.tells_parents {
         // Go 1.20 and older stop at so many frames, hidden ones among them, and say so only when all were printed.
         let lines = shown(MOST);
@@ -130,6 +152,15 @@ fn push_frame(text: &mut Vec<u8>, frame: &Frame) {
     text.extend_from_slice(line.as_bytes());
 }
 
+/// Frames of native code have no arguments to leave out, and often no line.
+fn push_native_frame(text: &mut Vec<u8>, frame: &Frame) {
+    let mut line = format!("{}\n", clean(&frame.function));
+    if frame.file.is_some() {
+        push_place(&mut line, frame.file.as_deref(), frame.line, frame.offset);
+    }
+    text.extend_from_slice(line.as_bytes());
+}
+
 /// `\t/src/main.go:12 +0x1d`
 fn push_place(text: &mut String, file: Option<&str>, line: Option<u32>, offset: Option<u64>) {
     text.push('\t');
@@ -142,6 +173,15 @@ fn push_place(text: &mut String, file: Option<&str>, line: Option<u32>, offset: 
         text.push_str(&digits);
     }
     text.push('\n');
+}
+
+/// For a task without a stack, in the place of its frames: what it runs, and where that stands.
+fn what_it_runs(origin: &Origin) -> String {
+    let mut text = format!("{}\n", clean(origin.task.as_deref().unwrap_or("?")));
+    if origin.file.is_some() {
+        push_place(&mut text, origin.file.as_deref(), origin.line, None);
+    }
+    text
 }
 
 /// `created by main.main`, and what follows on the next line; empty where the runtime prints none.
@@ -165,10 +205,7 @@ pub fn write_folded(dump: &Dump, out: &mut dyn Write) -> io::Result<()> {
     for runtime in &dump.runtimes {
         let mut counts: FxHashMap<(Option<u32>, u32, u32), u64> = FxHashMap::default();
         for task in &runtime.tasks {
-            let stack = match task.stack {
-                Stack::Whole(index) | Stack::Part(index) => Some(index),
-                Stack::Running | Stack::Unreadable => None,
-            };
+            let stack = task.stack_index();
             *counts.entry((stack, task.state, if stack.is_some() { 0 } else { task.site })).or_default() += 1;
         }
         let mut lines: FxHashMap<String, u64> = FxHashMap::default();

@@ -3,6 +3,7 @@
 
 mod custom;
 mod dump;
+mod dumped;
 mod evidence;
 mod folder;
 mod harm;

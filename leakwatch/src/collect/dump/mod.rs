@@ -1,10 +1,11 @@
-//! Every goroutine of a process with what it does, read without a stop: what `leakwatch dump` prints.
+//! Every task of a process with what it does, read without a stop: what `leakwatch dump` prints.
 //!
 //! A goroutine is taken in only when it held still: its number, status, program counter and stack pointer are the same
 //! after its stack was walked as before. One that did not is looked at again, a few times, and is then counted as
 //! unreadable. Must never write to the process, never take a size from it unchecked, and never read a clock.
 
 mod labels;
+mod tokio;
 mod waits;
 mod walk;
 
@@ -23,6 +24,7 @@ use crate::{
     observe::{DumpedTask, Marks, SiteId, Stack, TaskDump},
 };
 use labels::Sets;
+pub use tokio::tokio_tasks;
 use waits::Sudogs;
 use walk::{Start, Windows};
 
@@ -396,7 +398,7 @@ impl Draft {
         }
         match stack {
             // It held still, and yet its stack leads nowhere.
-            Stack::Unreadable | Stack::Running => Look::Unreadable,
+            Stack::Unreadable | Stack::Running | Stack::None => Look::Unreadable,
             Stack::Whole(_) | Stack::Part(_) => Look::Still(self, stack),
         }
     }

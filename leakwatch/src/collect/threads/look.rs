@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use super::{Threads, Views, at, frames, glue, own_frame, syscalls};
 use crate::{
     host::{HostError, Memory, threads},
-    images::{NativeStack, Registers},
+    images::NativeStack,
     observe::{Census, LiveByState, SiteId, ThreadNames, Waiting},
 };
 
@@ -46,12 +46,7 @@ impl Threads {
                 census.unreadable += 1;
                 None
             };
-            let reason = match (place.and_then(|place| place.syscall), thread.state) {
-                (Some(number), _) => syscalls::name(number),
-                (None, 'R') => "running".to_owned(),
-                (None, 'T' | 't') => "stopped".to_owned(),
-                (None, _) => threads::wait_channel(self.pid, tid).unwrap_or_else(|| "waiting".to_owned()),
-            };
+            let reason = state_text(self.pid, tid, thread.state, place);
             count_state(&mut census.by_state, thread.state, place.is_some());
             let mut stack = Vec::new();
             if let Some(place) = place
@@ -59,10 +54,7 @@ impl Threads {
                 && (with_stacks || self.wants_task(tid))
             {
                 unwound += 1;
-                let registers = Registers::at(place.pc, place.sp);
-                let memory = views.memory;
-                let read = |address| memory.read_u64(address).ok();
-                let frames = self.unwinder.unwind(views.modules, registers, read);
+                let frames = self.unwind_blocked(views, place);
                 self.note_task(views, tid, &frames);
                 if with_stacks {
                     stack = frames.frames.iter().map(|frame| frame.pc).collect();
@@ -121,8 +113,18 @@ impl Threads {
     }
 }
 
+/// What a thread does: the system call that it is in, else where in the kernel it sleeps.
+pub(super) fn state_text(pid: u32, tid: u32, state: char, place: Option<threads::BlockedAt>) -> String {
+    match (place.and_then(|place| place.syscall), state) {
+        (Some(number), _) => syscalls::name(number),
+        (None, 'R') => "running".to_owned(),
+        (None, 'T' | 't') => "stopped".to_owned(),
+        (None, _) => threads::wait_channel(pid, tid).unwrap_or_else(|| "waiting".to_owned()),
+    }
+}
+
 /// What a thread runs. Go's threads stand on stacks that no table describes, and begin in one function.
-fn routine(views: &mut Views<'_, impl Memory>, stack: &NativeStack) -> Option<String> {
+pub(super) fn routine(views: &mut Views<'_, impl Memory>, stack: &NativeStack) -> Option<String> {
     const GO: &str = "runtime.mstart";
     if views.image.inspection().go.is_some()
         && stack.frames.iter().any(|frame| !views.image.frames(frame.pc).is_empty())

@@ -6,6 +6,7 @@
 //!
 //! It must never stop a thread, and never take a stack for more than what its tables vouch for.
 
+pub mod dump;
 mod glue;
 mod look;
 mod syscalls;
@@ -18,7 +19,7 @@ use rustc_hash::FxHashMap;
 use super::{error::CollectError, sample::empty_site};
 use crate::{
     host::{Memory, threads},
-    images::{Created, Frame, Image, Modules, NativeStack, NativeUnwinder, Registers},
+    images::{Created, Frame, Image, Modules, NativeStack, NativeUnwinder, Registers, frames},
     kernel::{Kernel, KernelError, Watched},
     observe::{Event, SiteId, SiteSample, StackCopy},
 };
@@ -314,12 +315,6 @@ fn own_frame(views: &mut Views<'_, impl Memory>, pc: u64) -> Option<Frame> {
         return None;
     }
     frames(views.image, views.modules, pc).into_iter().find(|frame| !glue::is_glue(frame))
-}
-
-/// Names of the frames at a return address: the executable knows those of its own runtime best.
-pub(super) fn frames(image: &mut Image, modules: &mut Modules, pc: u64) -> Vec<Frame> {
-    let known = if image.inspection().go.is_some() { image.frames(pc) } else { Vec::new() };
-    if known.is_empty() { modules.frames(pc) } else { known }
 }
 
 /// How the kernel side recognises the frames from the site to the system call.
