@@ -183,8 +183,11 @@ pub struct WatchArgs {
     /// Also watch the children that a process forks, and theirs, each as a process of its own (512 at most).
     #[arg(long)]
     pub follow: bool,
-    /// Exit with 3 when a leak was found. Today's verdicts go by growth and say "suspect" at most, so this never
-    /// happens yet.
+    /// Prove every so often (without a time: 10s) which goroutines nothing alive can ever wake; Go programs only. Proofs
+    /// take a tenth of one core at most, or what --budget says, and begin later where they would take more.
+    #[arg(long, value_name = "EVERY", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
+    pub prove: Option<SignedDuration>,
+    /// Exit with 3 when a leak was found: with --prove, as verdicts by growth say "suspect" at most.
     #[arg(long)]
     pub fail_on_leak: bool,
     /// Send every start and end through the ring buffer although nothing reads them: for benches and tests.
@@ -299,6 +302,9 @@ pub struct RecordArgs {
     /// Record the stacks on which live tasks wait.
     #[arg(long)]
     pub stacks: bool,
+    /// Prove every so often which goroutines nothing alive can ever wake, as for `watch`.
+    #[arg(long, value_name = "EVERY", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
+    pub prove: Option<SignedDuration>,
     /// How to print the report at the end.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

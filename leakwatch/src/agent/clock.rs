@@ -17,6 +17,11 @@ pub fn own_cpu_ns() -> u64 {
     read_ns(ClockId::ProcessCPUTime)
 }
 
+/// Processor time that the calling thread has used, ns.
+pub fn own_thread_cpu_ns() -> u64 {
+    read_ns(ClockId::ThreadCPUTime)
+}
+
 fn read_ns(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

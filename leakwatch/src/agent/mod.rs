@@ -6,9 +6,11 @@ pub mod clock;
 mod names;
 mod overhead;
 mod pace;
+mod proofs;
 mod prove;
 mod watcher;
 
 pub use names::ImageNames;
+pub use proofs::Pace as ProofPace;
 pub use prove::prove;
 pub use watcher::{Looked, Options, Outcome, Sink, Target, Update, watch};

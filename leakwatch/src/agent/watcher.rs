@@ -12,13 +12,19 @@ use std::{
 use leakwatch_common::{Counter, EventKind, RuntimeKind};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{MissedTickBehavior, sleep},
 };
 use tracing::{debug, info, warn};
 
-use super::{clock, names::ImageNames, overhead::Meter, pace::Pace};
+use super::{
+    clock,
+    names::ImageNames,
+    overhead::Meter,
+    pace::Pace,
+    proofs::{Pace as ProofPace, Proofs},
+};
 use crate::{
     collect::{Ask, CollectError, Counting, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
     detect::Detector,
@@ -68,6 +74,8 @@ pub struct Options {
     pub named: Option<Arc<Named>>,
     /// Watch children that a process forks as processes of their own, and theirs.
     pub follow: bool,
+    /// Prove which goroutines nothing alive can wake; `None`: do not.
+    pub prove: Option<ProofPace>,
 }
 
 /// A process to watch.
@@ -138,6 +146,8 @@ pub struct Watch {
     info: ProcessInfo,
     model: ProcessModel,
     identities: Identities,
+    /// `None`: no proofs were asked for, or it is no Go program, or it has ended.
+    proofs: Option<Proofs>,
     /// Hits at the last look, and the intervals in a row over budget.
     hits: u64,
     over_budget: u32,
@@ -154,8 +164,10 @@ impl Watch {
         ImageNames::new(self.session.names())
     }
 
-    /// Takes a sample in; `tell`: the sink is told of it first.
-    fn apply(&mut self, sample: &ProcessSample, tell: bool, sink: &mut Sink<'_>) -> io::Result<()> {
+    /// Takes a sample in, with what proofs have shown; `tell`: the sink is told of it first.
+    fn apply(&mut self, sample: ProcessSample, tell: bool, sink: &mut Sink<'_>) -> io::Result<()> {
+        let proof = self.proofs.as_mut().and_then(|proofs| proofs.news(&mut self.session));
+        let sample = &ProcessSample { proof, ..sample };
         if tell {
             let (number, attach) = (self.session.incarnation(), &self.attach);
             let names = ImageNames::new(self.session.names());
@@ -223,12 +235,16 @@ pub async fn watch(
             None => std::future::pending().await,
         }
     });
+    let mut in_full = false;
     loop {
         tokio::select! {
             biased;
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            () = &mut deadline => break,
+            () = &mut deadline => {
+                in_full = true;
+                break;
+            }
             Some(incarnation) = ended.recv() => {
                 watcher.drain(kernel, events.get_mut(), sink).await?;
                 watcher.process_ended(kernel, incarnation, sink)?;
@@ -256,6 +272,7 @@ pub async fn watch(
         }
     }
     watcher.closing = true;
+    watcher.finish_proofs(in_full, &mut interrupt).await;
     watcher.drain(kernel, events.get_mut(), sink).await?;
     let report = watcher.look(kernel, true, sink)?;
     watcher.close_all(kernel);
@@ -311,6 +328,7 @@ impl Watcher<'_> {
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
         self.notify_of_end(&session);
+        let proofs = self.options.prove.and_then(|pace| Proofs::begin(&session, pace));
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let attach = Attach { process: id, time_ns: clock::monotonic_ns(), tasks };
         self.watches.push(Watch {
@@ -319,6 +337,7 @@ impl Watcher<'_> {
             info,
             model: ProcessModel::new(attach, Limits::default()),
             identities: Identities::default(),
+            proofs,
             hits: 0,
             over_budget: 0,
         });
@@ -487,10 +506,11 @@ impl Watcher<'_> {
         };
         let looks = Looks { ages: true, ..Looks::default() };
         for sample in sample_all(kernel, [&mut watch.session], looks, now_ns)?.into_iter().flatten() {
-            watch.apply(&sample, self.options.looks, sink)?;
+            watch.apply(sample, self.options.looks, sink)?;
         }
         watch.info.runtimes = runtimes(&watch.session);
         watch.info.exited = true;
+        watch.proofs = None;
         watch.session.close(kernel)?;
         Ok(Some(watch.info.pid))
     }
@@ -505,7 +525,7 @@ impl Watcher<'_> {
         let samples = sample_all(kernel, sessions, looks, begun_ns)?;
         for (watch, sample) in self.watches.iter_mut().zip(samples) {
             if let Some(sample) = sample {
-                watch.apply(&sample, self.options.looks, sink)?;
+                watch.apply(sample, self.options.looks, sink)?;
                 watch.info.runtimes = runtimes(&watch.session);
             }
         }
@@ -561,6 +581,20 @@ impl Watcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Has all proofs come to an end, and waits for it. `in_full`: those of which there is no first one yet come to theirs,
+    /// unless the user does not want to wait.
+    async fn finish_proofs(&self, in_full: bool, interrupt: &mut Signal) {
+        const LOOK: Duration = Duration::from_millis(10);
+        let proofs = || self.watches.iter().filter_map(|watch| watch.proofs.as_ref());
+        proofs().for_each(|proofs| proofs.finish(in_full));
+        while !proofs().all(Proofs::finished) {
+            tokio::select! {
+                _ = interrupt.recv() => proofs().for_each(|proofs| proofs.finish(false)),
+                () = sleep(LOOK) => {}
+            }
+        }
     }
 
     /// Has the kernel's tables hold what is alive only.

@@ -53,6 +53,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         looks: false,
         rates: Span::Watch,
         named: None,
+        prove: None,
         follow: false,
     };
     let text_options = text::Options { color: colour(), ..text::Options::default() };

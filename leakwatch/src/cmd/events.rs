@@ -36,6 +36,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         looks: false,
         rates: Span::Watch,
         named: startup::named(&args.runtime)?,
+        prove: None,
         follow: false,
     };
     if let Some(path) = &args.trace {

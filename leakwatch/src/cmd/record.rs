@@ -35,6 +35,7 @@ pub(super) fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<End> {
         mode: args.mode,
         budget: args.budget,
         stacks: args.stacks,
+        prove: args.prove,
         format: args.format,
         output: args.report.clone(),
         runtime: args.runtime.clone(),

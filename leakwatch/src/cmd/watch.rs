@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
+
 use super::{
     output::{self, Lines, colour, write_whole},
     startup::{self, Usage, block_on, calibrate, load, targets},
 };
 use crate::{
-    agent::{self, Looked, Outcome, Update},
+    agent::{self, Looked, Outcome, ProofPace, Update},
     cli::{Format, ModeArg, WatchArgs},
     collect::{CollectError, Mode},
     export,
@@ -59,6 +61,7 @@ pub(super) fn run_with(
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
         named: startup::named(&args.runtime)?,
         follow: args.follow,
+        prove: args.prove.map(|every| proof_pace(every, args.budget)).transpose()?,
     };
     if let Some(path) = &args.output {
         output::check(path)?;
@@ -97,6 +100,14 @@ pub(super) fn run_with(
             ended => return ended,
         }
     }
+}
+
+/// Most percent of one core that proofs take where no budget is set.
+const PROOF_PERCENT: f64 = 10.0;
+
+/// When to prove.
+pub(super) fn proof_pace(every: SignedDuration, budget: Option<f64>) -> anyhow::Result<ProofPace> {
+    Ok(ProofPace { every: Duration::try_from(every)?, share_percent: budget.unwrap_or(PROOF_PERCENT) })
 }
 
 /// The largest live table that is made without being asked for: about 1.7 GB of the kernel's memory.

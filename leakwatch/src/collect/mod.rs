@@ -17,6 +17,7 @@ mod session;
 pub mod threads;
 mod tokio_lists;
 pub mod tokio_rt;
+mod witnesses;
 
 pub use children::Children;
 pub use error::CollectError;

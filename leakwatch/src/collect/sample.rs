@@ -81,7 +81,7 @@ pub fn sample_all<'a>(
         read_sites(kernel, &kinds, &mut sessions, &mut moved)?;
     }
     let mut ages =
-        if looks.ages && stale_ages { Some(read_ages(kernel, &kinds, &sessions, now_ns)?) } else { None };
+        if looks.ages && stale_ages { Some(read_ages(kernel, &kinds, &mut sessions, now_ns)?) } else { None };
     let mut samples = Vec::with_capacity(sessions.len());
     for session in &mut sessions {
         let sites = moved.remove(&session.incarnation());
@@ -182,6 +182,7 @@ impl Session {
             census,
             thread_names,
             children: self.children.sample(),
+            proof: None,
         }))
     }
 }
@@ -273,19 +274,31 @@ type Ages = FxHashMap<(u32, SiteId), Vec<u64>>;
 fn read_ages(
     kernel: &Kernel,
     kinds: &KindsOf,
-    sessions: &[&mut Session],
+    sessions: &mut [&mut Session],
     now_ns: u64,
 ) -> Result<Ages, KernelError> {
     let mut ages = Ages::default();
     let places = places(sessions);
+    for session in sessions.iter_mut() {
+        session.witnesses.begin();
+    }
     kernel.for_each_live(|incarnation, task: LiveTask| {
         let site = told_apart(kinds, incarnation, task.site);
+        let session = places.get(&incarnation).and_then(|place| sessions.get_mut(*place));
+        if let Some(session) = session
+            && task.site.runtime == RuntimeKind::Go
+        {
+            session.witnesses.meet(task.task, task.born_ns);
+        }
         if let (Some(born), Some(site)) = (task.born_ns, site) {
             let session = places.get(&incarnation).and_then(|place| sessions.get(*place));
             let site = session.map_or(site, |session| session.threads.site(site));
             ages.entry((incarnation, site)).or_default().push(now_ns.saturating_sub(born));
         }
     })?;
+    for session in sessions.iter_mut() {
+        session.witnesses.close();
+    }
     Ok(ages)
 }
 

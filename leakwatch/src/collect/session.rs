@@ -14,6 +14,7 @@ use super::{
     sample::{Last, Looks, empty_site},
     threads::{Threads, Views},
     tokio_rt::Kinds,
+    witnesses::Witnesses,
 };
 use crate::{
     host::{HostError, Process, ProcessMemory},
@@ -94,6 +95,7 @@ pub struct Session {
     pub(super) children: Children,
     /// Sites as memory shows them, of the runtimes that are counted so.
     by_memory: BTreeMap<SiteId, SiteSample>,
+    pub(super) witnesses: Witnesses,
 }
 
 impl Session {
@@ -132,6 +134,7 @@ impl Session {
             last: None,
             at_attach,
             by_memory: BTreeMap::new(),
+            witnesses: Witnesses::default(),
         };
         session.note_unreadable();
         // What the threads run is learnt before the first figures, so that no site seems to grow by it.
@@ -267,6 +270,16 @@ impl Session {
     pub fn make_room(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
         let Some(watched) = &self.watched else { return Ok(()) };
         self.threads.fold(kernel, watched)
+    }
+
+    /// These goroutines are proven to wait for ever, by address and number: their ends are looked out for.
+    pub fn watch_proven(&mut self, proven: Vec<(u64, u64)>) {
+        self.witnesses.set(proven);
+    }
+
+    /// Numbers of goroutines that were proven to wait for ever, and whose ends a probe saw since the last time.
+    pub fn ended_though_proven(&mut self) -> Vec<u64> {
+        self.witnesses.take_ended()
     }
 
     /// Pids of the children that have not ended, as far as is known.

@@ -4,11 +4,12 @@
 //! is the site's verdict. Rules read no clock, keep no state, and never change what they look at. Loss and short
 //! observation lower confidence and never raise it.
 //!
-//! The rules here go by growth and by standing still and say `suspect` at most; `leak` is for rules with proof.
+//! Rules that go by growth and by standing still say `suspect` at most; `leak` is for the rule that has a proof.
 
 pub mod confidence;
 pub mod groups;
 pub mod growth;
+pub mod proof;
 pub mod stuck;
 pub mod units;
 
@@ -90,7 +91,11 @@ pub struct Detector {
 
 impl Default for Detector {
     fn default() -> Self {
-        Self::new(vec![Box::new(growth::Growth::default()), Box::new(stuck::Stuck::default())])
+        Self::new(vec![
+            Box::new(proof::Proven),
+            Box::new(growth::Growth::default()),
+            Box::new(stuck::Stuck::default()),
+        ])
     }
 }
 

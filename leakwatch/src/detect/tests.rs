@@ -4,7 +4,9 @@ use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
 
 use super::*;
 use crate::model::{Attach, Classify, EachItself, Limits, ProcessModel, SiteClass, TasksAre};
-use crate::observe::{Census, Counters, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
+use crate::observe::{
+    Awaited, Census, Counters, ProcessId, ProcessSample, ProofSample, ProvenSite, SiteId, SiteSample, Waiting,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const SITE: SiteId = SiteId { runtime: RuntimeKind::Go, site: 0x40_1234, entry: 0x40_5678 };
@@ -74,6 +76,7 @@ impl Watch {
             census: Some(census),
             thread_names: None,
             children: crate::observe::ChildrenSample::default(),
+            proof: None,
         }
     }
 }
@@ -91,6 +94,55 @@ fn noise(seed: u64, below: u64) -> impl Iterator<Item = u64> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     })
+}
+
+/// What the rules say of a site of which so many tasks are proven, in a process with so many refutations.
+fn with_proof(proven: u64, refuted: u64, system: bool) -> (Finding, Option<u64>) {
+    let process = ProcessId { pid: 1, start_ticks: 1 };
+    let attach = Attach { process, time_ns: 0, tasks: TasksAre::default() };
+    let mut model = ProcessModel::new(attach, Limits::default());
+    let mut classify = |site| SiteClass { canonical: site, system };
+    let site = ProvenSite { site: SITE, count: proven, awaited: Awaited::default() };
+    let proof = ProofSample {
+        proofs: 1,
+        proven,
+        refuted,
+        confidence: 0.99,
+        sites: if proven > 0 { vec![site] } else { Vec::new() },
+        ..ProofSample::default()
+    };
+    let mut watch = watch([20]);
+    watch.system = system;
+    // The news of a proof stands until the next one.
+    model.apply(&ProcessSample { proof: Some(proof), ..watch.sample(1, 20, 0, 0) }, &mut classify);
+    model.apply(&watch.sample(2, 20, 0, 0), &mut classify);
+    let (losses, site) = (model.losses(), model.site(SITE).expect("the site"));
+    let series = site.series();
+    let evidence = Evidence { site, series: &series, growth_per_min: None, losses: &losses };
+    (Detector::default().judge(&evidence), site.proven().map(|proven| proven.count))
+}
+
+#[test]
+fn a_proof_is_a_leak() {
+    let (finding, count) = with_proof(12, 0, false);
+    assert_eq!((finding.verdict, count), (Verdict::Leak, Some(12)));
+    assert!(finding.why.starts_with("12 goroutines can never be woken: "), "{}", finding.why);
+    assert!((finding.confidence - 0.99).abs() < 1e-9);
+    let (finding, count) = with_proof(0, 0, false);
+    assert_eq!(count, Some(0), "a proof was made, and says nothing of it");
+    assert_ne!(finding.verdict, Verdict::Leak);
+}
+
+#[test]
+fn a_proof_that_was_refuted_is_none() {
+    let (finding, _) = with_proof(12, 1, false);
+    assert_eq!((finding.verdict, finding.confidence), (Verdict::Suspect, 0.0));
+    assert!(finding.why.contains("not to be trusted"), "{}", finding.why);
+}
+
+#[test]
+fn the_runtime_s_own_are_not_the_program_s() {
+    assert_eq!(with_proof(1, 0, true).0.verdict, Verdict::Ok);
 }
 
 #[test]
@@ -266,7 +318,7 @@ fn pools_servers_and_small_groups_are_not_stuck() {
 #[test]
 fn every_rule_says_what_it_looks_for() {
     let summaries: Vec<&str> = Detector::default().rules().map(Rule::summary).collect();
-    assert_eq!(summaries.len(), 2);
+    assert_eq!(summaries.len(), 3);
     assert!(summaries.iter().all(|summary| !summary.is_empty()));
 }
 

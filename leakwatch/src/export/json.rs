@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
-use super::safe;
+use super::{proof::WatchedProofJson, safe};
 use crate::report::{
     Ages, CommandReport, ForksReport, Pod, ProcessReport, Report, RuntimeReport, SiteReport, TasksReport,
     Verdict, WaitingReport, ZombieReport,
@@ -41,7 +41,7 @@ pub(super) fn rfc3339(time: Timestamp, decimals: u8) -> String {
 }
 
 /// A figure that JSON can hold, without digits that mean nothing.
-fn number(value: f64) -> Option<f64> {
+pub(super) fn number(value: f64) -> Option<f64> {
     let rounded = (value * 1e6).round() / 1e6;
     // Not minus zero.
     rounded.is_finite().then_some(rounded + 0.0)
@@ -86,6 +86,7 @@ struct ProcessJson<'a> {
     memory: MemoryJson,
     losses: BTreeMap<&'static str, u64>,
     sites: Vec<SiteJson<'a>>,
+    proof: Option<WatchedProofJson<'a>>,
     leaks: usize,
 }
 
@@ -264,6 +265,7 @@ impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
             },
             losses: process.losses.iter().map(|loss| (loss.name, loss.count)).collect(),
             sites: process.sites.iter().map(SiteJson::from).collect(),
+            proof: process.proof.as_ref().map(|proof| WatchedProofJson::of(proof, process.watched_s)),
             leaks: process.leaks,
         }
     }

@@ -1,9 +1,16 @@
 //! A proof as JSON, schema `leakwatch.proof/1`. Fields are only ever added.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{json::rfc3339, safe};
-use crate::report::proof::{Group, ProofReport, ProvenObject, kind};
+use super::{
+    json::{number, rfc3339},
+    safe,
+};
+use crate::report::{
+    ProofSample,
+    proof::{Group, ProofReport, ProvenObject, kind},
+};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "leakwatch.proof/1";
@@ -81,4 +88,53 @@ fn object(object: &ProvenObject) -> Value {
 
 fn seconds(ns: u64) -> f64 {
     std::time::Duration::from_nanos(ns / 1_000_000 * 1_000_000).as_secs_f64()
+}
+
+/// What proofs have shown during a watch, as part of its report.
+#[derive(Serialize)]
+pub(super) struct WatchedProofJson<'a> {
+    proofs: u64,
+    failed: u64,
+    judged: u64,
+    proven: Option<u64>,
+    refuted: u64,
+    refutations: &'a [String],
+    passes: u32,
+    passes_void: u32,
+    stood_still: bool,
+    confidence: Option<f64>,
+    goroutines: u64,
+    heap_bytes: u64,
+    own_bytes: u64,
+    took_s: f64,
+    every_s: f64,
+    cpu_s: f64,
+    cpu_percent_of_one_core: Option<f64>,
+    problems: &'a [String],
+}
+
+impl<'a> WatchedProofJson<'a> {
+    pub(super) fn of(proof: &'a ProofSample, watched_s: f64) -> Self {
+        let cpu_s = seconds(proof.cpu_ns);
+        Self {
+            proofs: proof.proofs,
+            failed: proof.failed,
+            judged: proof.judged,
+            proven: (proof.proofs > 0).then_some(proof.proven),
+            refuted: proof.refuted,
+            refutations: &proof.refutations,
+            passes: proof.passes,
+            passes_void: proof.void,
+            stood_still: proof.still,
+            confidence: (proof.proofs > 0).then_some(proof.confidence),
+            goroutines: proof.goroutines,
+            heap_bytes: proof.heap_bytes,
+            own_bytes: proof.own_bytes,
+            took_s: seconds(proof.took_ns),
+            every_s: seconds(proof.every_ns),
+            cpu_s,
+            cpu_percent_of_one_core: (watched_s > 0.0).then(|| number(cpu_s * 100.0 / watched_s)).flatten(),
+            problems: &proof.problems,
+        }
+    }
 }

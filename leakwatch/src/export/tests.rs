@@ -40,6 +40,7 @@ fn the_schema_has_every_promised_field() {
         "zombies",
         "memory",
         "sites",
+        "proof",
         "leaks",
         "losses",
         "watched_s",
@@ -106,6 +107,36 @@ fn the_schema_has_every_promised_field() {
     assert_eq!(site["lifetime_s"], json!({"p50": null, "p99": null}));
     assert_eq!(site["waiting"][1], json!({"reason": "select", "stack": [], "count": 24, "longest_s": 12.0}));
     assert_eq!((&site["verdict"], &site["proven"]), (&json!("suspect"), &Value::Null));
+}
+
+#[test]
+fn proofs_of_a_watch_are_in_its_report() {
+    let json = |proof| {
+        let process = crate::report::ProcessReport { proof, ..samples::leaking() };
+        parse(&to_json(&samples::report(vec![process])))["processes"][0]["proof"].clone()
+    };
+    assert_eq!(json(None), Value::Null, "none was asked for");
+    let failed = crate::report::ProofSample {
+        failed: 1,
+        problems: vec!["no heap".to_owned()],
+        ..crate::report::ProofSample::default()
+    };
+    let none = json(Some(failed));
+    assert_eq!((&none["proven"], &none["confidence"]), (&Value::Null, &Value::Null), "unknown, not 0");
+    assert_eq!(none["problems"], json!(["no heap"]));
+    let proof = crate::report::ProofSample {
+        proofs: 3,
+        proven: 12,
+        passes: 24,
+        confidence: 0.999,
+        cpu_ns: 1_200_000_000,
+        every_ns: 5_000_000_000,
+        ..crate::report::ProofSample::default()
+    };
+    let some = json(Some(proof));
+    assert_eq!((&some["proven"], &some["refuted"], &some["passes"]), (&json!(12), &json!(0), &json!(24)));
+    assert_eq!((&some["cpu_s"], &some["cpu_percent_of_one_core"]), (&json!(1.2), &json!(2.0)));
+    assert_eq!(some["every_s"], 5.0);
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod tests;
 pub use ages::Ages;
 pub use loss::{Loss, Losses};
 pub use process::{Attach, Moment, Overflow, ProcessModel, TaskTotals, TasksAre, ThreadTotals};
-pub use site::{Classify, EachItself, Point, SiteClass, SiteView, growth_per_min};
+pub use site::{Classify, EachItself, Point, SiteClass, SiteProof, SiteView, growth_per_min};
 pub use survival::Plateau;
 
 /// How much a [`ProcessModel`] keeps.

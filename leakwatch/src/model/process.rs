@@ -6,11 +6,11 @@ use leakwatch_common::{Counter, RuntimeKind};
 use rustc_hash::FxHashMap;
 
 use super::loss::{CENSUS_UNREADABLE, SITES_OVER_LIMIT};
-use super::site::{Classify, Figures, Point, SiteClass, SiteState, SiteView, growth_per_min};
+use super::site::{Classify, Figures, Point, SiteClass, SiteProof, SiteState, SiteView, growth_per_min};
 use super::{Limits, Loss, Losses, Span, per_second, seconds};
 use crate::observe::{
-    Census, ChildrenSample, Counters, LiveByState, ProcessId, ProcessSample, SiteId, SiteSample, ThreadNames,
-    Waiting,
+    Census, ChildrenSample, Counters, LiveByState, ProcessId, ProcessSample, ProofSample, SiteId, SiteSample,
+    ThreadNames, Waiting,
 };
 
 /// Facts of a process when the watch of it began.
@@ -123,6 +123,7 @@ pub struct ProcessModel {
     census_unreadable: u64,
     thread_names: ThreadNames,
     children: ChildrenSample,
+    proof: Option<ProofSample>,
 }
 
 impl ProcessModel {
@@ -148,6 +149,7 @@ impl ProcessModel {
             census_unreadable: 0,
             thread_names: ThreadNames::default(),
             children: ChildrenSample::default(),
+            proof: None,
         }
     }
 
@@ -173,6 +175,10 @@ impl ProcessModel {
             self.take_census(census, classify);
         }
         self.take_sites(&sample.sites, advance, classify);
+        if let Some(proof) = &sample.proof {
+            self.proof = Some(proof.clone());
+        }
+        self.take_proof(classify);
         if first && self.elapsed_ns() > 0 {
             self.begin_series();
         }
@@ -252,6 +258,11 @@ impl ProcessModel {
     /// Child processes.
     pub fn children(&self) -> &ChildrenSample {
         &self.children
+    }
+
+    /// What proofs have shown; `None`: none was asked for.
+    pub fn proof(&self) -> Option<&ProofSample> {
+        self.proof.as_ref()
     }
 
     /// Threads and forks.
@@ -397,6 +408,26 @@ impl ProcessModel {
         self.stack_bytes = census.stack_bytes;
         self.census_unreadable = census.unreadable;
         self.totals.drift = census.drift.or(self.totals.drift);
+    }
+
+    /// Gives each site its share of what proofs have shown.
+    fn take_proof(&mut self, classify: &mut dyn Classify) {
+        let Some(proof) = self.proof.take() else { return };
+        if proof.proofs > 0 {
+            let none =
+                || SiteProof { confidence: proof.confidence, refuted: proof.refuted, ..SiteProof::default() };
+            for site in &mut self.sites {
+                site.proven = (site.id.runtime == RuntimeKind::Go).then(none);
+            }
+            for proven in &proof.sites {
+                let place = self.place(proven.site, classify);
+                let Some(site) = place.and_then(|place| self.sites.get_mut(place)) else { continue };
+                let sum = site.proven.get_or_insert_with(none);
+                sum.count = sum.count.saturating_add(proven.count);
+                sum.awaited = std::mem::take(&mut sum.awaited).and(&proven.awaited);
+            }
+        }
+        self.proof = Some(proof);
     }
 
     /// The attach is the first moment of every series.

@@ -7,7 +7,7 @@ use leakwatch_common::LIFETIME_BUCKETS;
 use super::ages::{self, Ages};
 use super::survival::{self, Histogram, Plateau};
 use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
-use crate::observe::{AgeSummary, SiteId, SiteSample, Waiting};
+use crate::observe::{AgeSummary, Awaited, SiteId, SiteSample, Waiting};
 
 /// Ages that were read stand this long where they are not read again.
 const AGES_STAND_NS: u64 = 30_000_000_000;
@@ -51,6 +51,19 @@ pub struct Point {
     pub at_s: f64,
     /// Tasks alive.
     pub live: u64,
+}
+
+/// What proofs say of a site's tasks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteProof {
+    /// Tasks that are proven to wait for ever.
+    pub count: u64,
+    /// What they wait on.
+    pub awaited: Awaited,
+    /// How sure the last proof was.
+    pub confidence: f64,
+    /// Tasks of the process that were proven and ran or ended all the same.
+    pub refuted: u64,
 }
 
 /// Sums of one sample, over all addresses of a site.
@@ -98,6 +111,8 @@ pub(super) struct SiteState {
     /// Live counts, aligned with the last moments of the process.
     series: VecDeque<u64>,
     pub(super) waiting: Vec<Waiting>,
+    /// `None`: no proof was made that could say anything of it.
+    pub(super) proven: Option<SiteProof>,
     /// Sample in which it was met last.
     epoch: u64,
 }
@@ -114,6 +129,7 @@ impl SiteState {
             ages_read_ns: None,
             series: VecDeque::new(),
             waiting: Vec::new(),
+            proven: None,
             epoch: 0,
         }
     }
@@ -289,6 +305,11 @@ impl<'a> SiteView<'a> {
     /// What the live tasks waited for at the last census, largest group first.
     pub fn waiting(&self) -> &'a [Waiting] {
         &self.state.waiting
+    }
+
+    /// What proofs say of its tasks; `None`: no proof was made that could say anything of them.
+    pub fn proven(&self) -> Option<&'a SiteProof> {
+        self.state.proven.as_ref()
     }
 
     /// Time since attach, seconds.

@@ -38,6 +38,7 @@ fn sample(time_ns: u64, sites: Vec<SiteSample>) -> ProcessSample {
         census: None,
         thread_names: None,
         children: crate::observe::ChildrenSample::default(),
+        proof: None,
     }
 }
 
@@ -386,7 +387,7 @@ proptest! {
                 .collect();
             let counters = Counters(counters);
             model.apply(
-                &ProcessSample { time_ns, counters, sites, threads_live: rss_bytes, rss_bytes, census: None, thread_names: None, children: crate::observe::ChildrenSample::default() },
+                &ProcessSample { time_ns, counters, sites, threads_live: rss_bytes, rss_bytes, census: None, thread_names: None, children: crate::observe::ChildrenSample::default(), proof: None },
                 &mut EachItself,
             );
         }

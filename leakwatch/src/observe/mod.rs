@@ -12,7 +12,7 @@ pub mod sample;
 pub use dump::{DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
 pub use ids::{ProcessId, SiteId};
-pub use proof::{Proof, ProvenObject, ProvenTask, Refutation, WaitKind};
+pub use proof::{Awaited, Proof, ProofSample, ProvenObject, ProvenSite, ProvenTask, Refutation, WaitKind};
 pub use sample::{
     AgeSummary, Census, CensusTask, ChildrenSample, CommandSample, Counters, LiveByState, ProcessSample,
     SiteSample, TaskStatus, ThreadNames, Waiting, ZombieSample,

@@ -107,3 +107,115 @@ pub struct ProvenObject {
     /// `holders` was counted to its end.
     pub all_holders: bool,
 }
+
+/// What goroutines wait on together, in few words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// Different objects; 0: nothing at all, which never comes.
+    pub objects: u64,
+    /// One of them: that on which most wait.
+    pub first: Option<ProvenObject>,
+    /// All are of one kind.
+    pub alike: bool,
+    /// Most proven goroutines that have one of them.
+    pub most_holders: u64,
+    /// The holders of each were counted to their end.
+    pub all_holders: bool,
+}
+
+impl Awaited {
+    /// Of these objects, each of which must be there once.
+    pub fn of<'o>(objects: impl IntoIterator<Item = &'o ProvenObject>) -> Self {
+        objects.into_iter().fold(Self::default(), |sum, object| {
+            sum.and(&Self {
+                objects: 1,
+                first: Some(object.clone()),
+                alike: true,
+                most_holders: object.holders.max(object.waiting),
+                all_holders: object.all_holders,
+            })
+        })
+    }
+
+    /// Of these objects and others.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let (Some(first), Some(second)) = (&self.first, &other.first) else {
+            return if self.first.is_some() { self } else { other.clone() };
+        };
+        Self {
+            objects: self.objects.saturating_add(other.objects),
+            alike: self.alike && other.alike && first.kind.noun() == second.kind.noun(),
+            most_holders: self.most_holders.max(other.most_holders),
+            all_holders: self.all_holders && other.all_holders,
+            first: Some(if second.waiting > first.waiting { second } else { first }.clone()),
+        }
+    }
+}
+
+impl WaitKind {
+    /// What such a goroutine waits on, for people.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Receive | Self::Send | Self::Select | Self::Forever => "channel",
+            Self::Mutex => "sync.Mutex",
+            Self::RwMutex => "sync.RWMutex",
+            Self::WaitGroup => "sync.WaitGroup",
+            Self::Cond => "sync.Cond",
+            Self::Semaphore => "semaphore",
+        }
+    }
+}
+
+/// Proven goroutines of one site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenSite {
+    /// Which site.
+    pub site: SiteId,
+    /// How many.
+    pub count: u64,
+    /// What they wait on.
+    pub awaited: Awaited,
+}
+
+/// What proofs have shown since the attach. Who was proven once stays proven, whatever a later look finds: nothing can
+/// have changed, and a stale word may hide him.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProofSample {
+    /// Proofs that came to their end.
+    pub proofs: u64,
+    /// Proofs that could not be made.
+    pub failed: u64,
+    /// Looks at goroutines that were proven before: do they still wait?
+    pub judged: u64,
+    /// Passes of the last proof that count, and that do not.
+    pub passes: u32,
+    /// Passes of the last proof that do not count.
+    pub void: u32,
+    /// The process stood still during the last proof.
+    pub still: bool,
+    /// How sure the last proof was; 0: it proved nothing.
+    pub confidence: f64,
+    /// Goroutines alive at the last proof.
+    pub goroutines: u64,
+    /// Bytes of the heap at the last proof.
+    pub heap_bytes: u64,
+    /// Bytes that the last proof took.
+    pub own_bytes: u64,
+    /// Time that the last proof took, ns.
+    pub took_ns: u64,
+    /// Processor time of all proofs and judgements so far, ns.
+    pub cpu_ns: u64,
+    /// Time between the beginnings of the last two proofs, or to that of the next one, ns.
+    pub every_ns: u64,
+    /// Goroutines that are proven.
+    pub proven: u64,
+    /// Goroutines that were proven, and ended or ran all the same: must be 0.
+    pub refuted: u64,
+    /// The stories of the latest of them.
+    pub refutations: Vec<String>,
+    /// What is in the way of a proof, one sentence each.
+    pub problems: Vec<String>,
+    /// Proven goroutines by site.
+    pub sites: Vec<ProvenSite>,
+}

@@ -2,7 +2,7 @@
 
 use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, bucket_floor_ns, lifetime_bucket};
 
-use super::SiteId;
+use super::{ProofSample, SiteId};
 
 /// The kernel's counters for one process, since attach, summed over CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub struct ProcessSample {
     pub thread_names: Option<ThreadNames>,
     /// Child processes.
     pub children: ChildrenSample,
+    /// What proofs have shown since the attach, where this sample has news of it.
+    pub proof: Option<ProofSample>,
 }
 
 /// Live threads by name, most first. Names that differ in numbers only are one.

@@ -6,6 +6,7 @@
 use leakwatch_common::{COUNTERS, LIFETIME_BUCKETS, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
+use super::proof::ProofLine;
 use crate::{
     model::{Attach, TasksAre},
     observe::{
@@ -229,6 +230,8 @@ pub(super) struct SampleLine {
     thread_names: Option<Vec<(String, u64)>>,
     #[serde(default)]
     children: ChildrenLine,
+    #[serde(default)]
+    proof: Option<Box<ProofLine>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -326,6 +329,7 @@ impl From<&ProcessSample> for SampleLine {
             census,
             thread_names,
             children,
+            proof,
         } = sample;
         Self {
             time_ns: *time_ns,
@@ -336,6 +340,7 @@ impl From<&ProcessSample> for SampleLine {
             census: census.as_ref().map(CensusLine::from),
             thread_names: thread_names.as_ref().map(|names| names.0.clone()),
             children: children.into(),
+            proof: proof.as_ref().map(|proof| Box::new(proof.into())),
         }
     }
 }
@@ -388,6 +393,7 @@ impl From<SampleLine> for ProcessSample {
             census: line.census.map(Census::from),
             thread_names: line.thread_names.map(ThreadNames),
             children: line.children.into(),
+            proof: line.proof.map(|proof| (*proof).into()),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod entry;
 mod frame;
+mod proof;
 mod replay;
 mod writer;
 

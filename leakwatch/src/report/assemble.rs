@@ -123,6 +123,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
             rss_growth_per_min: model.rss_growth_per_min(),
             task_stack_bytes: model.stack_bytes(),
         },
+        proof: model.proof().cloned(),
         leaks: sites.iter().filter(|site| site.verdict == Verdict::Leak).count(),
         losses: losses.named,
         sites,
@@ -210,7 +211,7 @@ fn site_report(
         never_ending_interval: plateau.map(|plateau| plateau.interval),
         leak_rate_per_min: plateau
             .and_then(|plateau| Some(plateau.share * site.start_rate_per_s(rates)? * 60.0)),
-        proven: None,
+        proven: site.proven().map(|proven| proven.count),
         waiting: waiting_report(site.waiting(), names),
         verdict: finding.verdict,
         why: finding.why,

@@ -20,6 +20,7 @@ mod tests;
 
 pub use crate::detect::{Verdict, units};
 pub use crate::model::{Ages, Loss, Point, Span};
+pub use crate::observe::ProofSample;
 pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};
 pub use clock::WallClock;
 pub use jiff::Timestamp;
@@ -93,6 +94,8 @@ pub struct ProcessReport {
     pub losses: Vec<Loss>,
     /// Creation sites, worst first.
     pub sites: Vec<SiteReport>,
+    /// What proofs have shown; `None`: none was asked for.
+    pub proof: Option<ProofSample>,
     /// Number of sites whose verdict is [`Verdict::Leak`].
     pub leaks: usize,
 }

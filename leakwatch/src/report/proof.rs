@@ -3,7 +3,12 @@
 use rustc_hash::FxHashMap;
 
 use super::dump::{Dump, Frame, Origin, RuntimeDump, Task};
-pub use crate::observe::{Proof, ProvenObject, ProvenTask, WaitKind};
+use crate::detect::proof::reason;
+use crate::observe::Awaited;
+pub use crate::{
+    detect::proof::describe,
+    observe::{Proof, ProvenObject, ProvenTask, WaitKind},
+};
 
 /// A proof of one process.
 #[derive(Clone, Debug)]
@@ -101,56 +106,15 @@ impl Group {
 
 /// What an object is, for people.
 pub fn kind(object: &ProvenObject) -> &'static str {
-    match object.kind {
-        WaitKind::Receive | WaitKind::Send | WaitKind::Select | WaitKind::Forever => "channel",
-        WaitKind::Mutex => "sync.Mutex",
-        WaitKind::RwMutex => "sync.RWMutex",
-        WaitKind::WaitGroup => "sync.WaitGroup",
-        WaitKind::Cond => "sync.Cond",
-        WaitKind::Semaphore => "semaphore",
-    }
-}
-
-/// `sync.Mutex 0xc000012340`, `channel 0xc000012340 (capacity 4, 4 in it)`
-pub fn describe(object: &ProvenObject) -> String {
-    let address = object.address;
-    let of_channel = match object.channel {
-        None => String::new(),
-        Some((_, _, true)) => " (closed)".to_owned(),
-        Some((_, 0, false)) => " (unbuffered)".to_owned(),
-        Some((length, capacity, false)) => format!(" (buffer of {capacity}, {length} in it)"),
-    };
-    format!("{} {address:#x}{of_channel}", kind(object))
+    object.kind.noun()
 }
 
 /// Why nothing can wake a group.
 fn why(group: &Group, all: &[ProvenObject]) -> String {
-    let objects: Vec<&ProvenObject> = group.objects.iter().filter_map(|&at| all.get(at as usize)).collect();
-    let several = group.ids.len() > 1;
-    let Some(first) = objects.first() else {
+    let objects = group.objects.iter().filter_map(|&at| all.get(at as usize));
+    let awaited = Awaited::of(objects);
+    if awaited.first.is_none() {
         return format!("nothing can ever end a wait of this kind ({})", group.state);
-    };
-    let exact = objects.iter().all(|object| object.all_holders);
-    let most = objects.iter().map(|object| object.holders.max(object.waiting)).max().unwrap_or(1);
-    let held = match (most, exact) {
-        (0 | 1, true) if several && objects.len() > 1 => {
-            "each is held only by the goroutine that waits for it".to_owned()
-        }
-        (0 | 1, true) => "it is held only by the goroutine itself".to_owned(),
-        (most, true) if objects.len() > 1 => {
-            format!("each is held only by goroutines that are themselves stuck, {most} at most")
-        }
-        (most, true) => format!("it is held only by {most} goroutines that are themselves stuck"),
-        (_, false) if objects.len() > 1 => {
-            "each is held only by goroutines that are themselves stuck".to_owned()
-        }
-        (_, false) => "it is held only by goroutines that are themselves stuck".to_owned(),
-    };
-    if let [only] = objects.as_slice() {
-        return format!("nothing that runs or can run again reaches the {}: {held}", describe(only));
     }
-    let same = objects.iter().all(|object| kind(object) == kind(first));
-    let noun = if same { kind(first) } else { "object" };
-    let plural = if noun.ends_with('x') { "es" } else { "s" };
-    format!("nothing that runs or can run again reaches any of the {} {noun}{plural}: {held}", objects.len())
+    reason(&awaited)
 }

@@ -48,6 +48,7 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         memory: MemoryReport::default(),
         losses: Vec::new(),
         sites: Vec::new(),
+        proof: None,
         leaks: 0,
     }
 }

@@ -77,6 +77,7 @@ fn sample(time_ns: u64, sites: Vec<SiteSample>) -> ProcessSample {
         census: None,
         thread_names: None,
         children: crate::observe::ChildrenSample::default(),
+        proof: None,
     }
 }
 

@@ -4,7 +4,7 @@ use super::canvas::{Canvas, Style};
 use super::clean::clean;
 use super::headline::noun;
 use crate::report::units::{count, duration};
-use crate::report::{Loss, Mode, ProcessReport, ZombieReport};
+use crate::report::{Loss, Mode, ProcessReport, ProofSample, ZombieReport};
 
 /// Prints the notes of a process; nothing where there are none.
 pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport) {
@@ -39,8 +39,22 @@ fn notes(process: &ProcessReport) -> Vec<String> {
     if let Some(drift) = process.tasks.drift.filter(|drift| far(*drift, process.tasks.live)) {
         notes.push(format!("probes count {drift:+} live tasks compared with the program's memory"));
     }
+    notes.extend(process.proof.iter().flat_map(proofs));
     notes.extend(process.zombies.iter().map(zombies));
     notes.extend(process.losses.iter().map(sentence));
+    notes
+}
+
+/// What is in the way of proofs, and above all whether one was wrong.
+fn proofs(proof: &ProofSample) -> Vec<String> {
+    let mut notes: Vec<String> = proof.problems.iter().map(|problem| clean(problem)).collect();
+    if proof.refuted > 0 {
+        notes.push(format!(
+            "{} ran or ended after a proof that nothing could wake it: proofs are not to be trusted here, please report it",
+            count(proof.refuted, "goroutine")
+        ));
+        notes.extend(proof.refutations.iter().map(|story| clean(story)));
+    }
     notes
 }
 

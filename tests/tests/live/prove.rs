@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use leakwatch_tests::process::{self, Guard};
-use leakwatch_tests::{Target, agent, gate, matrix, need};
+use leakwatch_tests::{Agent, Target, agent, gate, matrix, need};
 use serde_json::Value;
 
 /// One way to build the program.
@@ -165,6 +165,101 @@ fn what_moves_at_full_speed_is_not_lost() {
         assert!(proofs > 0);
         gate::say(&format!("go {release}: {proofs} proofs while 64 parcels moved"));
     }
+}
+
+/// What is proven during a watch is the verdict of its sites, and whoever is woken meanwhile was not proven.
+#[test]
+fn a_watch_proves() {
+    for (release, mode) in [("1.19", "probes"), ("1.25.5", "memory"), ("1.27.3", "probes")] {
+        need!(gate::live(), gate::file(&binary(release, "plain")));
+        let mut target = Target::start(&binary(release, "plain"));
+        target.command("make 1");
+        let known = Known::of(&mut target);
+        let pid = target.pid().to_string();
+        let watch = ["watch", "--pid", &pid, "--mode", mode, "--budget", "100%"];
+        // As short as it may be: the first proof is awaited.
+        let short =
+            [&watch[..], &["--prove", "--duration", "1s", "--format", "json", "--fail-on-leak"]].concat();
+        let outcome = agent::run(short);
+        let report: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        assert_eq!(outcome.code(), Some(3), "{}{}", outcome.stderr, report["processes"][0]["proof"]);
+        let process = &report["processes"][0];
+        let proven = process["proof"]["proven"].as_u64().expect("a proof");
+        assert!(proven > 0 && proven <= known.leaks.len() as u64, "{process}");
+        let sites = process["sites"].as_array().expect("sites");
+        let by_site: u64 = sites.iter().filter_map(|site| site["proven"].as_u64()).sum();
+        assert_eq!(by_site, proven);
+        let leaks: Vec<&Value> = sites.iter().filter(|site| site["verdict"] == "leak").collect();
+        assert_eq!(process["leaks"], leaks.len());
+        assert!(leaks[0]["why"].as_str().is_some_and(|why| why.contains("can never be woken")), "{leaks:?}");
+        assert_eq!(process["tasks"]["drift"], if mode == "probes" { Value::from(0) } else { Value::Null });
+
+        let long = [&watch[..], &["--prove=200ms", "--interval", "200ms", "--format", "jsonl"]].concat();
+        let mut agent = Agent::start(long);
+        let mut proof = next_proof(&mut agent, &|proof| proof["proofs"].as_u64() >= Some(1));
+        target.command("wake");
+        let (proofs, judged) = (proof["proofs"].as_u64(), proof["judged"].as_u64());
+        proof = next_proof(&mut agent, &|proof| {
+            proof["proofs"].as_u64() > proofs && proof["judged"].as_u64() > judged
+        });
+        assert_eq!(proof["refuted"], 0, "go {release}: {proof}");
+        assert!(proof["proven"].as_u64() <= Some(known.leaks.len() as u64), "go {release}: {proof}");
+        assert!(agent.interrupt().status.success());
+    }
+}
+
+/// The judge of proofs: somebody who was proven and runs all the same, by a trick that Go forbids, is counted and told.
+#[test]
+fn a_proof_that_was_wrong_is_told() {
+    for (release, mode) in [("1.21.13", "memory"), ("1.27.3", "probes")] {
+        need!(gate::live(), gate::file(&binary(release, "plain")));
+        let mut target = Target::start(&binary(release, "plain"));
+        target.command("disguise 5");
+        let pid = target.pid().to_string();
+        let mut agent = Agent::start([
+            "watch",
+            "--pid",
+            &pid,
+            "--mode",
+            mode,
+            "--prove=300ms",
+            "--interval",
+            "200ms",
+            "--format",
+            "jsonl",
+            "--budget",
+            "100%",
+        ]);
+        let proof = next_proof(&mut agent, &|proof| proof["proofs"].as_u64() >= Some(1));
+        let proven = proof["proven"].as_u64().expect("a number");
+        assert!((1..=5).contains(&proven), "go {release}: {proof}");
+        target.command("betray");
+        let proof = next_proof(&mut agent, &|proof| proof["proven"] == 0);
+        assert!(proof["refuted"].as_u64() >= Some(proven), "go {release}: {proof}");
+        assert!(
+            proof["refutations"][0].as_str().is_some_and(|story| story.contains("was proven to wait")),
+            "{proof}"
+        );
+        let outcome = agent.interrupt();
+        assert!(outcome.stderr.contains("a proof was wrong"), "{}", outcome.stderr);
+        let last = outcome.stdout.lines().next_back().unwrap_or_default();
+        let report: Value = serde_json::from_str(last).expect("JSON");
+        assert_eq!(report["processes"][0]["leaks"], 0, "{report}");
+    }
+}
+
+/// The first line of a watch's `jsonl` in which the state of proofs is as wanted.
+fn next_proof(agent: &mut Agent, wanted: &dyn Fn(&Value) -> bool) -> Value {
+    const LINES: usize = 1000;
+    let mut last = Value::Null;
+    for _ in 0..LINES {
+        let mut report: Value = serde_json::from_str(&agent.next_line()).expect("JSON");
+        last = report["processes"][0]["proof"].take();
+        if wanted(&last) {
+            return last;
+        }
+    }
+    panic!("not in {LINES} lines: {last}");
 }
 
 /// Large programs that nobody here wrote: proofs come to an end, and say nothing wrong about a server at rest.

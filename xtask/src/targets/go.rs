@@ -57,9 +57,11 @@ const PROGRAMS: [(&str, &[&str]); 2] = [
 ];
 
 /// What programs need besides: the release and the program, and the variable. The runtime of 1.26 has its own profile of
-/// leaked goroutines only so; 1.27 has it always.
-const EXPERIMENTS: [(&str, &str, (&str, &str)); 1] =
-    [("1.26.6", "prove", ("GOEXPERIMENT", "goroutineleakprofile"))];
+/// leaked goroutines only so; 1.27 has it always. Arenas are an experiment in all of them.
+const EXPERIMENTS: [(&str, &str, (&str, &str)); 2] = [
+    ("1.25.5", "prove", ("GOEXPERIMENT", "arenas")),
+    ("1.26.6", "prove", ("GOEXPERIMENT", "goroutineleakprofile")),
+];
 
 /// The binaries of each release are one batch.
 pub(super) fn targets() -> Result<Vec<Vec<Target>>> {

@@ -10,6 +10,7 @@
 //! present, and never read a clock: time is an argument.
 
 mod explain;
+mod ledger;
 mod look;
 mod marks;
 mod process;
@@ -30,6 +31,7 @@ use crate::{
     observe::{Proof, ProvenTask, Refutation},
 };
 
+pub use ledger::Ledger;
 use look::Look;
 use marks::Marks;
 pub use process::Subject;
@@ -105,11 +107,13 @@ pub struct Options {
     /// Shortest time from the first to the last pass over a process that did not stand still: longer than a goroutine may
     /// run before the runtime interrupts it (10 ms, `forcePreemptNS` of runtime/proc.go, noticed within 10 ms by sysmon).
     pub span_ns: u64,
+    /// The same where a goroutine runs without a break: on a busy machine the runtime's own thread has to wait for its turn.
+    pub break_ns: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { passes: 24, fewest: 5, time_ns: 20_000_000_000, span_ns: 100_000_000 }
+        Self { passes: 24, fewest: 5, time_ns: 20_000_000_000, span_ns: 100_000_000, break_ns: 3_000_000_000 }
     }
 }
 
@@ -208,7 +212,9 @@ impl Prover {
         let enough = self.proof.passes >= self.options.passes
             || (self.proof.passes >= self.options.fewest && elapsed_ns + each_ns > self.options.time_ns);
         let hopeless = self.proof.void > 8 + 2 * self.options.passes;
-        if nothing || still || hopeless || (enough && elapsed_ns >= self.options.span_ns) {
+        let unbroken = self.unbroken.as_ref().is_some_and(|unbroken| !unbroken.is_empty());
+        let span_ns = if unbroken { self.options.break_ns } else { self.options.span_ns };
+        if nothing || still || hopeless || (enough && elapsed_ns >= span_ns) {
             self.proof.still = still;
             self.proof.took_ns = elapsed_ns;
             return Ok(Step::Done(Box::new(self.conclude(memory, hopeless))));
@@ -302,6 +308,10 @@ pub fn refutations(heap: &GoHeap, memory: &impl Memory, proven: &[ProvenTask]) -
             Some("it does not wait any more".to_owned())
         }
         Some(now) if now.turn != task.turn => Some("it ran, and waits again".to_owned()),
+        // The collector notes it, once for a wait.
+        Some(now) if task.waiting_since_ns.is_some_and(|since| since != now.since) => {
+            Some("it waits for another time".to_owned())
+        }
         Some(_) => None,
     };
     proven

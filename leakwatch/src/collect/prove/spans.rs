@@ -27,8 +27,9 @@ const CHUNK: u64 = 1 << 16;
 const CHUNK_LENGTH: usize = 1 << 16;
 /// Structs read at once.
 const BATCH: usize = 1024;
-/// Most arenas between the first and the last: 16 TiB of addresses.
-const MOST_ARENAS: u64 = 1 << 18;
+/// Most arenas between the first and the last: 128 TiB, all addresses that a process has without five-level page tables. (Those of
+/// package `arena` are 64 TiB away from the others: `mallocinit`, runtime/malloc.go.)
+const MOST_ARENAS: u64 = 1 << 21;
 
 /// A span in use.
 #[expect(clippy::struct_excessive_bools, reason = "independent marks, not states")]
@@ -463,7 +464,7 @@ impl Spans {
     }
 
     fn within_budget(&self) -> Result<(), ProveError> {
-        let bytes = (self.tables.len() * size_of::<[u32; PAGES_OF_ARENA]>()) as u64
+        let bytes = (self.tables.len() * size_of::<[u32; PAGES_OF_ARENA]>() + self.arenas.len() * 4) as u64
             + self.bits / 4
             + (self.spans.len() * size_of::<Span>() + self.prints.len() * 20) as u64;
         if bytes > self.budget {

@@ -62,6 +62,41 @@ func spawnMany(n int) {
 	time.Sleep(50 * time.Millisecond)
 }
 
+// disguised are addresses of channels with all bits turned: Go forbids that, and no proof can see it.
+var disguised []uintptr
+
+// disguise blocks n goroutines on channels whose only other pointers are in disguise: they look like leaks.
+func disguise(n int) {
+	var parked sync.WaitGroup
+	parked.Add(n)
+	for i := 0; i < n; i++ {
+		go func() {
+			c := make(chan int)
+			disguised = append(disguised, ^*(*uintptr)(unsafe.Pointer(&c)))
+			go waitInDisguise(c, &parked)
+		}()
+		time.Sleep(time.Millisecond)
+	}
+	parked.Wait()
+	time.Sleep(50 * time.Millisecond)
+}
+
+//go:noinline
+func waitInDisguise(c chan int, parked *sync.WaitGroup) {
+	parked.Done()
+	<-c
+}
+
+// betray wakes them: whoever proved that nothing can was wrong, and has to notice.
+func betray() {
+	for _, address := range disguised {
+		address = ^address
+		close(*(*chan int)(unsafe.Pointer(&address)))
+	}
+	disguised = nil
+	time.Sleep(50 * time.Millisecond)
+}
+
 // serve answers each byte with 4 KiB, by a goroutine of its own, with a collection now and then: the load of the benches.
 func serve() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

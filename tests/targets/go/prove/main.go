@@ -309,6 +309,10 @@ func main() {
 			move(number)
 		case "spawn":
 			spawnMany(number)
+		case "disguise":
+			disguise(number)
+		case "betray":
+			betray()
 		case "serve":
 			err = serve()
 		case "exit":

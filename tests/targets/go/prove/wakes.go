@@ -46,8 +46,15 @@ var (
 	globalCancel  context.CancelFunc
 	globalConn    net.Conn
 	globalTimer   *time.Timer
+	globalKeys    = map[chan int]int{}
+	globalLarge   = map[int][40]chan int{}
+	globalContext context.Context
+	contextKeys   int
+	globalInner   []*sync.Mutex
 	lock          sync.Mutex
 )
+
+type contextKey int
 
 // onWake has run called by the command wake. run must reach what it needs by the way that is tested.
 func onWake(run func()) {
@@ -377,6 +384,85 @@ func init() {
 		h := &holder{next: &holder{c: make(chan int)}}
 		runtime.SetFinalizer(h, func(h *holder) { close(h.next.c) })
 		c := h.next.c
+		m.start(func() { <-c })
+	})
+	wake("finalizer after a finalizer", func(m *maker) {
+		last := &holder{c: make(chan int)}
+		first := &holder{next: last}
+		runtime.SetFinalizer(last, func(h *holder) { close(h.c) })
+		runtime.SetFinalizer(first, func(*holder) {})
+		c := last.c
+		m.start(func() { <-c })
+	})
+	wake("key of a map", func(m *maker) {
+		c := make(chan int)
+		globalKeys[c] = len(globalKeys)
+		if len(globalKeys) == 1 {
+			onWake(func() {
+				for c := range globalKeys {
+					close(c)
+				}
+			})
+		}
+		m.start(func() { <-c })
+	})
+	wake("large value of a map", func(m *maker) {
+		var large [40]chan int
+		large[37] = make(chan int)
+		globalLarge[len(globalLarge)] = large
+		if len(globalLarge) == 1 {
+			onWake(func() {
+				for _, large := range globalLarge {
+					close(large[37])
+				}
+			})
+		}
+		c := large[37]
+		m.start(func() { <-c })
+	})
+	wake("value of a context", func(m *maker) {
+		c := make(chan int)
+		first := globalContext == nil
+		if first {
+			globalContext = context.Background()
+			onWake(func() {
+				for i := 0; ; i++ {
+					c, ok := globalContext.Value(contextKey(i)).(chan int)
+					if !ok {
+						break
+					}
+					close(c)
+				}
+			})
+		}
+		globalContext = context.WithValue(globalContext, contextKey(contextKeys), c)
+		contextKeys++
+		m.start(func() { <-c })
+	})
+	wake("held in a panic", func(m *maker) {
+		c := make(chan int)
+		m.alive(func() {
+			defer func() {
+				<-released
+				close(recover().(chan int))
+			}()
+			panic(c)
+		})
+		m.start(func() { <-c })
+	})
+	wake("global pointer into the middle", func(m *maker) {
+		// The only pointer leads into the middle of the object.
+		h := &holder{c: make(chan int)}
+		globalInner = append(globalInner, &h.lock)
+		if len(globalInner) == 1 {
+			onWake(func() {
+				for _, inner := range globalInner {
+					at := unsafe.Pointer(uintptr(unsafe.Pointer(inner)) - unsafe.Offsetof(holder{}.lock))
+					close((*holder)(at).c)
+				}
+			})
+		}
+		c := h.c
 		m.start(func() { <-c })
 	})
 	wake("signal", func(m *maker) {
