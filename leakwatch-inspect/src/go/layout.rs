@@ -36,8 +36,9 @@ fields! {
         "g.trackingSeq" "p.m" "p.schedtick" "p.gcw.ptrBuf" "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
         "sudog.elem" "sudog.waitlink" "sudog.c";
     "src/runtime/time.go": "timers.heap" "timer.when";
+    "src/runtime/netpoll.go": "pollDesc.fd" "pollDesc.rg" "pollDesc.wg";
     "src/runtime/chan.go": "hchan.qcount" "hchan.dataqsiz" "hchan.closed" "hchan.recvq" "hchan.sendq";
-    "src/runtime/sema.go": "semaRoot.treap";
+    "src/runtime/sema.go": "semaRoot.treap" "notifyList.head";
     "src/runtime/map.go": "hmap.count" "hmap.B" "hmap.buckets";
     "src/runtime/mheap.go":
         "mheap.allspans" "mheap.sweepgen" "special.next" "special.offset" "special.kind" "mspan" "mspan.startAddr" "mspan.npages" "mspan.nelems" "mspan.spanclass" "mspan.state"
@@ -100,6 +101,10 @@ pub struct GoLayout {
     pub sched_gfree: u32,
     /// `hmap` (Go 1.23 and older): that is how profiler labels are kept where it is there, in a slice where not.
     pub map: Option<MapLayout>,
+    /// `pollDesc`: who waits for the network.
+    pub poll: Option<PollLayout>,
+    /// `notifyList.head`, the first sudog that waits on a `sync.Cond`.
+    pub notify_head: Option<u32>,
     /// What walking the heap takes; `None` when some of it is not known for this version.
     pub heap: Option<HeapLayout>,
 }
@@ -113,6 +118,17 @@ pub struct MapLayout {
     pub log_buckets: u32,
     /// `hmap.buckets`, a pointer to the first.
     pub buckets: u32,
+}
+
+/// Byte offsets in `pollDesc`, of which the network poller has one for each file that it polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PollLayout {
+    /// `pollDesc.fd`, the file descriptor.
+    pub fd: u32,
+    /// `pollDesc.rg`: the goroutine that waits to read, or a small number.
+    pub reader: u32,
+    /// `pollDesc.wg`: the one that waits to write.
+    pub writer: u32,
 }
 
 /// Byte offsets that a walk over the heap and over waiting goroutines needs.
@@ -240,6 +256,8 @@ impl GoLayout {
             sched_ngsys: need("schedt.ngsys")?,
             sched_gfree: need("schedt.gFree")?,
             map: MapLayout::from_offsets(&offset),
+            poll: PollLayout::from_offsets(&offset),
+            notify_head: offset("notifyList.head"),
             heap: HeapLayout::from_offsets(&offset),
         })
     }
@@ -260,6 +278,16 @@ impl MapLayout {
             count: offset("hmap.count")?,
             log_buckets: offset("hmap.B")?,
             buckets: offset("hmap.buckets")?,
+        })
+    }
+}
+
+impl PollLayout {
+    fn from_offsets(offset: &impl Fn(&str) -> Option<u32>) -> Option<PollLayout> {
+        Some(PollLayout {
+            fd: offset("pollDesc.fd")?,
+            reader: offset("pollDesc.rg")?,
+            writer: offset("pollDesc.wg")?,
         })
     }
 }

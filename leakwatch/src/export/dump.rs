@@ -71,7 +71,7 @@ fn runtime(runtime: &RuntimeDump, out: &mut dyn Write) -> io::Result<()> {
             .collect::<serde_json::Map<_, _>>()
             .into()
     })?;
-    list(out, "objects", &runtime.objects, object)?;
+    list(out, "objects", &runtime.objects, |one| object(runtime, one))?;
     list(out, "clusters", &runtime.digest().clusters, |one| cluster(runtime, one))?;
     list(out, "tasks", &runtime.tasks, |one| task(runtime, one))
 }
@@ -116,11 +116,18 @@ fn sites(runtime: &RuntimeDump) -> Vec<Value> {
     runtime.sites.iter().zip(sums).map(site).collect()
 }
 
-fn object(object: &WaitObject) -> Value {
+fn object(runtime: &RuntimeDump, object: &WaitObject) -> Value {
     let (kind, channel) = match object.object {
         Object::Channel { length, capacity, closed } => ("channel", Some((length, capacity, closed))),
         Object::Semaphore => ("semaphore", None),
+        Object::Cond => ("cond", None),
+        Object::File { .. } => ("file", None),
+        Object::Timer => ("timer", None),
         Object::Unknown => ("unknown", None),
+    };
+    let descriptor = match object.object {
+        Object::File { descriptor } => Some(descriptor),
+        _ => None,
     };
     json!({
         "address": hex(object.address),
@@ -128,6 +135,8 @@ fn object(object: &WaitObject) -> Value {
         "length": channel.map(|(length, _, _)| length),
         "capacity": channel.map(|(_, capacity, _)| capacity),
         "closed": channel.map(|(_, _, closed)| closed),
+        "descriptor": descriptor,
+        "file": descriptor.and_then(|descriptor| runtime.files.get(&descriptor)),
         "waiters": object.waiters(),
         "receivers": object.receivers,
         "senders": object.senders,

@@ -18,6 +18,7 @@ pub mod mapped;
 pub mod maps;
 pub mod memory;
 pub mod process;
+pub mod sockets;
 mod stat;
 #[cfg(test)]
 mod target;

@@ -3,6 +3,8 @@
 //! Plain data with addresses as the process has them; names are given by `report`. Whatever many tasks share (stacks,
 //! states, labels) is kept once, so that a million tasks fit. Any runtime fits: a goroutine, a tokio task, a thread.
 
+use std::collections::BTreeMap;
+
 use leakwatch_common::RuntimeKind;
 use rustc_hash::FxHashMap;
 
@@ -29,6 +31,8 @@ pub struct TaskDump {
     pub waits: Vec<Wait>,
     /// The objects of these waits, by address.
     pub objects: FxHashMap<u64, Object>,
+    /// What the file descriptors among them are: addresses of sockets, names of files.
+    pub files: BTreeMap<u64, String>,
     /// Tasks that could not be read or did not hold still; they are not among `tasks`.
     pub unreadable: u64,
     /// What is missing, one sentence each.
@@ -48,6 +52,7 @@ impl TaskDump {
             labels: Interned::default(),
             waits: Vec::new(),
             objects: FxHashMap::default(),
+            files: BTreeMap::new(),
             unreadable: 0,
             problems: Vec::new(),
         }
@@ -156,6 +161,15 @@ pub enum Object {
     },
     /// The word that a lock, a wait group or a semaphore counts with.
     Semaphore,
+    /// The list of those that wait on a condition (`sync.Cond`).
+    Cond,
+    /// A file that the runtime's poller looks at, mostly a socket.
+    File {
+        /// Its descriptor.
+        descriptor: u64,
+    },
+    /// A timer that wakes who waits.
+    Timer,
     /// It could not be read.
     Unknown,
 }

@@ -3,6 +3,8 @@
 //! What tasks share (frames, stacks, sites, labels, objects) stands once, so that a million tasks fit; tasks refer to it
 //! by index. Unknown is `None`, never 0. Names come through [`DumpNames`], so that a dump needs no process.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::FxHashMap;
 
 use super::Timestamp;
@@ -86,6 +88,8 @@ pub struct RuntimeDump {
     pub labels: Vec<Vec<(String, String)>>,
     /// What tasks wait on, by [`TaskWait::object`]; those with most waiters first.
     pub objects: Vec<WaitObject>,
+    /// What file descriptors among them are.
+    pub files: BTreeMap<u64, String>,
     /// By [`Task::waits`].
     pub waits: Vec<TaskWait>,
     /// Tasks that could not be read or did not hold still.
@@ -319,6 +323,7 @@ pub fn name(dump: TaskDump, names: &mut dyn DumpNames) -> RuntimeDump {
         sites,
         labels: dump.labels.values().to_vec(),
         objects,
+        files: dump.files,
         waits,
         unreadable: dump.unreadable,
         problems: dump.problems,

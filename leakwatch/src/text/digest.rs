@@ -109,6 +109,12 @@ fn contended(runtime: &RuntimeDump, contended: &Contended, out: &mut dyn Write) 
             format!("channel {:#x} ({length} of {capacity} buffered{closed})", object.address)
         }
         Object::Semaphore => format!("lock or semaphore {:#x}", object.address),
+        Object::Cond => format!("condition {:#x}", object.address),
+        Object::File { descriptor } => match runtime.files.get(&descriptor) {
+            Some(file) => format!("file {descriptor} ({})", clean(file)),
+            None => format!("file {descriptor}"),
+        },
+        Object::Timer => format!("timer {:#x}", object.address),
         Object::Unknown => format!("{:#x}", object.address),
     };
     let sides = [(object.receivers, "to receive"), (object.senders, "to send"), (object.others, "to get it")];

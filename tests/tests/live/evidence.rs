@@ -1,6 +1,6 @@
 //! `leakwatch dump`: taken from outside, it is what the program itself prints, goroutine by goroutine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use leakwatch_tests::{Target, agent, gate, matrix, need};
@@ -237,6 +237,50 @@ fn what_goroutines_wait_on_is_told() {
         target.command("finish oneselect 7");
         target.command("finish onechan 30");
         // The holder of the mutex cannot unlock it once for each that waits: they lock it one after the other.
+    }
+}
+
+#[test]
+fn files_conditions_and_timers_are_known_by_what_waits_on_them() {
+    for binary in matrix::go_matrix() {
+        need!(gate::live(), gate::file(&binary.path));
+        let about = binary.name();
+        let mut target = Target::start(&binary.path);
+        for command in ["spawn cond 4", "spawn iowait 5", "spawn sleeplong 3"] {
+            target.command(command);
+        }
+        let runtime = json(target.pid());
+        let objects = runtime["objects"].as_array().expect("objects");
+        let tasks = runtime["tasks"].as_array().expect("tasks");
+        let waits_of = |state: &str| -> Vec<(&Value, &Value)> {
+            let waiting = tasks.iter().filter(|task| task["state"] == state && task["id"] != 1);
+            waiting
+                .map(|task| {
+                    let wait = &task["waits_on"][0];
+                    let index = wait["object"].as_u64().unwrap_or_else(|| panic!("{about}: {task}"));
+                    (task, &objects[usize::try_from(index).expect("an index")])
+                })
+                .collect()
+        };
+        let conds = waits_of("sync.Cond.Wait");
+        assert!(conds.iter().all(|(_, object)| object["kind"] == "cond"), "{about}: {conds:#?}");
+        assert_eq!(conds.len(), 4, "{about}");
+        let files = waits_of("IO wait");
+        let mut descriptors = BTreeSet::new();
+        for (task, object) in &files {
+            assert_eq!(object["kind"], "file", "{about}: {object}");
+            assert_eq!(task["waits_on"][0]["side"], "receive", "{about}: {object}");
+            let link = std::fs::read_link(format!("/proc/{}/fd/{}", target.pid(), object["descriptor"]));
+            let link = link.expect("it is open").to_string_lossy().into_owned();
+            assert!(link.starts_with("pipe:") && object["file"] == link.as_str(), "{about}: {object}");
+            descriptors.insert(object["descriptor"].as_u64());
+        }
+        assert_eq!((files.len(), descriptors.len()), (5, 5), "{about}: each has a pipe of its own");
+        let timers = waits_of("sleep");
+        assert!(timers.len() >= 3, "{about}: {timers:?}");
+        let woken =
+            |(task, object): &(&Value, &Value)| object["kind"] == "timer" && task["wakes_in_s"].is_number();
+        assert!(timers.iter().all(woken), "{about}: {timers:#?}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! unreadable. Must never write to the process, never take a size from it unchecked, and never read a clock.
 
 mod labels;
+mod parked;
 mod tokio;
 mod waits;
 mod walk;
@@ -19,11 +20,12 @@ use super::{
     runtime,
 };
 use crate::{
-    host::{Memory, Process, ProcessMemory, ReadRequest},
+    host::{Memory, Process, ProcessMemory, ReadRequest, sockets},
     images::{Image, Unwinder},
-    observe::{DumpedTask, Marks, SiteId, Stack, TaskDump},
+    observe::{DumpedTask, Marks, Object, Side, SiteId, Stack, TaskDump, Wait},
 };
 use labels::Sets;
+use parked::{Parked, ParkedOn};
 pub use tokio::tokio_tasks;
 use waits::Sudogs;
 use walk::{Start, Windows};
@@ -61,7 +63,13 @@ pub fn goroutines(process: &Process, image: &Image, now_ns: u64) -> Result<TaskD
         return Err(crate::host::HostError::Ended { pid }.into());
     }
     read.map_err(|source| CollectError::Memory { pid, source })?;
-    Ok(reader.into_dump())
+    let mut dump = reader.into_dump();
+    let descriptors = dump.objects.values().filter_map(|object| match object {
+        Object::File { descriptor } => Some(*descriptor),
+        _ => None,
+    });
+    dump.files = sockets::names(pid, &descriptors.collect());
+    Ok(dump)
 }
 
 /// Reads one process.
@@ -72,6 +80,8 @@ struct Reader<'a, M> {
     dump: TaskDump,
     sets: Sets,
     sudogs: Sudogs,
+    /// Goroutines that wait for the network or on a Cond.
+    parked: Vec<Parked>,
     /// Bytes of a goroutine struct that hold all that we read.
     span: usize,
     structs: Vec<u8>,
@@ -96,7 +106,19 @@ impl<'a, M: Memory> Reader<'a, M> {
         let span = span(&runtime.layout);
         let (structs, again) = (vec![0; span * BATCH], vec![0; span * BATCH]);
         let (sets, sudogs) = (Sets::default(), Sudogs::default());
-        Self { memory, runtime, unwinder, dump, sets, sudogs, span, structs, again, pcs: Vec::new() }
+        Self {
+            memory,
+            runtime,
+            unwinder,
+            dump,
+            sets,
+            sudogs,
+            parked: Vec::new(),
+            span,
+            structs,
+            again,
+            pcs: Vec::new(),
+        }
     }
 
     fn read(&mut self) -> Result<(), crate::host::ReadError> {
@@ -199,7 +221,9 @@ impl<'a, M: Memory> Reader<'a, M> {
                         waiting.push((self.dump.tasks.len(), draft.waiting));
                     }
                     let task = self.task(&draft, stack);
+                    self.note_parked(&draft, task.state);
                     self.dump.tasks.push(task);
+                    self.note_timer(&draft);
                 }
             }
         }
@@ -235,6 +259,25 @@ impl<'a, M: Memory> Reader<'a, M> {
         }
     }
 
+    /// Of some waits only the stack tells for what.
+    fn note_parked(&mut self, draft: &Draft, state: u32) {
+        let on = self.dump.states.get(state).and_then(|state| ParkedOn::of(state));
+        if let Some(on) = on.filter(|_| draft.status == WAITING) {
+            let (task, sp, high) = (self.dump.tasks.len(), draft.sp, draft.high);
+            self.parked.push(Parked { task, sp, high, on });
+        }
+    }
+
+    /// Who sleeps waits on its own timer.
+    fn note_timer(&mut self, draft: &Draft) {
+        let Ok(from) = u32::try_from(self.dump.waits.len()) else { return };
+        if let Some(task) = self.dump.tasks.last_mut().filter(|task| task.wakes_ns.is_some()) {
+            task.waits = (from, from + 1);
+            self.dump.waits.push(Wait { object: draft.timer, side: Side::Acquire });
+            self.dump.objects.insert(draft.timer, Object::Timer);
+        }
+    }
+
     fn wakes_at(&self, timer: u64) -> Option<u64> {
         let when = self.runtime.layout.heap.as_ref()?.timer_when?;
         let at = timer.checked_add(u64::from(when)).filter(|_| timer != 0)?;
@@ -243,6 +286,8 @@ impl<'a, M: Memory> Reader<'a, M> {
 
     fn look_at_waits(&mut self, heap: &leakwatch_inspect::go::layout::HeapLayout, semtable: Option<u64>) {
         std::mem::take(&mut self.sudogs).look_at_channels(self.memory, heap, &mut self.dump);
+        let (poll, notify_head) = (self.runtime.layout.poll, self.runtime.layout.notify_head);
+        parked::look(self.memory, heap, poll, notify_head, &self.parked, &mut self.dump);
         match semtable {
             Some(semtable) => waits::semaphores(self.memory, heap, semtable, &mut self.dump),
             None => self.dump.problems.push(

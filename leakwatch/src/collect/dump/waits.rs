@@ -21,6 +21,9 @@ const MOST_CASES: usize = 1 << 16;
 const ROOTS: u64 = 251;
 const ROOT_BYTES: u64 = 64;
 
+/// The wait reason of those that wait on a `sync.Cond`.
+const COND: &str = "sync.Cond.Wait";
+
 /// What is read of a sudog.
 #[derive(Clone, Copy, Debug)]
 struct Sudog {
@@ -52,6 +55,7 @@ impl Sudogs {
         let mut addresses: Vec<Vec<(u64, u64)>> = vec![Vec::new(); waiting.len()];
         let mut open: Vec<(usize, u64)> =
             waiting.iter().enumerate().map(|(place, &(_, sudog))| (place, sudog)).collect();
+        let mut others = Vec::new();
         for _ in 0..MOST_CASES {
             if open.is_empty() {
                 break;
@@ -61,7 +65,16 @@ impl Sudogs {
             for (&(place, address), sudog) in open.iter().zip(sudogs) {
                 let task = waiting.get(place).and_then(|&(task, _)| dump.tasks.get(task));
                 let (Some(sudog), Some(task)) = (sudog, task) else { continue };
-                if sudog.goroutine != task.address || sudog.channel == 0 {
+                if sudog.goroutine != task.address {
+                    continue;
+                }
+                if sudog.channel == 0 {
+                    // Go 1.26 and later note what a semaphore or a Cond is (runtime/sema.go).
+                    if sudog.element != 0 && place_of_one(&chains, place) {
+                        let cond = dump.states.get(task.state).is_some_and(|state| state == COND);
+                        let object = if cond { Object::Cond } else { Object::Semaphore };
+                        others.push((place, sudog.element, object));
+                    }
                     continue;
                 }
                 if let (Some(chain), Some(met)) = (chains.get_mut(place), addresses.get_mut(place)) {
@@ -73,6 +86,12 @@ impl Sudogs {
                 }
             }
             open = next;
+        }
+        for (place, object, kind) in others {
+            if let Some(chain) = chains.get_mut(place) {
+                chain.push(Wait { object, side: Side::Acquire });
+                dump.objects.insert(object, kind);
+            }
         }
         for ((&(task, _), chain), met) in waiting.iter().zip(chains).zip(addresses) {
             let (Ok(from), Ok(count)) = (u32::try_from(dump.waits.len()), u32::try_from(chain.len())) else {
@@ -90,7 +109,9 @@ impl Sudogs {
 
     /// Reads the channels, and finds by their queues who sends and who receives.
     pub(super) fn look_at_channels(self, memory: &impl Memory, layout: &HeapLayout, dump: &mut TaskDump) {
-        let mut channels: Vec<u64> = dump.waits.iter().map(|wait| wait.object).collect();
+        // What is known already is no channel.
+        let unknown = |object: &u64| !dump.objects.contains_key(object);
+        let mut channels: Vec<u64> = dump.waits.iter().map(|wait| wait.object).filter(unknown).collect();
         channels.sort_unstable();
         channels.dedup();
         let end = [
@@ -144,6 +165,11 @@ impl Sudogs {
             at = next;
         }
     }
+}
+
+/// Nothing was found for it yet.
+fn place_of_one(chains: &[Vec<Wait>], place: usize) -> bool {
+    chains.get(place).is_some_and(Vec::is_empty)
 }
 
 /// Finds who waits on which semaphore, from the runtime's table at `semtable`.

@@ -101,6 +101,8 @@ fn layout() -> (GoLayout, HeapLayout) {
         sched_ngsys: 0,
         sched_gfree: 0,
         map: None,
+        poll: None,
+        notify_head: None,
         heap: Some(heap),
     };
     (go, heap)
