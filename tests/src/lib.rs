@@ -13,6 +13,7 @@ pub mod matrix;
 pub mod native;
 pub mod process;
 pub mod report;
+pub mod soak;
 pub mod target;
 pub mod tokio;
 

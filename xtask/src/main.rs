@@ -17,6 +17,7 @@ mod ebpf;
 mod layouts;
 mod overhead;
 mod shell;
+mod soak;
 mod targets;
 mod tidy;
 mod tools;
@@ -71,6 +72,12 @@ const TASKS: &[Task] = &[
         usage: "[go] [third-party] [ebpf] [bpftrace]",
         help: "install what builds and tests need, all or these parts",
         run: tools::run,
+    },
+    Task {
+        name: "soak",
+        usage: "[MINUTES]",
+        help: "five servers under mixed load while leakwatch proves, 15 minutes: nobody who was proven may run again",
+        run: soak::run,
     },
     Task {
         name: "overhead",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use leakwatch_tests::process::{self, Guard};
-use leakwatch_tests::{Agent, Target, agent, gate, matrix, need};
+use leakwatch_tests::{Agent, Target, agent, gate, matrix, need, soak};
 use serde_json::Value;
 
 /// One way to build the program.
@@ -282,5 +282,24 @@ fn servers_are_looked_through() {
         assert!(up, "{name}: {proof}");
         assert!(proof["passes"].as_u64() >= Some(1), "{name}: {proof}");
         assert!(proof["problems"].as_array().is_some_and(Vec::is_empty), "{name}: {proof}");
+    }
+}
+
+/// Servers under load whose configuration is changed again and again: who is proven never runs again. `cargo xtask soak` is the
+/// long form.
+#[test]
+fn nobody_proven_in_a_loaded_server_runs_again() {
+    for name in soak::SERVERS {
+        need!(gate::live(), gate::third_party(name));
+    }
+    for row in soak::soak(Duration::from_secs(20), &soak::SERVERS, &["--prove=2s", "--budget", "100%"]) {
+        let soak::Soaked { name, steps, proof, .. } = row;
+        assert!(steps > 20 && proof["proofs"].as_u64() >= Some(1), "{name}: {steps} steps, {proof}");
+        assert_eq!(
+            (&proof["refuted"], &proof["failed"]),
+            (&Value::from(0), &Value::from(0)),
+            "{name}: {proof}"
+        );
+        gate::say(&format!("{name}: {} proofs, {} proven", proof["proofs"], proof["proven"]));
     }
 }
