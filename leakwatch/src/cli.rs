@@ -187,7 +187,7 @@ pub struct WatchArgs {
     /// take a tenth of one core at most, or what --budget says, and begin later where they would take more.
     #[arg(long, value_name = "EVERY", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
     pub prove: Option<SignedDuration>,
-    /// Exit with 3 when a leak was found: with --prove, as verdicts by growth say "suspect" at most.
+    /// Exit with 3 when a leak was found (the verdict "leak"; a "suspect" is none).
     #[arg(long)]
     pub fail_on_leak: bool,
     /// Send every start and end through the ring buffer although nothing reads them: for benches and tests.

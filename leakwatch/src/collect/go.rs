@@ -26,6 +26,9 @@ const MOST_STACK: u64 = 64 << 10;
 /// Most frames of one stack that are kept.
 const MOST_FRAMES: usize = 64;
 
+/// What `time.Sleep` waits for, in `waitReasonStrings` of runtime/runtime2.go.
+const SLEEP: &str = "sleep";
+
 /// `_Gscan` of runtime/runtime2.go: set on top of a status while the collector looks at the stack.
 pub(super) const G_SCAN: u32 = 0x1000;
 
@@ -93,11 +96,17 @@ impl GoRuntime {
         Ok(())
     }
 
-    /// Counts and groups every live goroutine.
+    /// Counts and groups every live goroutine, and shows each to `see`.
     ///
     /// # Errors
     /// As [`Self::for_each`].
-    pub fn census(&self, memory: &impl Memory, stacks: Stacks, now_ns: u64) -> Result<Census, ReadError> {
+    pub fn census(
+        &self,
+        memory: &impl Memory,
+        stacks: Stacks,
+        now_ns: u64,
+        see: &mut dyn FnMut(&CensusTask),
+    ) -> Result<Census, ReadError> {
         let mut census = Census { stack_bytes: Some(0), ..Census::default() };
         let mut groups: FxHashMap<(SiteId, TaskStatus, Option<u8>, Vec<u64>), Waiting> = FxHashMap::default();
         self.for_each(memory, stacks, |seen| match seen {
@@ -106,6 +115,10 @@ impl GoRuntime {
             Seen::Unreadable { .. } => census.unreadable += 1,
             Seen::Live(task) => {
                 count(&mut census, &task);
+                // Before Go 1.23 a goroutine has its number a moment after it has its status.
+                if task.id != 0 {
+                    see(&task);
+                }
                 let longest = task.waiting_since_ns.map(|since| now_ns.saturating_sub(since));
                 let reason = self.reason(&task);
                 let stack_bytes = task.stack_bytes;
@@ -232,13 +245,20 @@ impl GoRuntime {
             }
             let waiting = status == TaskStatus::Waiting;
             let since = u64_at(bytes, layout.waitsince)?;
+            let wait_reason = waiting.then(|| bytes.get(layout.waitreason as usize).copied()).flatten();
+            // `casgstatus` counts it up whenever a goroutine leaves the status of running (runtime/proc.go).
+            let runs = layout.heap.and_then(|heap| bytes.get(heap.g_tracking_seq as usize).copied());
             Some(Seen::Live(CensusTask {
                 address,
                 id,
                 site: SiteId { runtime: RuntimeKind::Go, site, entry },
                 status,
-                wait_reason: waiting.then(|| bytes.get(layout.waitreason as usize).copied()).flatten(),
+                wait_reason,
                 waiting_since_ns: (waiting && since != 0).then_some(since),
+                runs: runs.map(u64::from),
+                wakes_itself: wait_reason
+                    .and_then(|index| self.wait_reasons.get(usize::from(index)))
+                    .is_some_and(|reason| reason == SLEEP),
                 stack_bytes: high - low,
                 stack: Vec::new(),
             }))
@@ -361,6 +381,7 @@ impl Buffers {
             (layout.waitreason, 1),
             (layout.gopc, 8),
             (layout.startpc, 8),
+            (layout.heap.map_or(layout.startpc, |heap| heap.g_tracking_seq), 1),
         ]);
         let span = last as usize;
         Self { span, structs: vec![0; span * BATCH] }

@@ -9,6 +9,7 @@ pub mod custom;
 pub mod dump;
 mod error;
 mod fields;
+mod follow;
 pub mod go;
 pub mod prove;
 mod runtime;

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     host::{MappedFile, Memory, ReadError},
     images::Image,
-    observe::Census,
+    observe::{Census, CensusTask},
 };
 
 /// One runtime of a process.
@@ -153,14 +153,20 @@ impl Tasks {
         }
     }
 
-    /// Counts and groups every live task.
+    /// Counts and groups every live task, and shows each to `see`.
     ///
     /// # Errors
     /// As [`Self::for_each`].
-    pub fn census(&self, memory: &impl Memory, stacks: Stacks, now_ns: u64) -> Result<Census, ReadError> {
+    pub fn census(
+        &self,
+        memory: &impl Memory,
+        stacks: Stacks,
+        now_ns: u64,
+        see: &mut dyn FnMut(&CensusTask),
+    ) -> Result<Census, ReadError> {
         match self {
-            Self::Go(go) => go.census(memory, stacks, now_ns),
-            Self::Tokio(tokio) => tokio.census(memory),
+            Self::Go(go) => go.census(memory, stacks, now_ns, see),
+            Self::Tokio(tokio) => tokio.census(memory, see),
         }
     }
 }

@@ -159,13 +159,17 @@ impl Session {
             if lost {
                 self.threads.resync(kernel, incarnation)?;
             }
-            if let Some((mut of_threads, names)) = self.look_at_threads(looks) {
+            if let Some((mut of_threads, names)) = self.look_at_threads(looks, now_ns) {
                 if self.runtimes.is_empty() {
                     let live = live_of(RuntimeKind::Thread, sites.values());
                     of_threads.drift = Some(live.cast_signed().wrapping_sub(of_threads.live.cast_signed()));
                 } else {
                     // What is said of tasks is of the runtimes' tasks; of threads only what they wait for.
-                    of_threads = Census { waiting: of_threads.waiting, ..Census::default() };
+                    of_threads = Census {
+                        waiting: of_threads.waiting,
+                        followed: of_threads.followed,
+                        ..Census::default()
+                    };
                 }
                 census.get_or_insert_default().add(of_threads);
                 thread_names = Some(names);

@@ -9,6 +9,7 @@ use super::{
     children::Children,
     custom::{self, Named},
     error::CollectError,
+    follow::Follow,
     go::Stacks,
     runtime::{self, Probe, ProbedFile, Runtime},
     sample::{Last, Looks, empty_site},
@@ -20,7 +21,7 @@ use crate::{
     host::{HostError, Process, ProcessMemory},
     images::{Image, Modules},
     kernel::{Kernel, KernelError, Watched},
-    observe::{Census, Event, SiteId, SiteSample, StackCopy, ThreadNames},
+    observe::{Census, CensusTask, Event, SiteId, SiteSample, StackCopy, ThreadNames},
 };
 
 /// How a process's tasks are to be counted.
@@ -96,6 +97,8 @@ pub struct Session {
     /// Sites as memory shows them, of the runtimes that are counted so.
     by_memory: BTreeMap<SiteId, SiteSample>,
     pub(super) witnesses: Witnesses,
+    /// Tasks of each runtime, and threads, by their identity.
+    follows: BTreeMap<RuntimeKind, Follow>,
 }
 
 impl Session {
@@ -135,10 +138,11 @@ impl Session {
             at_attach,
             by_memory: BTreeMap::new(),
             witnesses: Witnesses::default(),
+            follows: BTreeMap::new(),
         };
         session.note_unreadable();
         // What the threads run is learnt before the first figures, so that no site seems to grow by it.
-        drop(session.look_at_threads(Looks::default()));
+        session.look_at_threads_first();
         Ok(session)
     }
 
@@ -288,9 +292,21 @@ impl Session {
     }
 
     /// Names, states and waits of all threads; `None`: the process has ended.
-    pub(super) fn look_at_threads(&mut self, looks: Looks) -> Option<(Census, ThreadNames)> {
+    pub(super) fn look_at_threads(&mut self, looks: Looks, now_ns: u64) -> Option<(Census, ThreadNames)> {
         let mut views = Views { image: &mut self.image, modules: &mut self.modules, memory: &self.memory };
-        self.threads.look(&mut views, looks.stacks).ok()
+        let follow = self.follows.entry(RuntimeKind::Thread).or_default();
+        follow.begin(now_ns);
+        let (mut census, names) =
+            self.threads.look(&mut views, looks.stacks, &mut |task| follow.see(task)).ok()?;
+        census.followed = follow.end();
+        Some((census, names))
+    }
+
+    /// Learns what the threads run.
+    fn look_at_threads_first(&mut self) {
+        let mut views = Views { image: &mut self.image, modules: &mut self.modules, memory: &self.memory };
+        // A process that has ended shows it at the next look.
+        drop(self.threads.look(&mut views, false, &mut |_| ()));
     }
 
     /// Sites as memory shows them, the last time it was looked at.
@@ -307,25 +323,35 @@ impl Session {
 
     /// One look at the tasks in the process's memory, with the runtimes that it is of. A runtime whose tasks cannot be
     /// read is not among them.
-    pub(super) fn census(&self, looks: Looks, now_ns: u64) -> Vec<(RuntimeKind, Census)> {
+    pub(super) fn census(&mut self, looks: Looks, now_ns: u64) -> Vec<(RuntimeKind, Census)> {
         let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
-        let looked_at = self
-            .runtimes
+        let Self { runtimes, follows, memory, .. } = self;
+        let looked_at = runtimes
             .iter()
             .filter(|counted| looks.census || counted.counting != Counting::Probes)
             .filter_map(|counted| {
-                let census = counted.runtime.tasks.as_ref()?.census(&self.memory, stacks, now_ns).ok()?;
-                Some((counted.runtime.kind, census))
+                let mut seen = Vec::new();
+                let mut see = |task: &CensusTask| seen.push(CensusTask { stack: Vec::new(), ..*task });
+                let tasks = counted.runtime.tasks.as_ref()?;
+                let census = tasks.census(memory, stacks, now_ns, &mut see).ok()?;
+                Some((counted.runtime.kind, census, seen))
             });
-        // Several versions of a runtime are one look.
-        let mut by_kind: Vec<(RuntimeKind, Census)> = Vec::new();
-        for (kind, census) in looked_at {
-            match by_kind.iter_mut().find(|(known, _)| *known == kind) {
-                Some((_, sum)) => sum.add(census),
-                None => by_kind.push((kind, census)),
-            }
+        // Several versions of a runtime are one look. One that failed half way would show nothing of who is missing.
+        let mut by_kind: BTreeMap<RuntimeKind, (Census, Vec<CensusTask>)> = BTreeMap::new();
+        for (kind, census, seen) in looked_at {
+            let (sum, all) = by_kind.entry(kind).or_default();
+            sum.add(census);
+            all.extend(seen);
         }
-        by_kind
+        let followed = |(kind, (census, seen)): (RuntimeKind, (Census, Vec<CensusTask>))| {
+            let follow = follows.entry(kind).or_default();
+            follow.begin(now_ns);
+            for task in &seen {
+                follow.see(task);
+            }
+            (kind, Census { followed: follow.end(), ..census })
+        };
+        by_kind.into_iter().map(followed).collect()
     }
 
     /// Brings `by_memory` up to date for one runtime: what a site has more than before was started, what it has less

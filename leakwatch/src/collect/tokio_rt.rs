@@ -8,11 +8,11 @@
 //!
 //! It must never write to the process, never take a size from it, and never read a clock.
 
-use std::sync::Arc;
+use std::{hash::Hasher as _, sync::Arc};
 
 use leakwatch_common::RuntimeKind;
 use leakwatch_inspect::tokio_rt::{TaskKind, TokioFacts, VtableForm};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::{go::Seen, tokio_lists::Lists};
 use crate::{
@@ -28,6 +28,12 @@ const SMALL: usize = 4096;
 const BATCH: usize = 1024;
 /// Bytes from a header's start that hold its state, its vtable and its owner in every form.
 const HEADER: usize = 48;
+/// Where a task's own part begins: after state, queue, vtable and owner (`Header`, `src/runtime/task/core.rs`).
+const FUTURE_AT: u64 = 32;
+/// Bytes of a future that are compared.
+const MOST_OF_FUTURE: usize = 4096;
+/// Futures read at once.
+const FUTURES: usize = 256;
 /// More headers than believed: tasks have at least 64 bytes each.
 const MOST_HEADERS: usize = 1 << 26;
 
@@ -221,6 +227,8 @@ impl TokioRuntime {
             status: TaskStatus::Waiting,
             wait_reason: None,
             waiting_since_ns: None,
+            runs: None,
+            wakes_itself: false,
             stack_bytes: 0,
             stack: Vec::new(),
         })
@@ -249,15 +257,21 @@ impl TokioRuntime {
         [VtableForm::Offsets, VtableForm::Plain].into_iter().map(VtableForm::vtable_offset)
     }
 
-    /// Counts and groups every live task.
+    /// Counts and groups every live task, and shows each to `see`.
     ///
     /// # Errors
     /// As [`Self::for_each`].
-    pub fn census(&self, memory: &impl Memory) -> Result<Census, ReadError> {
+    pub fn census(
+        &self,
+        memory: &impl Memory,
+        see: &mut dyn FnMut(&CensusTask),
+    ) -> Result<Census, ReadError> {
         let mut census = Census::default();
         let mut groups: FxHashMap<(SiteId, TaskStatus), Waiting> = FxHashMap::default();
+        let mut tasks = Vec::new();
         self.for_each(memory, |seen| match seen {
             Seen::Live(task) => {
+                tasks.push(task.clone());
                 // What a runtime calls its tasks; the others are in their groups.
                 if task.site.runtime.is_task() {
                     census.live += 1;
@@ -281,11 +295,55 @@ impl TokioRuntime {
             Seen::Unreadable { .. } => census.unreadable += 1,
             Seen::Dead { .. } | Seen::Foreign { .. } => {}
         })?;
+        self.note_runs(memory, &mut tasks);
+        tasks.iter().for_each(see);
         census.waiting = groups.into_values().collect();
         census.waiting.sort_by(|a, b| {
             b.count.cmp(&a.count).then_with(|| (a.site, &a.reason).cmp(&(b.site, &b.reason)))
         });
         Ok(census)
+    }
+
+    /// What a task's future holds, as one figure: it is another one when the task has got anywhere.
+    ///
+    /// A future that waits in one of tokio's lists (a timer, a semaphore, a `Notify`) has the list's node in itself, whose
+    /// pointers change when a neighbour comes or goes. They point into other tasks, so such words are passed over.
+    fn note_runs(&self, memory: &impl Memory, tasks: &mut [CensusTask]) {
+        let end = |task: &CensusTask| Some(task.address.wrapping_add(self.owned_offset(task.site.entry)?));
+        let mut cells: Vec<(u64, u64)> =
+            tasks.iter().filter_map(|task| Some((task.address, end(task)?))).collect();
+        cells.sort_unstable();
+        let in_a_task = |word: u64| {
+            let after = cells.partition_point(|(begin, _)| *begin <= word);
+            after.checked_sub(1).and_then(|at| cells.get(at)).is_some_and(|(_, end)| word < *end)
+        };
+        for batch in tasks.chunks_mut(FUTURES) {
+            let lengths: Vec<usize> = batch
+                .iter()
+                .map(|task| {
+                    let length = self.owned_offset(task.site.entry).unwrap_or(0).saturating_sub(FUTURE_AT);
+                    usize::try_from(length).unwrap_or(MOST_OF_FUTURE).min(MOST_OF_FUTURE) & !7
+                })
+                .collect();
+            let mut bytes: Vec<Vec<u8>> = lengths.iter().map(|length| vec![0; *length]).collect();
+            let mut requests: Vec<_> = batch
+                .iter()
+                .zip(&mut bytes)
+                .map(|(task, into)| ReadRequest::new(task.address.wrapping_add(FUTURE_AT), into))
+                .collect();
+            memory.read_many(&mut requests);
+            let read: Vec<bool> =
+                requests.iter().map(|request| request.ok && !request.into.is_empty()).collect();
+            drop(requests);
+            for ((task, bytes), _) in batch.iter_mut().zip(&bytes).zip(read).filter(|(_, read)| *read) {
+                let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+                let mut hasher = FxHasher::default();
+                words
+                    .map(|word| if in_a_task(word) { 0 } else { word })
+                    .for_each(|word| hasher.write_u64(word));
+                task.runs = Some(hasher.finish());
+            }
+        }
     }
 
     /// Where words are that may be the vtable of a task's header.
@@ -432,6 +490,8 @@ impl TokioRuntime {
             status,
             wait_reason: None,
             waiting_since_ns: None,
+            runs: None,
+            wakes_itself: false,
             stack_bytes: 0,
             stack: Vec::new(),
         }))
@@ -564,7 +624,7 @@ mod tests {
     #[test]
     fn blocking_jobs_belong_to_no_list_and_to_no_total() {
         let memory = Fake::new().with_words(0x10_000, &task(BLOCKING, 0xc9, 0, 21, [0, 0]));
-        let census = runtime().census(&memory).expect("it can be read");
+        let census = runtime().census(&memory, &mut |_| ()).expect("it can be read");
         assert_eq!((census.live, census.waiting.len()), (0, 1));
         let group = census.waiting.first().expect("one group");
         assert_eq!(

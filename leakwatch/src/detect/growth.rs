@@ -1,14 +1,13 @@
-//! The live count grows steadily and does not come back.
+//! Does the live count grow steadily and not come back?
 
-use super::confidence::{of_losses, of_span, rounded};
 use super::units::{count, duration, signed_rate};
-use super::{Evidence, Finding, Rule, Verdict, span_s};
+use super::{Evidence, span_s};
 use crate::model::{Point, float, trend};
 
 /// Parts into which the series is cut.
 const PARTS: usize = 4;
 
-/// Suspects a site whose live count has a rising trend that all of the observation shows.
+/// Finds a live count with a rising trend that all of the observation shows.
 ///
 /// All of these must hold:
 /// * Mann-Kendall ([`trend::mann_kendall`]) finds a rise at [`Growth::p_most`], and the Theil-Sen slope is positive;
@@ -48,14 +47,36 @@ impl Default for Growth {
     }
 }
 
+/// What a live count does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Course {
+    /// Too little was seen to say.
+    NotYet {
+        /// In words.
+        why: String,
+    },
+    /// It grows.
+    Grows {
+        /// In words.
+        why: String,
+        /// Chance at which a series without trend would show such a rise.
+        chance: f64,
+    },
+    /// It does not.
+    Holds {
+        /// In words.
+        why: String,
+    },
+}
+
 /// Course of a live count, by quarters of the samples.
-struct Course {
+struct Quarters {
     first_most: u64,
     last_least: u64,
     medians: [f64; PARTS],
 }
 
-impl Course {
+impl Quarters {
     fn of(series: &[Point]) -> Option<Self> {
         let quarter =
             |part: usize| series.get(series.len() * part / PARTS..series.len() * (part + 1) / PARTS);
@@ -86,12 +107,9 @@ impl Course {
     }
 }
 
-impl Rule for Growth {
-    fn summary(&self) -> &'static str {
-        "the number of live tasks grows steadily and does not come back"
-    }
-
-    fn check(&self, evidence: &Evidence<'_>) -> Finding {
+impl Growth {
+    /// Looks at a site's live count.
+    pub fn course(&self, evidence: &Evidence<'_>) -> Course {
         if !self.enough(evidence.series) {
             return self.not_yet(evidence.series);
         }
@@ -103,11 +121,10 @@ impl Rule for Growth {
             }
             seen = evidence.series;
         }
-        let span_s = span_s(seen);
         let kept = trend::thin(seen.len(), trend::MOST_POINTS);
         let series: Vec<Point> = kept.into_iter().filter_map(|index| seen.get(index).copied()).collect();
         let lives: Vec<u64> = series.iter().map(|point| point.live).collect();
-        let (Some(course), Some(growth)) = (Course::of(&series), evidence.growth_per_min) else {
+        let (Some(course), Some(growth)) = (Quarters::of(&series), evidence.growth_per_min) else {
             return self.not_yet(seen);
         };
         let trend = trend::mann_kendall(&lives);
@@ -116,21 +133,17 @@ impl Rule for Growth {
         let stays = course.last_least > course.first_most && course.rise() >= float(self.rise_least);
         let steady =
             low >= 0.0 && high <= self.step_most * course.rise() && course.late_share() >= self.late_least;
-        let sure = of_span(span_s) * of_losses(evidence.losses);
         if rises && stays && steady {
-            let confidence = rounded(0.8 * sure * (1.0 - trend.p_rising));
-            return Finding { verdict: Verdict::Suspect, why: grows(evidence, seen, growth), confidence };
+            return Course::Grows { why: grows(evidence, seen, growth), chance: trend.p_rising };
         }
-        Finding { verdict: Verdict::Ok, why: holds(evidence, seen, growth), confidence: rounded(0.9 * sure) }
+        Course::Holds { why: holds(evidence, seen, growth) }
     }
-}
 
-impl Growth {
     fn enough(&self, series: &[Point]) -> bool {
         span_s(series) >= self.span_least_s && series.len() >= self.samples_least
     }
 
-    fn not_yet(&self, series: &[Point]) -> Finding {
+    fn not_yet(&self, series: &[Point]) -> Course {
         let why = format!(
             "watched for {} in {}; a verdict needs {} and {}",
             duration(span_s(series)),
@@ -138,7 +151,7 @@ impl Growth {
             duration(self.span_least_s.ceil()),
             count(self.samples_least as u64, "sample"),
         );
-        Finding { verdict: Verdict::NotYet, why, confidence: 0.0 }
+        Course::NotYet { why }
     }
 }
 

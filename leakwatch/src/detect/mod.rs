@@ -4,17 +4,22 @@
 //! is the site's verdict. Rules read no clock, keep no state, and never change what they look at. Loss and short
 //! observation lower confidence and never raise it.
 //!
-//! Rules that go by growth and by standing still say `suspect` at most; `leak` is for the rule that has a proof.
+//! [`survival::Survival`] weighs births, ends, survivors and growth together, as each of them alone misleads. A proof
+//! by reachability ([`proof::Proven`]) stands beside it.
 
 pub mod confidence;
+pub mod facts;
+pub mod forecast;
 pub mod groups;
 pub mod growth;
 pub mod proof;
-pub mod stuck;
+pub mod survival;
 pub mod units;
 
 #[cfg(test)]
 mod tests;
+
+pub use forecast::Forecast;
 
 use crate::model::{Losses, Point, SiteView};
 
@@ -52,6 +57,15 @@ pub struct Finding {
     pub why: String,
     /// How sure, 0 to 1; 0 for [`Verdict::NotYet`].
     pub confidence: f64,
+    /// What would settle it or change it; empty where nothing is open.
+    pub settles: String,
+}
+
+impl Finding {
+    /// An answer.
+    pub const fn new(verdict: Verdict, why: String, confidence: f64, settles: String) -> Self {
+        Self { verdict, why, confidence, settles }
+    }
 }
 
 /// What rules look at.
@@ -91,11 +105,7 @@ pub struct Detector {
 
 impl Default for Detector {
     fn default() -> Self {
-        Self::new(vec![
-            Box::new(proof::Proven),
-            Box::new(growth::Growth::default()),
-            Box::new(stuck::Stuck::default()),
-        ])
+        Self::new(vec![Box::new(proof::Proven), Box::new(survival::Survival::default())])
     }
 }
 
@@ -114,7 +124,7 @@ impl Detector {
     pub fn judge(&self, evidence: &Evidence<'_>) -> Finding {
         if evidence.site.system() {
             let why = "the runtime's own tasks are not the program's to leak".to_owned();
-            return Finding { verdict: Verdict::Ok, why, confidence: 1.0 };
+            return Finding::new(Verdict::Ok, why, 1.0, String::new());
         }
         let mut worst: Option<Finding> = None;
         for finding in self.rules.iter().map(|rule| rule.check(evidence)) {
@@ -126,7 +136,7 @@ impl Detector {
                 worst = Some(finding);
             }
         }
-        let none = || Finding { verdict: Verdict::NotYet, why: "no rule is set".to_owned(), confidence: 0.0 };
+        let none = || Finding::new(Verdict::NotYet, "no rule is set".to_owned(), 0.0, String::new());
         worst.unwrap_or_else(none)
     }
 }

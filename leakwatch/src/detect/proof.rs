@@ -1,4 +1,4 @@
-//! Tasks that nothing alive can wake: the one rule that says `leak`.
+//! Tasks that nothing alive can wake: the rule that has a proof.
 //!
 //! It counts what a proof by reachability found at a site, and says why in the proof's own terms. It never guesses: without
 //! a proof it has nothing to say, and one refutation in the process is enough for it not to trust any proof there.
@@ -17,7 +17,7 @@ impl Rule for Proven {
     }
 
     fn check(&self, evidence: &Evidence<'_>) -> Finding {
-        let ok = |why: &str| Finding { verdict: Verdict::Ok, why: why.to_owned(), confidence: 0.0 };
+        let ok = |why: &str| Finding::new(Verdict::Ok, why.to_owned(), 0.0, String::new());
         let Some(proven) = evidence.site.proven() else { return ok("no proof was tried") };
         if proven.count == 0 {
             return ok("no task is proven to wait for ever");
@@ -29,9 +29,9 @@ impl Rule for Proven {
                 "{why}; but {} of this process ran or ended after such a proof, so proofs are not to be trusted here",
                 count(proven.refuted, "goroutine")
             );
-            return Finding { verdict: Verdict::Suspect, why, confidence: 0.0 };
+            return Finding::new(Verdict::Suspect, why, 0.0, String::new());
         }
-        Finding { verdict: Verdict::Leak, why, confidence: proven.confidence.clamp(0.0, 1.0) }
+        Finding::new(Verdict::Leak, why, proven.confidence.clamp(0.0, 1.0), String::new())
     }
 }
 

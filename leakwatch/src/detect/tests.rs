@@ -5,7 +5,8 @@ use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
 use super::*;
 use crate::model::{Attach, Classify, EachItself, Limits, ProcessModel, SiteClass, TasksAre};
 use crate::observe::{
-    Awaited, Census, Counters, ProcessId, ProcessSample, ProofSample, ProvenSite, SiteId, SiteSample, Waiting,
+    Awaited, Census, Cohort, Counters, Followed, ProcessId, ProcessSample, ProofSample, ProvenSite, SiteId,
+    SiteSample, Waiting,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -21,6 +22,7 @@ struct Watch {
     lost: u64,
     system: bool,
     waiting: Vec<Waiting>,
+    followed: Option<Followed>,
 }
 
 /// A watch of one second intervals.
@@ -32,11 +34,16 @@ fn watch(lives: impl IntoIterator<Item = u64>) -> Watch {
         lost: 0,
         system: false,
         waiting: Vec::new(),
+        followed: None,
     }
 }
 
 impl Watch {
     fn judge(&self) -> Finding {
+        self.with_evidence(|evidence| Detector::default().judge(evidence))
+    }
+
+    fn with_evidence<T>(&self, ask: impl FnOnce(&Evidence<'_>) -> T) -> T {
         let process = ProcessId { pid: 1, start_ticks: 1 };
         let mut model =
             ProcessModel::new(Attach { process, time_ns: 0, tasks: TasksAre::default() }, Limits::default());
@@ -51,12 +58,7 @@ impl Watch {
         let losses = model.losses();
         let site = model.site(SITE).expect("the site");
         let series = site.series();
-        Detector::default().judge(&Evidence {
-            site,
-            series: &series,
-            growth_per_min: site.growth_per_min(),
-            losses: &losses,
-        })
+        ask(&Evidence { site, series: &series, growth_per_min: site.growth_per_min(), losses: &losses })
     }
 
     fn sample(&self, number: u64, live_at_attach: u64, started: u64, ended: u64) -> ProcessSample {
@@ -66,7 +68,8 @@ impl Watch {
         counters.0[Counter::TaskUnreadable as usize] = self.lost;
         let lifetimes = [0; LIFETIME_BUCKETS];
         let site = SiteSample { id: SITE, live_at_attach, started, ended, lifetimes, ages: None };
-        let census = Census { waiting: self.waiting.clone(), ..Census::default() };
+        let followed = self.followed.iter().cloned().collect();
+        let census = Census { waiting: self.waiting.clone(), followed, ..Census::default() };
         ProcessSample {
             time_ns: number * self.interval_ns,
             counters,
@@ -315,10 +318,170 @@ fn pools_servers_and_small_groups_are_not_stuck() {
     }
 }
 
+/// A minute of a site whose tasks are followed: born, alive and stalled in each stretch of 5 s.
+fn followed(older: (u64, u64, u64), cohorts: &[(u64, u64, u64)]) -> Followed {
+    let cohort = |&(born, live, stalled): &(u64, u64, u64)| Cohort { born, live, stalled };
+    Followed {
+        site: SITE,
+        since_ns: 0,
+        now_ns: 60 * SECOND,
+        one_in: 1,
+        older: cohort(&older),
+        stretch_ns: 5 * SECOND,
+        cohorts: cohorts.iter().map(cohort).collect(),
+        lifetimes: [0; LIFETIME_BUCKETS],
+        older_ended_ns: None,
+        runs_seen: true,
+        ran: 0,
+        longest_rest_ns: 0,
+        longest_still_ns: 0,
+        apart: Some(3),
+    }
+}
+
+/// With so many tasks that lived for so many seconds.
+fn ended(mut followed: Followed, lives: &[(f64, u64)]) -> Followed {
+    for &(lived_s, count) in lives {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lives of a test")]
+        let bucket = leakwatch_common::lifetime_bucket((lived_s * 1e9) as u64);
+        followed.lifetimes[bucket] += count;
+    }
+    followed
+}
+
+/// A minute with a live count that grows.
+fn growing(followed: Followed) -> Watch {
+    Watch { followed: Some(followed), ..watch((0..=60).map(|s| 10 + 2 * s)) }
+}
+
+#[test]
+fn survivors_of_one_stretch_after_the_other_are_a_leak() {
+    let leak = growing(followed((0, 0, 0), &[(10, 10, 10); 12])).judge();
+    assert_eq!(leak.verdict, Verdict::Leak, "{}", leak.why);
+    assert_eq!(
+        leak.why,
+        "100 of 100 started under watch live since at least 10s, and none has ended, 100 of them without running; they \
+         come from 10 of 10 stretches of 5s, 120 more a minute"
+    );
+    let among_many = ended(followed((20, 20, 0), &[(2_500, 5, 5); 12]), &[(0.05, 29_000)]);
+    let leak = growing(among_many).judge();
+    assert_eq!(leak.verdict, Verdict::Leak, "{}", leak.why);
+    let that_run = growing(followed((0, 0, 0), &[(4, 4, 0); 12])).judge();
+    assert_eq!(that_run.verdict, Verdict::Leak, "{}", that_run.why);
+    assert!(that_run.confidence < leak.confidence);
+}
+
+#[test]
+fn bursts_far_apart_are_a_leak() {
+    let mut cohorts = [(0, 0, 0); 12];
+    for place in [0, 4, 8] {
+        cohorts[place] = (30, 30, 30);
+    }
+    let bursts =
+        Watch { followed: Some(followed((0, 0, 0), &cohorts)), ..watch((0..=60).map(|s| 30 * (1 + s / 20))) };
+    assert_eq!(bursts.judge().verdict, Verdict::Leak);
+}
+
+#[test]
+fn a_pool_that_fills_up_is_no_leak() {
+    let mut ramp = [(0, 0, 0); 12];
+    ramp[..5].fill((8, 8, 0));
+    let stops =
+        Watch { followed: Some(followed((0, 0, 0), &ramp)), ..watch((0..=60).map(|s: u64| 2 * s.min(25))) };
+    assert!(stops.judge().verdict < Verdict::Suspect);
+    let warm: Vec<_> = [200, 120, 70, 40, 25, 15, 9, 5, 3, 2, 1, 0].map(|n| (n, n, 0)).into();
+    let fills = Watch { followed: Some(followed((0, 0, 0), &warm)), ..watch([490; 61]) };
+    assert!(fills.judge().verdict < Verdict::Suspect);
+}
+
+#[test]
+fn more_traffic_is_no_leak() {
+    // The rate rises all the time; each lives for up to 3 s.
+    let mut cohorts: Vec<_> = (1..=12).map(|n| (50 * n, 0, 0)).collect();
+    cohorts[11].1 = 400;
+    let rising = growing(ended(followed((10, 0, 0), &cohorts), &[(1.0, 2_000), (3.0, 1_500)])).judge();
+    assert_eq!(rising.verdict, Verdict::Ok, "{}", rising.why);
+    assert!(rising.why.starts_with("its tasks end: "), "{}", rising.why);
+    // So long lives that none can have outlived them yet.
+    let long = growing(ended(followed((10, 0, 0), &cohorts), &[(45.0, 20)])).judge();
+    assert_eq!(long.verdict, Verdict::NotYet, "{}", long.why);
+}
+
+#[test]
+fn growth_without_more_traffic_is_suspect_even_where_tasks_end() {
+    // A queue that is served too slowly: as many come as ever, and each waits longer than the one before.
+    let slow = growing(ended(followed((10, 0, 0), &[(60, 40, 0); 12]), &[(40.0, 300)])).judge();
+    assert_eq!(slow.verdict, Verdict::Suspect, "{}", slow.why);
+}
+
+#[test]
+fn a_leak_that_is_over_is_suspect_and_an_idle_pool_is_told_by_its_start() {
+    let waits = || waiting("chan receive", 200, 0);
+    let still = |apart| Followed {
+        longest_still_ns: 55 * SECOND,
+        apart: Some(apart),
+        ..followed((200, 200, 200), &[(0, 0, 0); 12])
+    };
+    let over = Watch { waiting: waits(), followed: Some(still(4)), ..watch([200; 61]) }.judge();
+    assert_eq!(over.verdict, Verdict::Suspect, "{}", over.why);
+    assert!(over.settles.contains("leakwatch prove"));
+    let pool = Watch { waiting: waits(), followed: Some(still(0)), ..watch([200; 61]) }.judge();
+    assert_eq!(pool.verdict, Verdict::Ok, "{}", pool.why);
+    // One that works.
+    let works = Followed { longest_still_ns: 3 * SECOND, ..followed((200, 200, 0), &[(0, 0, 0); 12]) };
+    let works = Watch { waiting: waits(), followed: Some(works), ..watch([200; 61]) }.judge();
+    assert_eq!(works.verdict, Verdict::Ok, "{}", works.why);
+}
+
+#[test]
+fn a_leak_is_not_said_on_half_of_the_data() {
+    let leak = |lost| Watch { lost, ..growing(followed((0, 0, 0), &[(10, 10, 10); 12])) }.judge();
+    assert_eq!(leak(0).verdict, Verdict::Leak);
+    assert_eq!(leak(100).verdict, Verdict::Suspect);
+}
+
+#[test]
+fn what_comes_of_it() {
+    let watch = growing(followed((0, 0, 0), &[(10, 10, 10); 12]));
+    let forecast = watch.with_evidence(Forecast::of).expect("it goes on");
+    assert!((forecast.tasks_per_h - 7_200.0).abs() < 1e-6, "{forecast:?}");
+    assert_eq!(forecast.bytes_per_h, None);
+    assert_eq!(forecast.reaches_in_s(130, 130), None);
+    assert!((forecast.reaches_in_s(130, 330).expect("later") - 100.0).abs() < 1e-6);
+}
+
+proptest::proptest! {
+    #[test]
+    fn more_loss_never_makes_a_verdict_worse_or_surer(
+        cohorts in proptest::collection::vec((0u64..40, 0u64..40, 0u64..40), 12),
+        older in (0u64..500, 0u64..500),
+        lives in proptest::collection::vec((0.001f64..50.0, 0u64..500), 0..4),
+        lost in 0u64..2_000,
+    ) {
+        let cohorts: Vec<_> =
+            cohorts.into_iter().map(|(born, live, stalled)| (born, live.min(born), stalled.min(live).min(born))).collect();
+        let older = (older.0, older.1.min(older.0), older.1.min(older.0));
+        let judge = |lost| Watch { lost, ..growing(ended(followed(older, &cohorts), &lives)) }.judge();
+        let (sure, lossy) = (judge(0), judge(lost));
+        proptest::prop_assert!(lossy.verdict <= sure.verdict && lossy.confidence <= sure.confidence, "{sure:?} {lossy:?}");
+    }
+
+    #[test]
+    fn nobody_left_is_never_a_leak(
+        born in proptest::collection::vec(0u64..1_000, 12),
+        lives in proptest::collection::vec((0.001f64..50.0, 0u64..500), 0..4),
+        course in proptest::collection::vec(0u64..1_000, 2..90),
+    ) {
+        let cohorts: Vec<_> = born.into_iter().map(|born| (born, 0, 0)).collect();
+        let gone = Watch { followed: Some(ended(followed((0, 0, 0), &cohorts), &lives)), ..watch(course) };
+        proptest::prop_assert!(gone.judge().verdict < Verdict::Leak);
+    }
+}
+
 #[test]
 fn every_rule_says_what_it_looks_for() {
     let summaries: Vec<&str> = Detector::default().rules().map(Rule::summary).collect();
-    assert_eq!(summaries.len(), 3);
+    assert_eq!(summaries.len(), 2);
     assert!(summaries.iter().all(|summary| !summary.is_empty()));
 }
 

@@ -189,6 +189,15 @@ struct SiteJson<'a> {
     verdict: Verdict,
     why: &'a str,
     confidence: Option<f64>,
+    settles: Option<&'a str>,
+    forecast: Option<ForecastJson>,
+}
+
+#[derive(Serialize)]
+struct ForecastJson {
+    tasks_per_h: Option<f64>,
+    bytes_per_h: Option<f64>,
+    doubles_in_s: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -359,6 +368,12 @@ impl<'a> From<&'a SiteReport> for SiteJson<'a> {
             verdict: site.verdict,
             why: &site.why,
             confidence: number(site.confidence),
+            settles: (!site.settles.is_empty()).then_some(&*site.settles),
+            forecast: site.forecast.map(|forecast| ForecastJson {
+                tasks_per_h: number(forecast.tasks_per_h),
+                bytes_per_h: known(forecast.bytes_per_h),
+                doubles_in_s: known(forecast.doubles_in_s),
+            }),
         }
     }
 }

@@ -71,6 +71,14 @@ pub fn blocked_at(pid: u32, tid: u32) -> io::Result<Option<BlockedAt>> {
     Ok(parse_syscall(&String::from_utf8_lossy(&read(pid, tid, "syscall")?)))
 }
 
+/// How many turns a thread had on a processor; `None`: it is gone, or the kernel does not count (`CONFIG_SCHED_INFO`).
+///
+/// The third figure of `/proc/PID/task/TID/schedstat` (`proc_pid_schedstat` of fs/proc/base.c).
+pub fn turns(pid: u32, tid: u32) -> Option<u64> {
+    let text = read(pid, tid, "schedstat").ok()?;
+    String::from_utf8_lossy(&text).split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
 /// The kernel's function that a thread sleeps in; `None`: it does not sleep, or the kernel does not tell.
 pub fn wait_channel(pid: u32, tid: u32) -> Option<String> {
     let name = String::from_utf8(read(pid, tid, "wchan").ok()?).ok()?;

@@ -1,6 +1,6 @@
 //! One watched process: totals, recent course, sites.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use leakwatch_common::{Counter, RuntimeKind};
 use rustc_hash::FxHashMap;
@@ -9,8 +9,8 @@ use super::loss::{CENSUS_UNREADABLE, SITES_OVER_LIMIT};
 use super::site::{Classify, Figures, Point, SiteClass, SiteProof, SiteState, SiteView, growth_per_min};
 use super::{Limits, Loss, Losses, Span, per_second, seconds};
 use crate::observe::{
-    Census, ChildrenSample, Counters, LiveByState, ProcessId, ProcessSample, ProofSample, SiteId, SiteSample,
-    ThreadNames, Waiting,
+    Census, ChildrenSample, Counters, Followed, LiveByState, ProcessId, ProcessSample, ProofSample, SiteId,
+    SiteSample, ThreadNames, Waiting,
 };
 
 /// Facts of a process when the watch of it began.
@@ -394,6 +394,7 @@ impl ProcessModel {
         for site in &mut self.sites {
             site.waiting.clear();
         }
+        self.take_followed(&census.followed, classify);
         let mut groups: Vec<&Waiting> = census.waiting.iter().collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.count));
         for group in groups {
@@ -428,6 +429,22 @@ impl ProcessModel {
             }
         }
         self.proof = Some(proof);
+    }
+
+    fn take_followed(&mut self, all: &[Followed], classify: &mut dyn Classify) {
+        // A look at one runtime says nothing of another's tasks.
+        for site in all.iter().map(|followed| followed.site.runtime).collect::<BTreeSet<_>>() {
+            let of_runtime = self.sites.iter_mut().filter(|state| state.id.runtime == site);
+            of_runtime.for_each(|state| state.followed = None);
+        }
+        for followed in all {
+            let place = self.place(followed.site, classify);
+            let Some(site) = place.and_then(|place| self.sites.get_mut(place)) else { continue };
+            match &mut site.followed {
+                Some(sum) => sum.add(followed),
+                none => *none = Some(Box::new(followed.clone())),
+            }
+        }
     }
 
     /// The attach is the first moment of every series.

@@ -7,7 +7,7 @@ use leakwatch_common::LIFETIME_BUCKETS;
 use super::ages::{self, Ages};
 use super::survival::{self, Histogram, Plateau};
 use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
-use crate::observe::{AgeSummary, Awaited, SiteId, SiteSample, Waiting};
+use crate::observe::{AgeSummary, Awaited, Followed, SiteId, SiteSample, Waiting};
 
 /// Ages that were read stand this long where they are not read again.
 const AGES_STAND_NS: u64 = 30_000_000_000;
@@ -113,6 +113,7 @@ pub(super) struct SiteState {
     pub(super) waiting: Vec<Waiting>,
     /// `None`: no proof was made that could say anything of it.
     pub(super) proven: Option<SiteProof>,
+    pub(super) followed: Option<Box<Followed>>,
     /// Sample in which it was met last.
     epoch: u64,
 }
@@ -130,6 +131,7 @@ impl SiteState {
             series: VecDeque::new(),
             waiting: Vec::new(),
             proven: None,
+            followed: None,
             epoch: 0,
         }
     }
@@ -310,6 +312,11 @@ impl<'a> SiteView<'a> {
     /// What proofs say of its tasks; `None`: no proof was made that could say anything of them.
     pub fn proven(&self) -> Option<&'a SiteProof> {
         self.state.proven.as_ref()
+    }
+
+    /// What following its tasks from look to look told, as of the last look at memory; `None`: they cannot be followed.
+    pub fn followed(&self) -> Option<&'a Followed> {
+        self.state.followed.as_deref()
     }
 
     /// Time since attach, seconds.

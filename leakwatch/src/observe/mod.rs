@@ -5,12 +5,14 @@
 
 pub mod dump;
 pub mod event;
+pub mod followed;
 pub mod ids;
 pub mod proof;
 pub mod sample;
 
 pub use dump::{DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
+pub use followed::{Cohort, Followed, STRETCHES};
 pub use ids::{ProcessId, SiteId};
 pub use proof::{Awaited, Proof, ProofSample, ProvenObject, ProvenSite, ProvenTask, Refutation, WaitKind};
 pub use sample::{

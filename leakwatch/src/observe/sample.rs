@@ -2,7 +2,7 @@
 
 use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, bucket_floor_ns, lifetime_bucket};
 
-use super::{ProofSample, SiteId};
+use super::{Followed, ProofSample, SiteId};
 
 /// The kernel's counters for one process, since attach, summed over CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,6 +181,11 @@ pub struct CensusTask {
     pub wait_reason: Option<u8>,
     /// `CLOCK_MONOTONIC` ns since which it waits; `None`: the runtime has not noted it.
     pub waiting_since_ns: Option<u64>,
+    /// A figure that is another one after the task has run; `None`: there is none. It may come round to the same (Go's has
+    /// 256 values), and a task of which nothing that is read changes seems not to have run.
+    pub runs: Option<u64>,
+    /// It waits for nothing but a moment: it will wake without anybody's doing.
+    pub wakes_itself: bool,
     /// Bytes of stack it holds.
     pub stack_bytes: u64,
     /// Return addresses, innermost first; empty when it was not walked.
@@ -250,6 +255,8 @@ pub struct Census {
     pub stack_bytes: Option<u64>,
     /// Live tasks by probes minus live tasks by memory at this moment, where both are known. 0 at rest.
     pub drift: Option<i64>,
+    /// What following tasks by their identity tells, by site.
+    pub followed: Vec<Followed>,
 }
 
 impl Census {
@@ -258,6 +265,7 @@ impl Census {
         self.live = self.live.saturating_add(other.live);
         self.by_state.add(other.by_state);
         self.waiting.extend(other.waiting);
+        self.followed.extend(other.followed);
         self.foreign = self.foreign.saturating_add(other.foreign);
         self.unreadable = self.unreadable.saturating_add(other.unreadable);
         self.stack_bytes = self.stack_bytes.into_iter().chain(other.stack_bytes).reduce(u64::saturating_add);

@@ -10,8 +10,8 @@ use super::proof::ProofLine;
 use crate::{
     model::{Attach, TasksAre},
     observe::{
-        AgeSummary, Census, ChildrenSample, CommandSample, Counters, LiveByState, ProcessId, ProcessSample,
-        SiteId, SiteSample, ThreadNames, Waiting, ZombieSample,
+        AgeSummary, Census, ChildrenSample, Cohort, CommandSample, Counters, Followed, LiveByState,
+        ProcessId, ProcessSample, STRETCHES, SiteId, SiteSample, ThreadNames, Waiting, ZombieSample,
     },
     report::{Context, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
 };
@@ -306,6 +306,100 @@ struct CensusLine {
     unreadable: u64,
     stack_bytes: Option<u64>,
     drift: Option<i64>,
+    #[serde(default)]
+    followed: Vec<FollowedLine>,
+}
+
+/// Born, alive, stalled.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct CohortLine(u64, u64, u64);
+
+impl From<Cohort> for CohortLine {
+    fn from(Cohort { born, live, stalled }: Cohort) -> Self {
+        Self(born, live, stalled)
+    }
+}
+
+impl From<CohortLine> for Cohort {
+    fn from(CohortLine(born, live, stalled): CohortLine) -> Self {
+        Self { born, live, stalled }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FollowedLine {
+    site: SiteLine,
+    since_ns: u64,
+    now_ns: u64,
+    one_in: u64,
+    older: CohortLine,
+    stretch_ns: u64,
+    cohorts: Vec<CohortLine>,
+    lifetimes: Sparse,
+    older_ended_ns: Option<u64>,
+    runs_seen: bool,
+    ran: u64,
+    longest_rest_ns: u64,
+    longest_still_ns: u64,
+    apart: Option<u64>,
+}
+
+impl From<&Followed> for FollowedLine {
+    fn from(followed: &Followed) -> Self {
+        let Followed {
+            site,
+            since_ns,
+            now_ns,
+            one_in,
+            older,
+            stretch_ns,
+            cohorts,
+            lifetimes,
+            older_ended_ns,
+            runs_seen,
+            ran,
+            longest_rest_ns,
+            longest_still_ns,
+            apart,
+        } = followed;
+        Self {
+            site: (*site).into(),
+            since_ns: *since_ns,
+            now_ns: *now_ns,
+            one_in: *one_in,
+            older: (*older).into(),
+            stretch_ns: *stretch_ns,
+            cohorts: cohorts.iter().copied().map(CohortLine::from).collect(),
+            lifetimes: sparse(lifetimes),
+            older_ended_ns: *older_ended_ns,
+            runs_seen: *runs_seen,
+            ran: *ran,
+            longest_rest_ns: *longest_rest_ns,
+            longest_still_ns: *longest_still_ns,
+            apart: *apart,
+        }
+    }
+}
+
+impl FollowedLine {
+    fn followed(self) -> Option<Followed> {
+        Some(Followed {
+            site: self.site.id()?,
+            since_ns: self.since_ns,
+            now_ns: self.now_ns,
+            one_in: self.one_in,
+            older: self.older.into(),
+            stretch_ns: self.stretch_ns,
+            cohorts: self.cohorts.into_iter().take(STRETCHES).map(Cohort::from).collect(),
+            lifetimes: dense::<LIFETIME_BUCKETS>(&self.lifetimes),
+            older_ended_ns: self.older_ended_ns,
+            runs_seen: self.runs_seen,
+            ran: self.ran,
+            longest_rest_ns: self.longest_rest_ns,
+            longest_still_ns: self.longest_still_ns,
+            apart: self.apart,
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -364,7 +458,7 @@ impl From<&SiteSample> for SiteSampleLine {
 
 impl From<&Census> for CensusLine {
     fn from(census: &Census) -> Self {
-        let Census { live, by_state, waiting, foreign, unreadable, stack_bytes, drift } = census;
+        let Census { live, by_state, waiting, foreign, unreadable, stack_bytes, drift, followed } = census;
         let LiveByState { runnable, running, syscall, waiting: parked, preempted } = *by_state;
         let line = |waiting: &Waiting| {
             let Waiting { site, reason, stack, count, longest_ns, stack_bytes } = waiting.clone();
@@ -378,6 +472,7 @@ impl From<&Census> for CensusLine {
             unreadable: *unreadable,
             stack_bytes: *stack_bytes,
             drift: *drift,
+            followed: followed.iter().map(FollowedLine::from).collect(),
         }
     }
 }
@@ -438,6 +533,7 @@ impl From<CensusLine> for Census {
             unreadable: line.unreadable,
             stack_bytes: line.stack_bytes,
             drift: line.drift,
+            followed: line.followed.into_iter().filter_map(FollowedLine::followed).collect(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
     ZombieReport,
 };
-use crate::detect::{Detector, Evidence};
+use crate::detect::{Detector, Evidence, Forecast};
 use crate::model::{Losses, ProcessModel, SiteView, growth_per_min, seconds};
 use crate::observe::Waiting;
 
@@ -187,7 +187,9 @@ fn site_report(
 ) -> SiteReport {
     let recent = site.series();
     let growth_per_min = growth_per_min(&recent);
-    let finding = detector.judge(&Evidence { site: *site, series: &recent, growth_per_min, losses });
+    let evidence = Evidence { site: *site, series: &recent, growth_per_min, losses };
+    let finding = detector.judge(&evidence);
+    let forecast = (finding.verdict >= Verdict::Suspect).then(|| Forecast::of(&evidence)).flatten();
     let id = site.id();
     let plateau = site.plateau();
     let name = names.site(id);
@@ -216,6 +218,8 @@ fn site_report(
         verdict: finding.verdict,
         why: finding.why,
         confidence: finding.confidence,
+        settles: finding.settles,
+        forecast,
         recent,
     }
 }

@@ -18,7 +18,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use crate::detect::{Verdict, units};
+pub use crate::detect::{Forecast, Verdict, units};
 pub use crate::model::{Ages, Loss, Point, Span};
 pub use crate::observe::ProofSample;
 pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};
@@ -284,6 +284,10 @@ pub struct SiteReport {
     pub why: String,
     /// How sure, 0 to 1.
     pub confidence: f64,
+    /// What would settle it or change it; empty where nothing is open.
+    pub settles: String,
+    /// What comes of it if it goes on so; `None`: none of its tasks stays, or it is not known.
+    pub forecast: Option<Forecast>,
     /// Recent course of `live`, for pictures.
     pub recent: Vec<Point>,
 }

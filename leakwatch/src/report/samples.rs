@@ -79,6 +79,8 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
         verdict: Verdict::Ok,
         why: "live tasks went from 0 to 0 in 1m without growth; 0 started and 0 ended".to_owned(),
         confidence: 0.9,
+        settles: String::new(),
+        forecast: None,
         recent: Vec::new(),
     }
 }

@@ -4,8 +4,8 @@ use super::Options;
 use super::canvas::{Canvas, Style};
 use super::clean::{clean, file_name, short_function, shorten, width};
 use super::headline::{first, function, noun, place, state};
-use crate::report::units::{count, duration, figure, signed_rate};
-use crate::report::{Ages, ProcessReport, SiteReport, Verdict, WaitingReport};
+use crate::report::units::{bytes_signed, count, duration, figure, signed_rate};
+use crate::report::{Ages, Forecast, ProcessReport, SiteReport, Verdict, WaitingReport};
 
 /// Widest column of wait reasons where a site has one line.
 const WAITS_MOST: usize = 32;
@@ -27,6 +27,16 @@ struct Row<'a> {
     verdict: (Style, &'static str),
     /// One text for each reason, most frequent first.
     waits: Vec<String>,
+}
+
+/// What comes if it goes on so.
+fn outlook(forecast: &Forecast) -> String {
+    let bytes = forecast
+        .bytes_per_h
+        .map_or_else(String::new, |bytes| format!(" with {} of stacks", bytes_signed(bytes)));
+    let doubles =
+        forecast.doubles_in_s.map_or_else(String::new, |s| format!("; twice as many in {}", duration(s)));
+    format!("if it goes on so: {} an hour{bytes}{doubles}", signed_rate(forecast.tasks_per_h))
 }
 
 /// Prints the sites of a process.
@@ -220,6 +230,12 @@ impl<'a> Row<'a> {
     fn write_details(&self, canvas: &mut Canvas, stacks: usize) {
         if self.site.verdict >= Verdict::Suspect {
             canvas.wrapped(Style::Faint, "    ", 4, &clean(&self.site.why));
+            if let Some(forecast) = self.site.forecast {
+                canvas.wrapped(Style::Faint, "    ", 4, &outlook(&forecast));
+            }
+            if !self.site.settles.is_empty() {
+                canvas.wrapped(Style::Faint, "    ", 4, &clean(&format!("open: {}", self.site.settles)));
+            }
         }
         for group in self.site.waiting.iter().take(stacks) {
             let longest = group.longest_s.map_or_else(String::new, |s| format!(" up to {}", duration(s)));

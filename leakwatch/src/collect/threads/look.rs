@@ -7,7 +7,7 @@ use super::{Threads, Views, at, frames, glue, own_frame, syscalls};
 use crate::{
     host::{HostError, Memory, threads},
     images::NativeStack,
-    observe::{Census, LiveByState, SiteId, ThreadNames, Waiting},
+    observe::{Census, CensusTask, LiveByState, SiteId, TaskStatus, ThreadNames, Waiting},
 };
 
 /// Most threads of which one look asks more than the name and state.
@@ -16,11 +16,14 @@ const MOST_ASKED: usize = 1 << 16;
 /// Most stacks that one look unwinds.
 const MOST_UNWOUND: usize = 1 << 14;
 
+/// System calls that end by themselves.
+const SLEEPS: [&str; 2] = ["nanosleep", "clock_nanosleep"];
+
 /// Threads of one site that wait for the same thing at the same place.
 type Group = (SiteId, String, Vec<u64>);
 
 impl Threads {
-    /// Names, states and waits of all threads.
+    /// Names, states and waits of all threads; shows each to `see`.
     ///
     /// # Errors
     /// When the threads cannot be listed.
@@ -28,6 +31,7 @@ impl Threads {
         &mut self,
         views: &mut Views<'_, impl Memory>,
         with_stacks: bool,
+        see: &mut dyn FnMut(&CensusTask),
     ) -> Result<(Census, ThreadNames), HostError> {
         let mut census = Census::default();
         let mut names: FxHashMap<String, u64> = FxHashMap::default();
@@ -60,7 +64,20 @@ impl Threads {
                     stack = frames.frames.iter().map(|frame| frame.pc).collect();
                 }
             }
-            *groups.entry((self.site_of(tid), reason, stack)).or_default() += 1;
+            let site = self.site_of(tid);
+            see(&CensusTask {
+                address: thread.start_ticks,
+                id: u64::from(tid),
+                site,
+                status: if thread.state == 'R' { TaskStatus::Running } else { TaskStatus::Waiting },
+                wait_reason: None,
+                waiting_since_ns: None,
+                runs: threads::turns(self.pid, tid),
+                wakes_itself: SLEEPS.contains(&reason.as_str()),
+                stack_bytes: 0,
+                stack: Vec::new(),
+            });
+            *groups.entry((site, reason, stack)).or_default() += 1;
         }
         let waiting = groups.into_iter().map(|((site, reason, stack), count)| Waiting {
             site,

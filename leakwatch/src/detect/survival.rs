@@ -1,0 +1,325 @@
+//! The verdict from births, ends and survivors: who outlives everything that ends, and does it go on?
+//!
+//! A rising line is not enough, and a big number is not either. What makes a leak is that tasks of one start after the
+//! other stay for good, long after their like have ended, and that it goes on. What explains a rising line is that tasks
+//! do end, and that there are more of them only because more are started (Little's law: live is start rate times
+//! lifetime). `docs/verdicts.md` tells this for people.
+
+use leakwatch_common::RuntimeKind;
+
+use super::confidence::{of_losses, of_span, rounded};
+use super::facts::{Lives, Survivors};
+use super::growth::{Course, Growth};
+use super::units::{count, duration, figure};
+use super::{Evidence, Finding, Rule, Verdict};
+use crate::model::{float, seconds};
+
+/// Waits that only somebody else's doing ends: Go's (`waitReasonStrings` in `src/runtime/runtime2.go`; those for the
+/// network, a timer or the runtime are not among them), tokio's, and a thread's system call.
+const BLOCKED: [&str; 14] = [
+    "chan receive",
+    "chan send",
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "select",
+    "select (no cases)",
+    "semacquire",
+    "sync.Cond.Wait",
+    "sync.Mutex.Lock",
+    "sync.RWMutex.RLock",
+    "sync.RWMutex.Lock",
+    "sync.WaitGroup.Wait",
+    "idle",
+    "futex",
+];
+
+/// See the module. All thresholds in one place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Survival {
+    /// Growth of the live count, where nothing else is known.
+    pub growth: Growth,
+    /// Fewest survivors of a leak.
+    pub survivors_least: u64,
+    /// Fewest stretches that they come from.
+    pub stretches_least: usize,
+    /// Where nothing ended: how old the oldest survivors must be when most of them have not run since, seconds.
+    pub stalled_least_s: f64,
+    /// And when they run, seconds.
+    pub running_least_s: f64,
+    /// Fewest old, blocked and identical tasks that are worth a word although their number does not grow.
+    pub stuck_least: u64,
+    /// For how long they must have stood still under watch, seconds.
+    pub stuck_least_s: f64,
+    /// For how long they must have waited by the runtime's own account, seconds.
+    pub waited_least_s: f64,
+    /// Least confidence with which `leak` is said.
+    pub leak_least: f64,
+}
+
+impl Default for Survival {
+    fn default() -> Self {
+        Self {
+            growth: Growth::default(),
+            survivors_least: 6,
+            stretches_least: 3,
+            stalled_least_s: 20.0,
+            running_least_s: 30.0,
+            stuck_least: 20,
+            stuck_least_s: 30.0,
+            waited_least_s: 60.0,
+            leak_least: 0.5,
+        }
+    }
+}
+
+impl Rule for Survival {
+    fn summary(&self) -> &'static str {
+        "tasks outlive everything that ends, and more and more of them do"
+    }
+
+    fn check(&self, evidence: &Evidence<'_>) -> Finding {
+        let course = self.growth.course(evidence);
+        match Survivors::of(evidence) {
+            Some(survivors) => self.of_survivors(evidence, &survivors, &course),
+            None => self.waits(evidence).unwrap_or_else(|| self.of_plateau(evidence, &course)),
+        }
+    }
+}
+
+impl Survival {
+    fn of_survivors(&self, evidence: &Evidence<'_>, survivors: &Survivors, course: &Course) -> Finding {
+        let sure = of_span(survivors.followed_s) * of_losses(evidence.losses);
+        if let Some(finding) = self.outlive(survivors, sure).or_else(|| self.stuck(evidence, survivors, sure))
+        {
+            return finding;
+        }
+        let Some(lives) = survivors.lives else { return of_course(course, sure) };
+        let none_left = survivors.all().live == 0;
+        let early = survivors.cohorts.is_empty();
+        match course {
+            Course::Grows { why, .. } if early && survivors.steady_births() => {
+                let why = format!(
+                    "{why}; no more are started than before, and those that ended lived for up to {}: lives become \
+                     longer, as in a queue that is served too slowly, or some never end",
+                    duration(lives.longest_s),
+                );
+                grows(&why, 0.6 * sure)
+            }
+            Course::Grows { why, .. } if early => {
+                let left_s = survivors.counted_s + survivors.stretch_s - survivors.followed_s;
+                let why = format!("{why}; tasks that ended lived for up to {}", duration(lives.longest_s));
+                not_yet(why, format!("whether some never end shows in {}", duration(left_s.max(1.0))))
+            }
+            Course::Grows { .. } | Course::Holds { .. } if none_left && !early => {
+                ok(ends(evidence, survivors, lives), 0.95 * sure)
+            }
+            Course::Grows { why, .. } => grows(why, 0.6 * sure),
+            other => of_course(other, sure),
+        }
+    }
+
+    /// Tasks outlive all that ended, of one stretch after the other.
+    fn outlive(&self, survivors: &Survivors, sure: f64) -> Option<Finding> {
+        let all = survivors.all();
+        let stalled = float(all.stalled) >= 0.5 * float(all.live.max(1));
+        let old_least_s = if stalled { self.stalled_least_s } else { self.running_least_s };
+        let old = survivors.oldest_s().is_some_and(|age_s| survivors.lives.is_some() || age_s >= old_least_s);
+        // Those from before the attach that stand still count as one stretch more.
+        let before = usize::from(stalled && survivors.older.stalled > 0);
+        let stretches = survivors.stretches();
+        let many =
+            all.live >= self.survivors_least && stretches >= 2 && stretches + before >= self.stretches_least;
+        if !(many && old && survivors.goes_on()) {
+            return None;
+        }
+        let confidence = rounded(sure * if stalled { 0.97 } else { 0.87 });
+        let why = outlived(survivors);
+        Some(if confidence >= self.leak_least {
+            Finding::new(
+                Verdict::Leak,
+                why,
+                confidence,
+                "the end of one of them would take it back".to_owned(),
+            )
+        } else {
+            Finding::new(Verdict::Suspect, why, confidence, LONGER.to_owned())
+        })
+    }
+
+    /// Without a look at its tasks: by the ages and lifetimes that the probes know, and by growth.
+    fn of_plateau(&self, evidence: &Evidence<'_>, course: &Course) -> Finding {
+        let site = &evidence.site;
+        let sure = of_span(site.elapsed_s()) * of_losses(evidence.losses);
+        let (Course::Grows { why, chance }, Some(plateau)) = (course, site.plateau()) else {
+            return self.none_ended(evidence, course, sure).unwrap_or_else(|| of_course(course, sure));
+        };
+        if plateau.survivors == 0 {
+            return ok(format!("{why}; but none outlives those that end"), 0.9 * sure);
+        }
+        let old_s = plateau.scale_s.map_or(self.running_least_s, |scale| 3.0 * scale);
+        let many = plateau.survivors >= 2 * self.survivors_least && plateau.late_ends == 0;
+        let long = site.elapsed_s() >= 1.5 * old_s.max(self.running_least_s);
+        let confidence = rounded(0.9 * sure * (1.0 - chance));
+        if !(many && long && confidence >= self.leak_least) {
+            return grows(why, 0.8 * sure * (1.0 - chance));
+        }
+        let why = format!(
+            "{} % (at least {} %) of the tasks started since attach never end: {} are older than {}; {why}",
+            figure(100.0 * plateau.share),
+            figure(100.0 * plateau.interval.0),
+            count(plateau.survivors, ""),
+            duration(old_s),
+        );
+        Finding::new(Verdict::Leak, why, confidence, "the end of one of them would take it back".to_owned())
+    }
+
+    /// Of children nothing is known but their number: they grow in number all the time, and none has ended.
+    fn none_ended(&self, evidence: &Evidence<'_>, course: &Course, sure: f64) -> Option<Finding> {
+        let (site, Course::Grows { why, chance }) = (&evidence.site, course) else { return None };
+        let children = site.id().runtime == RuntimeKind::Process;
+        let many = children && site.started() >= 2 * self.survivors_least && site.ended() == 0;
+        let confidence = rounded(0.8 * sure * (1.0 - chance));
+        (many && site.elapsed_s() >= 1.5 * self.running_least_s && confidence >= self.leak_least).then(|| {
+            Finding::new(
+                Verdict::Leak,
+                why.clone(),
+                confidence,
+                "the end of one of them would take it back".to_owned(),
+            )
+        })
+    }
+
+    /// Many tasks stand still at one place since before the attach, and none is added: a leak that is over, or a pool
+    /// without work.
+    fn stuck(&self, evidence: &Evidence<'_>, survivors: &Survivors, sure: f64) -> Option<Finding> {
+        let site = &evidence.site;
+        let followed = site.followed()?;
+        if !followed.runs_seen {
+            return self.waits(evidence);
+        }
+        let group = site.waiting().iter().find(|group| BLOCKED.contains(&group.reason.as_str()))?;
+        let still_s = seconds(followed.longest_still_ns);
+        let young = survivors.all();
+        let stalled = survivors.older.stalled.saturating_add(young.stalled);
+        if stalled < self.stuck_least || still_s < self.stuck_least_s {
+            return None;
+        }
+        // Started in one go, and it never was more or fewer: a pool. A leak's tasks are started one by one, and the
+        // program starts others in between.
+        if survivors.lives.is_none() && young.live == 0 && followed.apart == Some(0) {
+            let why = format!(
+                "{} were started in one go and wait in {}, and none was added or ended: a pool without work",
+                count(survivors.older.live, "task"),
+                group.reason,
+            );
+            return Some(Finding::new(Verdict::Ok, why, rounded(0.5 * sure), WORK.to_owned()));
+        }
+        let why = format!(
+            "{} of {} have not run for {} or longer, most in {}, and no more are added: a leak that is over, or a pool \
+             without work",
+            count(stalled, ""),
+            count(site.live(), "live task"),
+            duration(still_s),
+            group.reason,
+        );
+        let apart = followed.apart.map_or(1.0, |apart| if apart > 0 { 1.2 } else { 1.0 });
+        Some(Finding::new(Verdict::Suspect, why, rounded(0.5 * apart * sure), settles_stuck(evidence)))
+    }
+
+    /// The same where it is not seen who runs, by what the runtime says of its waits: that holds from the first look on.
+    fn waits(&self, evidence: &Evidence<'_>) -> Option<Finding> {
+        let site = &evidence.site;
+        let group = site.waiting().iter().find(|group| BLOCKED.contains(&group.reason.as_str()))?;
+        let waits_s = group.certain_ns().map_or(0.0, seconds);
+        let share = float(group.count) / float(site.live().max(group.count).max(1));
+        let many = group.count >= 5 * self.stuck_least && share >= 0.9;
+        let watched = site.elapsed_s() >= self.growth.span_least_s;
+        if !many || !watched || waits_s < self.waited_least_s || site.ended() > 0 {
+            return None;
+        }
+        let why = format!(
+            "{} of {} are blocked in {} at one place, the oldest for at least {}, and none ended in {}; an idle pool \
+             looks so too",
+            count(group.count, ""),
+            count(site.live(), "live task"),
+            group.reason,
+            duration(waits_s),
+            duration(site.elapsed_s()),
+        );
+        let confidence = rounded(0.4 * of_span(waits_s) * of_losses(evidence.losses));
+        Some(Finding::new(Verdict::Suspect, why, confidence, settles_stuck(evidence)))
+    }
+}
+
+/// What tells an idle pool from a leak that is over.
+const WORK: &str = "work: a pool's tasks run again, leaked ones never do";
+/// What tells more.
+const LONGER: &str = "a longer watch settles it";
+
+fn settles_stuck(evidence: &Evidence<'_>) -> String {
+    match evidence.site.id().runtime {
+        RuntimeKind::Go => {
+            "`leakwatch prove` settles it: nothing alive can wake a leaked goroutine".to_owned()
+        }
+        _ => WORK.to_owned(),
+    }
+}
+
+/// By growth alone.
+fn of_course(course: &Course, sure: f64) -> Finding {
+    match course {
+        Course::NotYet { why } => not_yet(why.clone(), LONGER.to_owned()),
+        Course::Grows { why, chance } => grows(why, 0.8 * sure * (1.0 - chance)),
+        Course::Holds { why } => ok(why.clone(), 0.9 * sure),
+    }
+}
+
+fn ok(why: String, confidence: f64) -> Finding {
+    Finding::new(Verdict::Ok, why, rounded(confidence), String::new())
+}
+
+fn not_yet(why: String, settles: String) -> Finding {
+    Finding::new(Verdict::NotYet, why, 0.0, settles)
+}
+
+fn grows(why: &str, confidence: f64) -> Finding {
+    let settles = "whether they end: a longer watch settles it".to_owned();
+    Finding::new(Verdict::Suspect, why.to_owned(), rounded(confidence), settles)
+}
+
+fn outlived(survivors: &Survivors) -> String {
+    let all = survivors.all();
+    let than = match survivors.lives {
+        Some(lives) => format!(
+            "have outlived all {} that ended (the longest lived for {})",
+            count(lives.ended.saturating_add(lives.older_ended), ""),
+            duration(lives.longest_s),
+        ),
+        None => format!("live since at least {}, and none has ended", duration(survivors.counted_s)),
+    };
+    let ran = if all.stalled > 0 {
+        format!(", {} of them without running", count(all.stalled, ""))
+    } else {
+        String::new()
+    };
+    format!(
+        "{} of {} started under watch {than}{ran}; they come from {} of {} stretches of {}, {} more a minute",
+        count(all.live, ""),
+        count(all.born, ""),
+        survivors.stretches(),
+        survivors.cohorts.len(),
+        duration(survivors.stretch_s),
+        figure(60.0 * survivors.per_s()),
+    )
+}
+
+fn ends(evidence: &Evidence<'_>, survivors: &Survivors, lives: Lives) -> String {
+    let site = &evidence.site;
+    format!(
+        "its tasks end: {} started and {} ended, the longest lived for {}, and none of those from more than {} ago is left",
+        count(site.started(), ""),
+        count(site.ended(), ""),
+        duration(lives.longest_s),
+        duration(survivors.counted_s),
+    )
+}
