@@ -43,7 +43,7 @@ pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
 ];
 
 /// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
-pub const THIRD_PARTY: [&str; 17] = [
+pub const THIRD_PARTY: [&str; 18] = [
     "caddy",
     "traefik",
     "nats-server",
@@ -61,6 +61,7 @@ pub const THIRD_PARTY: [&str; 17] = [
     "redis-benchmark",
     "ruff",
     "rg",
+    "panicparse",
 ];
 
 /// Those of `THIRD_PARTY` that have tokio in them.
@@ -172,6 +173,16 @@ pub fn third_party(name: &str) -> Result<PathBuf, String> {
         Ok(executable) => Ok(executable),
         Err(error) => Err(format!("{}: {error}; `cargo xtask tools third-party` fetches it", path.display())),
     }
+}
+
+/// Where the Go toolchain of a release is.
+pub fn go_toolchain(release: &str) -> PathBuf {
+    work_dir().join("tools").join("go").join(release)
+}
+
+/// What Go's builds keep.
+pub fn go_cache() -> PathBuf {
+    work_dir().join("gocache")
 }
 
 /// The repository's root.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 
 use leakwatch_tests::{Target, agent, gate, matrix, need};
 use serde_json::Value;
@@ -119,6 +120,84 @@ fn a_dump_is_what_the_runtime_prints() {
         need!(gate::live(), gate::file(&binary.path));
         identical(&binary.path, &binary.name());
     }
+}
+
+#[test]
+fn a_parser_of_such_dumps_that_we_did_not_write_reads_them() {
+    let name = "panicparse";
+    need!(gate::live(), gate::third_party(name));
+    let parser = matrix::third_party(name).expect("it was found");
+    for binary in matrix::go_matrix() {
+        need!(gate::file(&binary.path));
+        let mut target = Target::start(&binary.path);
+        for command in ["spawn chan 30", "spawn mutex 4", "spawn select 5", "spawn iowait 2"] {
+            target.command(command);
+        }
+        let folder = Folder::new("parser");
+        let file = folder.path().join("dump");
+        dump(target.pid(), &["--output", &file.display().to_string()]);
+        let text = std::fs::read_to_string(&file).expect("the dump");
+        let ours = text.lines().filter(|line| line.starts_with("goroutine ")).count();
+        let parsed =
+            Command::new(&parser).args(["-no-color", "-rebase=false", "-parse=false"]).arg(&file).output();
+        let parsed = parsed.expect("it runs");
+        let printed = String::from_utf8_lossy(&parsed.stdout).into_owned();
+        assert!(parsed.status.success(), "{}: {printed}", binary.name());
+        // `30: chan receive [Created by main.leakChan …]`
+        let groups: Vec<(usize, &str)> = printed
+            .lines()
+            .filter(|line| !line.starts_with(' '))
+            .filter_map(|line| line.split_once(": "))
+            .filter_map(|(count, state)| Some((count.parse().ok()?, state)))
+            .collect();
+        let all: usize = groups.iter().map(|(count, _)| count).sum();
+        assert_eq!(all, ours, "{}: {printed}", binary.name());
+        let of = |function: &str| {
+            groups.iter().find(|(_, state)| state.contains(function)).map(|(count, _)| *count)
+        };
+        assert_eq!(of("main.leakChan"), Some(30), "{}: {printed}", binary.name());
+        assert_eq!(of("main.leakSelect"), Some(5), "{}: {printed}", binary.name());
+        // What it does not understand it passes on as it is.
+        assert!(!printed.lines().any(|line| line.starts_with("goroutine ")), "{}: {printed}", binary.name());
+    }
+}
+
+#[test]
+fn gos_own_tool_reads_the_profile() {
+    let release = matrix::GO_RELEASES[matrix::GO_RELEASES.len() - 1];
+    let binary = matrix::go_target(release, "stripped");
+    let go = matrix::go_toolchain(release).join("bin").join("go");
+    need!(gate::live(), gate::file(&binary.path), gate::file(&go));
+    let folder = Folder::new("profile");
+    let file = folder.path().join("goroutines.pb.gz");
+    let mut target = Target::start(&binary.path);
+    target.command("spawn chan 30");
+    target.command("spawn mutex 4");
+    let all = dump(target.pid(), &[]).lines().filter(|line| line.starts_with("goroutine ")).count();
+    dump(target.pid(), &["--format", "pprof", "--output", &file.display().to_string()]);
+    let report = |form: &str| -> String {
+        let run = Command::new(&go)
+            .args(["tool", "pprof", form])
+            .arg(&file)
+            .env("GOCACHE", matrix::go_cache())
+            .env("GOTOOLCHAIN", "local")
+            .env_remove("GOROOT")
+            .output()
+            .expect("it runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    };
+    let top = report("-top");
+    assert!(top.contains(&format!("accounting for {all}, 100% of {all} total")), "{top}");
+    assert!(top.contains("main.leakMutex.func1"), "{top}");
+    let tree = report("-tree");
+    let calls = tree.lines().any(|line| line.contains("main.leakChan.func1") && line.contains("30"));
+    assert!(calls, "{tree}");
+    let traces = report("-traces");
+    assert!(traces.contains("state:  chan receive"), "{traces}");
+    assert!(traces.lines().any(|line| line.trim_start().starts_with("30 ")), "{traces}");
+    let lines = report("-list=leakChan");
+    assert!(lines.contains("leaks.go"), "{lines}");
 }
 
 #[test]

