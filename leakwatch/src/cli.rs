@@ -305,6 +305,9 @@ pub struct RecordArgs {
     /// Prove every so often which goroutines nothing alive can ever wake, as for `watch`.
     #[arg(long, value_name = "EVERY", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
     pub prove: Option<SignedDuration>,
+    /// Record each start and end, too; what is lost of them is counted.
+    #[arg(long)]
+    pub events: bool,
     /// How to print the report at the end.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -331,6 +334,9 @@ pub struct ReplayArgs {
     /// Write the report there instead of to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Print the recorded events instead, as `leakwatch events` does.
+    #[arg(long, conflicts_with_all = ["format", "stacks"])]
+    pub events: bool,
     /// Show the stacks on which live tasks wait.
     #[arg(long)]
     pub stacks: bool,

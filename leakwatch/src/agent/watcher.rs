@@ -159,6 +159,11 @@ impl Watch {
         &self.info
     }
 
+    /// How its watching began.
+    pub fn attach(&self) -> Attach {
+        self.attach
+    }
+
     /// Names of the process's addresses.
     pub fn names(&mut self) -> ImageNames<'_> {
         ImageNames::new(self.session.names())

@@ -1,6 +1,6 @@
 //! `leakwatch record` and `leakwatch replay`: a watch in a file, and its reports from that file.
 
-use std::fs::File;
+use std::{fs::File, io::Read};
 
 use anyhow::Context as _;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{Format, RecordArgs, ReplayArgs, WatchArgs},
     export,
-    record::{Moment, Recorder, Replay},
+    record::{EventOf, Moment, Recorder, Replay},
     report::Span,
     text,
 };
@@ -35,6 +35,7 @@ pub(super) fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<End> {
         mode: args.mode,
         budget: args.budget,
         stacks: args.stacks,
+        stream: args.events,
         prove: args.prove,
         format: args.format,
         output: args.report.clone(),
@@ -44,6 +45,51 @@ pub(super) fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<End> {
     };
     watch::run_with(&watch, verbose, &mut Some(recorder))?;
     Ok(End::Done)
+}
+
+/// Prints the events of a recording as `leakwatch events` does.
+fn replay_events<R: Read>(args: &ReplayArgs, mut replay: Replay<R>, length: u64) -> anyhow::Result<End> {
+    let path = args.recording.display();
+    let mut out = Lines::open(args.output.as_ref())?;
+    let mut encoder = export::EventEncoder::default();
+    let mut line = Vec::new();
+    let mut written = Ok(());
+    let mut events = 0_u64;
+    let mut each = |event: &_, of: EventOf<'_>| {
+        events += 1;
+        line.clear();
+        encoder.encode(event, of.pid, &of.clock, of.names, &mut line);
+        if written.is_ok() {
+            written = out.write(&line);
+        }
+    };
+    while replay.next_with(&mut each).with_context(|| format!("cannot replay {path}"))?.is_some() {}
+    written?;
+    out.flush()?;
+    anyhow::ensure!(events > 0, "{path} has no events in it; `leakwatch record --events` records them");
+    say_what_is_missing(args, &replay, length)?;
+    Ok(End::Done)
+}
+
+/// Tells what of the file could not be read.
+fn say_what_is_missing<R>(args: &ReplayArgs, replay: &Replay<R>, length: u64) -> anyhow::Result<()>
+where
+    R: Read,
+{
+    let path = args.recording.display();
+    if !replay.finished() {
+        let lost = length.saturating_sub(replay.good_bytes());
+        say(&format!(
+            "{path} has no end: the last {lost} bytes are lost, what is printed goes to the last whole look"
+        ))?;
+    }
+    if replay.strange() > 0 {
+        say(&format!(
+            "{path}: {} lines are not known to this leakwatch and are passed over",
+            replay.strange()
+        ))?;
+    }
+    Ok(())
 }
 
 /// Prints the reports of a recording.
@@ -59,6 +105,9 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let mut replay = Replay::open(std::io::BufReader::new(file), rates).map_err(bad)?;
     let mut lines = (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?;
     let mut last = None;
+    if args.events {
+        return replay_events(args, replay, length);
+    }
     while let Some(Moment { report, .. }) = replay.next_report().map_err(bad)? {
         if let Some(lines) = lines.as_mut() {
             lines.write(export::to_json_line(&report).as_bytes())?;
@@ -66,18 +115,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
         last = Some(report);
     }
     let Some(report) = last else { return Err(bad(crate::record::BadRecording::Empty)) };
-    if !replay.finished() {
-        let lost = length.saturating_sub(replay.good_bytes());
-        say(&format!(
-            "{path} has no end: the last {lost} bytes are lost, the report is of the last whole look"
-        ))?;
-    }
-    if replay.strange() > 0 {
-        say(&format!(
-            "{path}: {} lines are not known to this leakwatch and are passed over",
-            replay.strange()
-        ))?;
-    }
+    say_what_is_missing(args, &replay, length)?;
     let printed = match args.format {
         Format::Jsonl => return Ok(lines.map_or(Ok(()), |mut lines| lines.flush()).map(|()| End::Done)?),
         Format::Json => export::to_json(&report),

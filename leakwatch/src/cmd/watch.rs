@@ -12,12 +12,12 @@ use super::{
     startup::{self, Usage, block_on, calibrate, load, targets},
 };
 use crate::{
-    agent::{self, Looked, Outcome, ProofPace, Update},
+    agent::{self, Looked, Outcome, ProofPace, Update, clock},
     cli::{Format, ModeArg, WatchArgs},
     collect::{CollectError, Mode},
     export,
     record::Recorder,
-    report::{Report, Span},
+    report::{Report, Span, WallClock},
     text,
 };
 
@@ -67,6 +67,7 @@ pub(super) fn run_with(
         output::check(path)?;
     }
     let mut printer = Printer::new(args)?;
+    let begun = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let mut sizes = super::kernel_options(&args.sizes, verbose);
     loop {
         let chosen = targets(&args.selection)?;
@@ -84,6 +85,11 @@ pub(super) fn run_with(
                 Update::Reporting { context, infos, last } => {
                     let infos = infos.iter().copied();
                     recorder.as_mut().map_or(Ok(()), |r| r.report(context, infos, last))
+                }
+                Update::Event(event, watch) if options.stream => {
+                    let attach = watch.attach();
+                    let mut names = watch.names();
+                    recorder.as_mut().map_or(Ok(()), |r| r.event(event, &attach, &begun, &mut names))
                 }
                 Update::Interval(_) | Update::Event(..) | Update::Malformed => Ok(()),
             }));

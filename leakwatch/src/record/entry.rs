@@ -3,14 +3,14 @@
 //!
 //! Figures that a leakwatch of another version does not know are passed over; those that it lacks are 0 or unknown.
 
-use leakwatch_common::{COUNTERS, LIFETIME_BUCKETS, RuntimeKind};
+use leakwatch_common::{COUNTERS, EventKind, LIFETIME_BUCKETS, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
 use super::proof::ProofLine;
 use crate::{
     model::{Attach, TasksAre},
     observe::{
-        AgeSummary, Census, ChildrenSample, Cohort, CommandSample, Counters, Followed, LiveByState,
+        AgeSummary, Census, ChildrenSample, Cohort, CommandSample, Counters, Event, Followed, LiveByState,
         ProcessId, ProcessSample, STRETCHES, SiteId, SiteSample, ThreadNames, Waiting, ZombieSample,
     },
     report::{Context, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
@@ -30,6 +30,10 @@ pub(super) enum Entry {
     Frames { number: u32, pc: u64, frames: Vec<FrameLine> },
     /// A look at a process.
     Sample { number: u32, sample: Box<SampleLine> },
+    /// The wall clock at a moment of the monotonic one.
+    Clock { wall: String, monotonic_ns: u64 },
+    /// Events, in the order in which they came.
+    Events { events: Vec<EventLine> },
     /// A report was made of all that came before.
     Report { context: ContextLine, last: bool },
 }
@@ -41,6 +45,12 @@ pub(super) struct AttachLine {
     time_ns: u64,
     #[serde(default)]
     threads_are_tasks: bool,
+}
+
+impl AttachLine {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
 }
 
 impl From<&Attach> for AttachLine {
@@ -57,6 +67,45 @@ impl From<AttachLine> for Attach {
             time_ns: line.time_ns,
             tasks: if line.threads_are_tasks { TasksAre::Threads } else { TasksAre::OfRuntimes },
         }
+    }
+}
+
+/// An event: the number of its process's watching, ns after the event before it (the first: after 0), kind, runtime (0: none),
+/// task, site, entry, and what belongs to its kind.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EventLine(u32, i64, u16, u16, u64, u64, u64, u64);
+
+impl EventLine {
+    pub(super) fn new(event: &Event, before_ns: u64) -> Self {
+        Self(
+            event.process,
+            event.time_ns.wrapping_sub(before_ns).cast_signed(),
+            event.kind as u16,
+            event.runtime.map_or(0, |runtime| runtime as u16),
+            event.task,
+            event.site,
+            event.entry,
+            event.extra,
+        )
+    }
+
+    /// `CLOCK_MONOTONIC` ns, from that of the event before it.
+    pub(super) fn time_ns(&self, before_ns: u64) -> u64 {
+        before_ns.wrapping_add_signed(self.1)
+    }
+
+    /// `None`: of a kind that this leakwatch does not know.
+    pub(super) fn event(&self, time_ns: u64) -> Option<Event> {
+        Some(Event {
+            process: self.0,
+            time_ns,
+            kind: EventKind::from_id(self.2)?,
+            runtime: if self.3 == 0 { None } else { Some(RuntimeKind::from_id(self.3)?) },
+            task: self.4,
+            site: self.5,
+            entry: self.6,
+            extra: self.7,
+        })
     }
 }
 

@@ -12,5 +12,5 @@ mod replay;
 mod writer;
 
 pub use frame::{BadRecording, SCHEMA};
-pub use replay::{Moment, Replay};
+pub use replay::{EventOf, Moment, Replay};
 pub use writer::Recorder;

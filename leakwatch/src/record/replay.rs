@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, io::Read};
 use rustc_hash::FxHashMap;
 
 use super::{
-    entry::Entry,
+    entry::{Entry, EventLine},
     frame::{BadRecording, Frames},
 };
 use crate::{
     detect::Detector,
     model::{Attach, Limits, ProcessModel},
-    observe::{ProcessSample, SiteId},
-    report::{self, FrameName, Identities, Names, ProcessInfo, ProcessInput, Report, SiteName, Span},
+    observe::{Event, ProcessSample, SiteId},
+    report::{
+        self, FrameName, Identities, Names, ProcessInfo, ProcessInput, Report, SiteName, Span, WallClock,
+    },
 };
 
 /// A moment of the watch at which a report was made.
@@ -24,6 +26,17 @@ pub struct Moment {
     pub last: bool,
 }
 
+/// What belongs to a recorded event.
+#[expect(missing_debug_implementations, reason = "names are whoever knows them")]
+pub struct EventOf<'a> {
+    /// The process that it is of.
+    pub pid: u32,
+    /// The clock of its time.
+    pub clock: WallClock,
+    /// Names of its addresses.
+    pub names: &'a mut dyn Names,
+}
+
 /// A recording while it is read.
 pub struct Replay<R> {
     frames: Frames<R>,
@@ -31,6 +44,7 @@ pub struct Replay<R> {
     detector: Detector,
     /// By number of their watching, in their order.
     watches: Vec<(u32, Watch)>,
+    clock: Option<WallClock>,
     finished: bool,
     /// Lines that this leakwatch does not know.
     strange: u64,
@@ -71,6 +85,7 @@ impl<R: Read> Replay<R> {
             rates,
             detector: Detector::default(),
             watches: Vec::new(),
+            clock: None,
             finished: false,
             strange: 0,
         })
@@ -81,11 +96,22 @@ impl<R: Read> Replay<R> {
     /// # Errors
     /// When the file cannot be read.
     pub fn next_report(&mut self) -> Result<Option<Moment>, BadRecording> {
+        self.next_with(&mut |_event, _of| {})
+    }
+
+    /// The same; `each` is given the events that came before it.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn next_with(
+        &mut self,
+        each: &mut dyn FnMut(&Event, EventOf<'_>),
+    ) -> Result<Option<Moment>, BadRecording> {
         while let Some(lines) = self.frames.next_lines()? {
             let mut made = None;
             for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 match serde_json::from_slice(line) {
-                    Ok(entry) => made = self.take(entry).or(made),
+                    Ok(entry) => made = self.take(entry, each).or(made),
                     Err(_) => self.strange += 1,
                 }
             }
@@ -112,14 +138,15 @@ impl<R: Read> Replay<R> {
         self.strange
     }
 
-    fn take(&mut self, entry: Entry) -> Option<Moment> {
+    fn take(&mut self, entry: Entry, each: &mut dyn FnMut(&Event, EventOf<'_>)) -> Option<Moment> {
         match entry {
             Entry::Process { number, attach } => {
-                let model = ProcessModel::new(Attach::from(attach), Limits::default());
+                let pid = attach.pid();
                 let watch = Watch {
-                    model,
+                    model: ProcessModel::new(Attach::from(attach), Limits::default()),
                     identities: Identities::default(),
-                    info: ProcessInfo::default(),
+                    // The rest of it is told with the first report.
+                    info: ProcessInfo { pid, ..ProcessInfo::default() },
                     names: Recorded::default(),
                 };
                 self.watches.push((number, watch));
@@ -144,6 +171,10 @@ impl<R: Read> Replay<R> {
                     model.apply(&ProcessSample::from(*sample), &mut identities.with(names));
                 }
             }
+            Entry::Clock { wall, monotonic_ns } => {
+                self.clock = wall.parse().ok().map(|wall| WallClock { wall, monotonic_ns });
+            }
+            Entry::Events { events } => self.events(&events, each),
             Entry::Report { context, last } => {
                 let context = context.context(self.rates)?;
                 let inputs = self.watches.iter_mut().map(|(_, watch)| ProcessInput {
@@ -155,6 +186,21 @@ impl<R: Read> Replay<R> {
             }
         }
         None
+    }
+
+    fn events(&mut self, events: &[EventLine], each: &mut dyn FnMut(&Event, EventOf<'_>)) {
+        let mut time_ns = 0;
+        for line in events {
+            time_ns = line.time_ns(time_ns);
+            let Some(event) = line.event(time_ns) else {
+                self.strange += 1;
+                continue;
+            };
+            let Some(clock) = self.clock else { continue };
+            if let Some(Watch { info, names, .. }) = self.watch(event.process) {
+                each(&event, EventOf { pid: info.pid, clock, names });
+            }
+        }
     }
 
     fn watch(&mut self, number: u32) -> Option<&mut Watch> {

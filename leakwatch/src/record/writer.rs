@@ -5,11 +5,14 @@ use std::{fs::File, io};
 use rustc_hash::FxHashSet;
 use serde::Serialize as _;
 
-use super::{entry::Entry, frame};
+use super::{
+    entry::{Entry, EventLine},
+    frame,
+};
 use crate::{
     model::Attach,
-    observe::{ProcessSample, SiteId},
-    report::{Context, Names, ProcessInfo},
+    observe::{Event, ProcessSample, SiteId},
+    report::{Context, Names, ProcessInfo, WallClock},
 };
 
 /// A recording while it is written.
@@ -20,7 +23,15 @@ pub struct Recorder {
     processes: FxHashSet<u32>,
     sites: FxHashSet<(u32, SiteId)>,
     frames: FxHashSet<(u32, u64)>,
+    events: Vec<EventLine>,
+    /// When the last of them was.
+    before_ns: u64,
+    /// The clock was written.
+    clock: bool,
 }
+
+/// Events of one frame.
+const EVENTS_TOGETHER: usize = 1 << 14;
 
 impl Recorder {
     /// Begins a recording in an empty file.
@@ -35,6 +46,9 @@ impl Recorder {
             processes: FxHashSet::default(),
             sites: FxHashSet::default(),
             frames: FxHashSet::default(),
+            events: Vec::new(),
+            before_ns: 0,
+            clock: false,
         })
     }
 
@@ -49,15 +63,10 @@ impl Recorder {
         sample: &ProcessSample,
         names: &mut dyn Names,
     ) -> io::Result<()> {
-        if self.processes.insert(number) {
-            self.push(&Entry::Process { number, attach: attach.into() })?;
-        }
+        self.process(number, attach)?;
         let census = sample.census.iter().flat_map(|census| &census.waiting);
         for site in sample.sites.iter().map(|site| site.id).chain(census.clone().map(|group| group.site)) {
-            if self.sites.insert((number, site)) {
-                let name = names.site(site).into();
-                self.push(&Entry::Site { number, site: site.into(), name })?;
-            }
+            self.site(number, site, names)?;
         }
         for &pc in census.flat_map(|group| &group.stack) {
             if self.frames.insert((number, pc)) {
@@ -66,6 +75,59 @@ impl Recorder {
             }
         }
         self.push(&Entry::Sample { number, sample: Box::new(sample.into()) })
+    }
+
+    /// An event of the process whose watching has its number.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn event(
+        &mut self,
+        event: &Event,
+        attach: &Attach,
+        clock: &WallClock,
+        names: &mut dyn Names,
+    ) -> io::Result<()> {
+        self.process(event.process, attach)?;
+        if !self.clock {
+            self.clock = true;
+            self.push(&Entry::Clock { wall: clock.wall.to_string(), monotonic_ns: clock.monotonic_ns })?;
+        }
+        if let Some(runtime) = event.runtime {
+            self.site(event.process, SiteId { runtime, site: event.site, entry: event.entry }, names)?;
+        }
+        let before_ns = if self.events.is_empty() { 0 } else { self.before_ns };
+        self.events.push(EventLine::new(event, before_ns));
+        self.before_ns = event.time_ns;
+        if self.events.len() == EVENTS_TOGETHER {
+            self.push_events()?;
+            frame::write(&mut self.file, &self.lines)?;
+            self.lines.clear();
+        }
+        Ok(())
+    }
+
+    fn push_events(&mut self) -> io::Result<()> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let events = std::mem::take(&mut self.events);
+        self.push(&Entry::Events { events })
+    }
+
+    fn process(&mut self, number: u32, attach: &Attach) -> io::Result<()> {
+        if self.processes.insert(number) {
+            self.push(&Entry::Process { number, attach: attach.into() })?;
+        }
+        Ok(())
+    }
+
+    fn site(&mut self, number: u32, site: SiteId, names: &mut dyn Names) -> io::Result<()> {
+        if self.sites.insert((number, site)) {
+            let name = names.site(site).into();
+            self.push(&Entry::Site { number, site: site.into(), name })?;
+        }
+        Ok(())
     }
 
     /// A report is made of all processes, in this order; what was said since the last one goes to the file.
@@ -78,6 +140,7 @@ impl Recorder {
         infos: impl IntoIterator<Item = (u32, &'a ProcessInfo)>,
         last: bool,
     ) -> io::Result<()> {
+        self.push_events()?;
         for (number, info) in infos {
             self.push(&Entry::Info { number, info: Box::new(info.into()) })?;
         }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use leakwatch_tests::{Target, agent, gate, matrix, need};
+use leakwatch_tests::{Agent, Target, agent, gate, matrix, need, process};
 use serde_json::Value;
 
 use crate::folder::Folder;
@@ -417,4 +418,43 @@ fn a_difference_tells_what_grew_and_who_survived() {
         assert_eq!(stacks["main.leakChan.func1"], ("shrank".to_owned(), 50, 30), "{one} {other}");
         assert_eq!(stacks["main.leakSend.func1"], ("appeared".to_owned(), 0, 4), "{one} {other}");
     }
+}
+
+#[test]
+fn a_program_that_ends_while_it_is_dumped_leaves_one_sentence_and_no_file() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path));
+    let folder = Folder::new("ended");
+    let file = folder.path().join("dump");
+    let mut cut_short = 0;
+    for kilobytes in [40_000, 60_000, 80_000, 100_000] {
+        let mut target = Target::start(&binary.path);
+        target.command("spawn chan 150000");
+        let (pid, to) = (target.pid().to_string(), file.display().to_string());
+        let agent = Agent::start(["dump", "--pid", &pid, "--output", &to]);
+        // Its memory grows with what it has read.
+        let reads = || resident_kilobytes(agent.pid()).is_none_or(|resident| resident > kilobytes);
+        process::eventually(Duration::from_mins(1), reads);
+        target.kill();
+        let outcome = agent.wait();
+        if outcome.code() == Some(0) {
+            // It had read everything.
+            std::fs::remove_file(&file).expect("the file");
+            continue;
+        }
+        cut_short += 1;
+        assert_eq!(outcome.code(), Some(1), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("ended"), "{}", outcome.stderr);
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert!(cut_short > 0, "none ended while it was read");
+}
+
+/// `VmRSS` of a process; `None` when it is gone.
+fn resident_kilobytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }

@@ -70,6 +70,68 @@ fn a_replay_gives_the_report_of_the_watch() {
 }
 
 #[test]
+fn recorded_events_are_those_of_the_stream() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path));
+    let folder = Folder::new("events");
+    let recording = folder.path().join("watch");
+    let mut target = Target::start(&binary.path);
+    target.command("spawn chan 10");
+    let before = target.truth();
+    let (pid, to) = (target.pid().to_string(), recording.display().to_string());
+    let mut agent =
+        Agent::start(["record", "--events", "--pid", &pid, "--output", &to, "--interval", "50ms"]);
+    agent.wait_attached();
+    target.command("storm 20000");
+    target.command("spawn mutex 6");
+    target.command("finish chan 4");
+    let after = target.truth();
+    let (started, ended) = (after.started - before.started, after.ended - before.ended);
+    let outcome = agent.interrupt();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    let (report, said) = replayed(&recording);
+    assert_eq!(said, "");
+    let tasks = &report["processes"][0]["tasks"];
+    assert_eq!((&tasks["started"], &tasks["ended"]), (&started.into(), &ended.into()));
+
+    let events = |path: &Path| -> Vec<Value> {
+        let outcome = agent::run(["replay", &path.display().to_string(), "--events"]);
+        assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let all = events(&recording);
+    // The runtime starts some for itself.
+    let own = |event: &Value| event["function"].as_str().is_some_and(|name| name.starts_with("main."));
+    let of = |kind: &str| all.iter().filter(|event| event["kind"] == kind && own(event)).count() as u64;
+    let lost = tasks["lost_events"].as_u64().expect("a count");
+    let told = (of("task_start"), of("task_end"), lost);
+    assert_eq!(told.0 + told.1 + lost, started + ended, "{told:?} {}", report["processes"][0]["losses"]);
+    assert!(lost > 0 || of("task_start") == started, "{lost} lost");
+    let mutexes = all.iter().filter(|event| {
+        event["kind"] == "task_start" && event["function"] == "main.leakMutex" && event["line"].is_u64()
+    });
+    assert_eq!(mutexes.count(), 6);
+    assert!(all.iter().all(|event| event["pid"] == target.pid()), "of the process that was watched");
+    assert!(all.windows(2).all(|pair| pair[0]["time"].as_str() <= pair[1]["time"].as_str()) || lost == 0);
+
+    // A cut file has the events before the cut.
+    let whole = std::fs::read(&recording).expect("the recording");
+    let cut = folder.path().join("cut");
+    std::fs::write(&cut, &whole[..whole.len() * 2 / 3]).expect("write");
+    let some = events(&cut);
+    assert!(!some.is_empty() && some.len() < all.len() && all.starts_with(&some));
+
+    // One without them says so.
+    let plain = folder.path().join("plain").display().to_string();
+    let mut agent = Agent::start(["record", "--pid", &pid, "--output", &plain, "--interval", "50ms"]);
+    agent.wait_attached();
+    agent.interrupt();
+    let outcome = agent::run(["replay", &plain, "--events"]);
+    assert_eq!((outcome.code(), outcome.stderr.lines().count()), (Some(1), 1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("no events"), "{}", outcome.stderr);
+}
+
+#[test]
 fn what_kills_the_recorder_costs_the_tail() {
     let binary = matrix::any_go_target();
     need!(gate::live(), gate::file(&binary.path));
