@@ -55,10 +55,12 @@ pub enum Counter {
     ChildrenEnded = 21,
     /// A child had no room in the table of children: what it executes and when it ends is not known.
     ChildTableFull = 22,
+    /// A thread ended that was not in the live table: it was being made while the threads of before were listed.
+    ThreadEndWithoutStart = 23,
 }
 
 /// Number of counters: the length of one process's row.
-pub const COUNTERS: usize = 23;
+pub const COUNTERS: usize = 24;
 
 impl Counter {
     /// Each execution of the uprobe program that was not silent raises exactly one of these.
@@ -96,6 +98,7 @@ impl Counter {
         Self::StackUnreadable,
         Self::ChildrenEnded,
         Self::ChildTableFull,
+        Self::ThreadEndWithoutStart,
     ];
 
     /// The name under which the figure is reported, `snake_case`.
@@ -124,6 +127,7 @@ impl Counter {
             Self::StackUnreadable => "stack_unreadable",
             Self::ChildrenEnded => "children_ended",
             Self::ChildTableFull => "child_table_full",
+            Self::ThreadEndWithoutStart => "thread_end_without_start",
         }
     }
 }

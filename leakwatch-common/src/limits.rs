@@ -14,6 +14,14 @@ pub const RING_BYTES: u32 = 1 << 23;
 pub const NOTES: u32 = 1 << 14;
 /// Most creation stacks sent for one process in one second.
 pub const STACKS_PER_SECOND: u64 = 128;
+/// Most stacks sent of one process's starts of tasks in one second. They are samples: what is not sent is not lost.
+pub const TASK_STACKS_PER_SECOND: u64 = 16;
+/// The same while the site has started no more than [`FIRST_TASKS`].
+pub const FIRST_TASK_STACKS_PER_SECOND: u64 = 128;
+/// How many of a site's starts are its first ones.
+pub const FIRST_TASKS: u64 = 4;
+/// Of a site's starts every so many is a sample, besides the first, second, fourth, eighth; a power of two.
+pub const TASK_STACK_EVERY: u64 = 64;
 /// Most call chains that one process's creations are compared with.
 pub const CHAINS_PER_PROCESS: u32 = 32;
 /// Most call chains over all processes.

@@ -72,6 +72,9 @@ pub enum Action {
     /// Nothing happens yet: what is known here (task, site, entry) is kept for the thread, until a point with
     /// [`task_source::NOTED_FACTS`] or [`task_source::NOTED_TASK`] asks for it.
     Note = 4,
+    /// As [`Self::Start`], and the stacks of some of the starts are sent, so that it is known who starts such tasks: of
+    /// each site's first ones, of ever fewer later, and of no more than [`crate::limits::TASK_STACKS_PER_SECOND`].
+    StartTraced = 5,
 }
 
 /// A general register of x86-64, numbered in the order in which hardware encodes them.

@@ -37,7 +37,8 @@ pub struct UserRegisters {
     pub r15: u64,
 }
 
-/// A ring-buffer record with a stack: it follows the plain record of the same event.
+/// A ring-buffer record with a stack. That of a thread or child follows the plain record of the same event; that of a
+/// task is a sample ([`crate::Action::StartTraced`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "user",
@@ -45,7 +46,7 @@ pub struct UserRegisters {
 )]
 #[repr(C)]
 pub struct StackRecord {
-    /// What happened. Its `site` is the number of this stack.
+    /// What happened. Of a thread or child, its `site` is the number of this stack.
     pub event: EventRecord,
     /// The program's registers.
     pub registers: UserRegisters,

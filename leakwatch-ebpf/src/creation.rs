@@ -46,7 +46,7 @@ pub(crate) fn site(row: Row, slot: ProcessSlot, registers: &UserRegisters, time_
     let known = by_chain(slot.incarnation, registers);
     if known != thread_site::UNKNOWN {
         known
-    } else if within_budget(slot.slot, time_ns) {
+    } else if within_budget(slot.slot, Budget::Threads, time_ns) {
         thread_site::of_stack(time_ns, made)
     } else {
         row.add(Counter::StacksSkipped);
@@ -82,10 +82,28 @@ fn by_chain(process: u32, registers: &UserRegisters) -> u64 {
     thread_site::UNKNOWN
 }
 
+/// What stacks are sent of; each has a budget of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Budget {
+    /// Threads and child processes: each that is not sent is a loss.
+    Threads,
+    /// Tasks: samples.
+    Tasks,
+    /// A site's first tasks, so that a storm at one site does not hide another one. Counted with `Tasks`.
+    FirstTasks,
+}
+
 /// One more stack may be sent in this second.
 #[inline(always)]
-fn within_budget(slot: u32, time_ns: u64) -> bool {
-    let Some(budget) = STACK_BUDGETS.get_ptr_mut(slot) else { return false };
+pub(crate) fn within_budget(slot: u32, of: Budget, time_ns: u64) -> bool {
+    let Some(budgets) = STACK_BUDGETS.get_ptr_mut(slot) else { return false };
+    let (which, most) = match of {
+        Budget::Threads => (0, limits::STACKS_PER_SECOND),
+        Budget::Tasks => (1, limits::TASK_STACKS_PER_SECOND),
+        Budget::FirstTasks => (1, limits::FIRST_TASK_STACKS_PER_SECOND),
+    };
+    // SAFETY: a place in a live map value.
+    let budget = unsafe { &raw mut (*budgets)[which] };
     let second = time_ns / 1_000_000_000;
     // SAFETY: a live map value. Two CPUs at the turn of a second may send a stack too many.
     let [since, sent] = unsafe { *budget };
@@ -94,7 +112,7 @@ fn within_budget(slot: u32, time_ns: u64) -> bool {
         unsafe { *budget = [second, 1] };
         return true;
     }
-    if sent >= limits::STACKS_PER_SECOND {
+    if sent >= most {
         return false;
     }
     // SAFETY: a word of a live map value.
@@ -102,13 +120,10 @@ fn within_budget(slot: u32, time_ns: u64) -> bool {
     true
 }
 
-/// Sends the stack of which `event.site` is the number.
+/// Sends the stack on which `event` happened. `false`: the ring was full.
 #[inline(always)]
-pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters) {
-    let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else {
-        row.add(Counter::StacksSkipped);
-        return;
-    };
+pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else { return false };
     let record = entry.as_mut_ptr();
     let mut length = 0;
     while length < leakwatch_common::STACK_BYTES {
@@ -132,6 +147,7 @@ pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters) {
         (&raw mut (*record).thread).write(bpf_get_current_pid_tgid() as u32);
     }
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    true
 }
 
 /// Whether a site is the number of a stack that [`send`] is to send.

@@ -53,9 +53,9 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 
 #[map]
 pub(crate) static CHAINS: HashMap<ChainKey, Chain> = HashMap::with_max_entries(limits::CHAINS, 0);
 
-/// Slot -> the second in which stacks were sent last, and how many. Written here.
+/// Slot -> the second in which stacks were sent last, and how many: of threads and children, of tasks. Written here.
 #[map]
-pub(crate) static STACK_BUDGETS: Array<[u64; 2]> = Array::with_max_entries(limits::PROCESSES, 0);
+pub(crate) static STACK_BUDGETS: Array<[[u64; 2]; 2]> = Array::with_max_entries(limits::PROCESSES, 0);
 
 /// tgid -> a child of a watched process. Written here; the user side removes those of forgotten processes.
 #[map]

@@ -57,8 +57,9 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
     ring::send(row, record, if kind == EventKind::Fork { Urgency::Now } else { Urgency::Lazy });
     if creation::is_stack(site)
         && let Some(registers) = &registers
+        && !creation::send(row, &record, registers)
     {
-        creation::send(row, &record, registers);
+        row.add(Counter::StacksSkipped);
     }
 }
 
@@ -102,7 +103,7 @@ fn hit(row: Row, slot: ProcessSlot, now: u64, tid: u32) -> Hit {
 fn thread_started(row: Row, slot: ProcessSlot, now: u64, tid: u32, site: u64) {
     row.add(Counter::ThreadsStarted);
     let hit = hit(row, slot, now, tid);
-    task::count_start(&hit, Facts { site, entry: 0 });
+    let _number = task::count_start(&hit, Facts { site, entry: 0 });
     let value = LiveValue { born_ns: now, site, entry: 0, state: LiveState::Started as u64 };
     task::put_live(&hit, &value);
 }
@@ -115,7 +116,7 @@ fn thread_ended(row: Row, slot: ProcessSlot, now: u64, tid: u32) -> u64 {
     let life = task::bury(&hit, true);
     let census = slot.flags & process_flags::THREAD_CENSUS != 0;
     if life.is_none() && !census {
-        row.add(Counter::EndWithoutStart);
+        row.add(Counter::ThreadEndWithoutStart);
     }
     let (born_ns, facts) = life.unwrap_or((0, Facts { site: thread_site::UNKNOWN, entry: 0 }));
     task::count_end(&hit, facts, born_ns, life.is_none() && census);

@@ -8,13 +8,14 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use leakwatch_common::{
-    AT_TASK, Action, Counter, EventKind, EventRecord, LiveKey, LiveState, LiveValue, Note, ProbeDescriptor,
-    ProcessSlot, SiteCounters, SiteKey, TaskSource, fact, lifetime_bucket, process_flags, task_source,
-    unpack_cookie,
+    AT_TASK, Action, Counter, EventKind, EventRecord, INSTRUCTION_POINTER, LiveKey, LiveState, LiveValue,
+    Note, ProbeDescriptor, ProcessSlot, Register, SiteCounters, SiteKey, TaskSource, UserRegisters, fact,
+    lifetime_bucket, limits, process_flags, task_source, unpack_cookie,
 };
 
 use crate::{
     counters::{Row, increment},
+    creation,
     maps::{DESCRIPTORS, LIVE, NOTES, SITE_ZERO, SITES},
     processes, registers,
     ring::{self, Urgency},
@@ -71,7 +72,7 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
     // SAFETY: a plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
     let hit = Hit { row, slot, runtime: descriptor.runtime, now, task };
-    if descriptor.action == Action::Start as u8 {
+    if descriptor.action == Action::Start as u8 || descriptor.action == Action::StartTraced as u8 {
         on_start(ctx, &hit, descriptor);
     } else if descriptor.action == Action::End as u8 || descriptor.action == Action::EndFreed as u8 {
         on_end(ctx, &hit, descriptor);
@@ -86,7 +87,10 @@ pub(crate) fn on_probe(ctx: &ProbeContext) {
 fn on_start(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     let facts = read_facts(ctx, hit, descriptor);
     hit.row.add(Counter::Started);
-    count_start(hit, facts);
+    let started = count_start(hit, facts);
+    if descriptor.action == Action::StartTraced as u8 && is_sample(started) {
+        send_stack(ctx, hit, facts, started);
+    }
     if hit.slot.flags & process_flags::LIVE_TABLE != 0 {
         let value = LiveValue {
             born_ns: hit.now,
@@ -119,13 +123,44 @@ fn on_end(ctx: &ProbeContext, hit: &Hit, descriptor: &ProbeDescriptor) {
     }
 }
 
-/// Counts a start to its site.
+/// Counts a start to its site; how many there are now, about.
 #[inline(always)]
-pub(crate) fn count_start(hit: &Hit, facts: Facts) {
-    if let Some(site) = site_counters(hit, facts) {
-        // SAFETY: a field of a live map value.
-        increment(unsafe { &raw mut (*site).started });
+pub(crate) fn count_start(hit: &Hit, facts: Facts) -> u64 {
+    let Some(site) = site_counters(hit, facts) else { return 0 };
+    // SAFETY: a field of a live map value.
+    increment(unsafe { &raw mut (*site).started });
+    // SAFETY: as above.
+    unsafe { (*site).started }
+}
+
+/// Is the stack of a site's start with this number wanted? Powers of two, so that a rare one is seen, and one of many.
+#[inline(always)]
+const fn is_sample(started: u64) -> bool {
+    started & started.wrapping_sub(1) == 0 || started & (limits::TASK_STACK_EVERY - 1) == 0
+}
+
+/// Sends the stack on which a task was started, unless there were enough in this second. Not inlined: few starts come
+/// here, and the others are faster without it in their way.
+#[inline(never)]
+fn send_stack(ctx: &ProbeContext, hit: &Hit, facts: Facts, started: u64) {
+    let first = started <= limits::FIRST_TASKS;
+    let budget = if first { creation::Budget::FirstTasks } else { creation::Budget::Tasks };
+    if !creation::within_budget(hit.slot.slot, budget, hit.now) {
+        return;
     }
+    let register = |number: Register| registers::read(ctx, number as u8).unwrap_or(0);
+    let user = UserRegisters {
+        rip: registers::read(ctx, INSTRUCTION_POINTER).unwrap_or(0),
+        rsp: register(Register::Rsp),
+        rbp: register(Register::Rbp),
+        rbx: register(Register::Rbx),
+        r12: register(Register::R12),
+        r13: register(Register::R13),
+        r14: register(Register::R14),
+        r15: register(Register::R15),
+    };
+    // A sample that does not fit is no loss.
+    let _sent = creation::send(hit.row, &record(hit, EventKind::TaskStart, facts, 0), &user);
 }
 
 /// Counts an end to its site. `born_ns` 0: its birth was not seen. `before_seen`: see

@@ -30,6 +30,7 @@ pub struct Target {
 
 /// What a target says of itself when it starts.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the protocol")]
 pub struct Ready {
     /// Its process id, in its own pid namespace.
     pub pid: u32,
@@ -47,6 +48,12 @@ pub struct Ready {
     /// tokio: `multi_thread` or `current_thread`.
     #[serde(default)]
     pub runtime: String,
+    /// tokio: a panic does not end the program.
+    #[serde(default)]
+    pub panics: bool,
+    /// tokio: this version has a `JoinSet`.
+    #[serde(default)]
+    pub joinset: bool,
 }
 
 /// What the target knows of its goroutines.

@@ -8,12 +8,15 @@
 use std::ops::Range;
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection as _};
-use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+};
 
 use super::bounds;
 use super::data::Data;
+use super::registers::constant;
 use crate::reader::range_of;
-use crate::{Elf, Problem};
+use crate::{Elf, ElfKind, Problem};
 
 /// Longest function that is decoded. The poll functions of large futures have some hundred KB.
 const MAX_FUNCTION_BYTES: u64 = 4 << 20;
@@ -80,6 +83,19 @@ impl<'a> Code<'a> {
             OpKind::NearBranch64 => Some(instruction.near_branch_target()),
             OpKind::Memory if instruction.is_ip_rel_memory_operand() => {
                 self.data.word(instruction.ip_rel_memory_address()).filter(|target| *target != 0)
+            }
+            _ => None,
+        }
+    }
+
+    /// The address that an instruction puts into a register. At fixed addresses it may be a number instead.
+    pub(super) fn address_taken(&self, instruction: &Instruction) -> Option<u64> {
+        match instruction.mnemonic() {
+            Mnemonic::Lea if instruction.is_ip_rel_memory_operand() => {
+                Some(instruction.ip_rel_memory_address())
+            }
+            Mnemonic::Mov if self.elf.kind == ElfKind::Executable && instruction.op0_register().is_gpr() => {
+                constant(instruction)
             }
             _ => None,
         }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use iced_x86::{FlowControl, Mnemonic};
+use iced_x86::FlowControl;
 
 use super::code::Code;
 use super::version::TokioVersion;
@@ -51,15 +51,12 @@ fn is_tokios(location: &SourceLocation) -> bool {
 /// The version of tokio whose task code a function has: its assertions name their file.
 pub(super) fn version(code: &Code<'_>, function: &Range<u64>) -> Option<TokioVersion> {
     let instructions = code.decode(function)?;
-    instructions.iter().filter(|instruction| instruction.mnemonic() == Mnemonic::Lea).find_map(
-        |instruction| {
-            instruction.is_ip_rel_memory_operand().then_some(())?;
-            let location = read(code, instruction.ip_rel_memory_address())?;
-            let (_, rest) = location.file.rsplit_once("/tokio-")?;
-            rest.contains("/src/runtime/").then_some(())?;
-            super::version::parse(rest.as_bytes())
-        },
-    )
+    instructions.iter().find_map(|instruction| {
+        let location = read(code, code.address_taken(instruction)?)?;
+        let (_, rest) = location.file.rsplit_once("/tokio-")?;
+        rest.contains("/src/runtime/").then_some(())?;
+        super::version::parse(rest.as_bytes())
+    })
 }
 
 /// The functions that panic because an async block was resumed after its end.
@@ -76,7 +73,8 @@ pub(super) fn resumed(code: &Code<'_>) -> BTreeSet<u64> {
     }
     let mut functions = BTreeSet::new();
     for (address, text) in code.text() {
-        for (place, target) in super::starts::relative(address, text, 0x8d) {
+        let relative = super::starts::relative(address, text, 0x8d);
+        for (place, target) in relative.chain(super::starts::immediate(code, address, text, &places)) {
             if places.contains(&target)
                 && let Some(function) = code.function_at(place)
             {
@@ -97,8 +95,8 @@ pub(super) fn of_async_blocks(
     for function in functions.iter().filter_map(|function| code.function_at(*function)) {
         let mut last = None;
         for instruction in code.decode(&function).unwrap_or_default() {
-            if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
-                last = Some(instruction.ip_rel_memory_address());
+            if let Some(address) = code.address_taken(&instruction) {
+                last = Some(address);
             }
             let calls = matches!(
                 instruction.flow_control(),

@@ -6,12 +6,14 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod bounds;
+mod calls;
 mod code;
 mod data;
 mod ends;
 mod locations;
 mod maker;
 mod names;
+mod own;
 mod registers;
 mod starts;
 mod types;
@@ -22,6 +24,7 @@ use std::ops::Range;
 
 use iced_x86::Instruction;
 
+pub use calls::{Taken, taken};
 pub use locations::SourceLocation;
 pub use version::TokioVersion;
 
@@ -133,6 +136,8 @@ pub struct TaskType {
     pub scheduler: Option<String>,
     /// Where the async blocks stand whose code `poll` has, the outermost first where that is known.
     pub locations: Vec<SourceLocation>,
+    /// It is the loop of one of tokio's own worker threads, which tokio runs as a blocking job.
+    pub worker_loop: bool,
     /// No other type has this name. Equal code of several types may have been merged under one's name.
     pub name_is_certain: bool,
 }
@@ -184,7 +189,7 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Vec<TokioFacts> {
         }
         let found = vtables::find(&code, form);
         if !found.is_empty() {
-            all.extend(types::of_form(&code, form, found));
+            all.extend(types::of_form(&code, form, found, !versions.is_empty() || unnamed));
         }
     }
     if all.iter().all(|made| made.types.is_empty()) {

@@ -9,7 +9,7 @@
 //! Must never leave a function that makes tasks without a site and without a problem that says so.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::code::Code;
@@ -100,10 +100,8 @@ fn address_of(vtables: &[Found], index: usize) -> u64 {
 
 /// The functions whose code has the address of one of these tables, by address.
 fn referring(code: &Code<'_>, tables: &BTreeMap<u64, usize>) -> Vec<Range<u64>> {
-    let (Some(first), Some(last)) = (tables.keys().next(), tables.keys().next_back()) else {
-        return Vec::new();
-    };
     let mut functions = BTreeMap::new();
+    let wanted: BTreeSet<u64> = tables.keys().copied().collect();
     let mut found = |place: u64| {
         if let Some(function) = code.function_at(place) {
             functions.insert(function.start, function);
@@ -116,18 +114,26 @@ fn referring(code: &Code<'_>, tables: &BTreeMap<u64, usize>) -> Vec<Range<u64>> 
                 found(place);
             }
         }
-        // At fixed addresses a 32-bit immediate does it, too.
-        if code.elf.kind == ElfKind::Executable {
-            for (at, window) in (address..).zip(text.windows(4)) {
-                let value =
-                    window.first_chunk::<4>().map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)));
-                if (*first..=*last).contains(&value) && tables.contains_key(&value) {
-                    found(at);
-                }
-            }
+        for (place, _) in immediate(code, address, text, &wanted) {
+            found(place);
         }
     }
     functions.into_values().collect()
+}
+
+/// At fixed addresses a 32-bit number does it, too: where one of these addresses stands in the code.
+pub(super) fn immediate(
+    code: &Code<'_>,
+    address: u64,
+    text: &[u8],
+    wanted: &BTreeSet<u64>,
+) -> impl Iterator<Item = (u64, u64)> {
+    let text = if code.elf.kind == ElfKind::Executable { text } else { &[] };
+    let span = wanted.first().copied().unwrap_or(0)..=wanted.last().copied().unwrap_or(0);
+    (address..).zip(text.windows(4)).filter_map(move |(at, window)| {
+        let value = u64::from(u32::from_le_bytes(*window.first_chunk::<4>()?));
+        (span.contains(&value) && wanted.contains(&value)).then_some((at, value))
+    })
 }
 
 /// The instructions with this opcode, a REX.W prefix and a rip-relative operand: (their address, the operand's). Some are

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::Code;
+use super::own::Own;
 use super::version::TokioVersion;
 use super::vtables::Found;
 use super::{StartSite, TaskKind, TaskType, TokioFacts, VtableForm, locations, names, starts, vtables};
@@ -29,7 +30,9 @@ pub(super) struct Made {
 }
 
 /// Puts the types of one form together.
-pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> Option<Made> {
+///
+/// `located`: the code names its source files, so that a type without a mark of a blocking job is none.
+pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>, located: bool) -> Option<Made> {
     let starts = starts::find(code, form, &found);
     // Without offsets a table is one only when code makes tasks with it.
     let kept: Vec<(Found, Vec<u64>)> = found
@@ -40,6 +43,7 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> O
     let tables: Vec<Found> = kept.iter().map(|(table, _)| table.clone()).collect();
     let resumed = locations::resumed(code);
     let names = names::find(code, &tables);
+    let mut own = Own::new(code);
     let types: Vec<TaskType> = kept
         .into_iter()
         .zip(names)
@@ -48,8 +52,11 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> O
             let kind = match (&names.task, blocking) {
                 (_, Some(_)) => Some(TaskKind::Blocking),
                 (Some(_), None) if names.certain => Some(TaskKind::Async),
-                (name, None) => vtables::kind(code, form, &table).or(name.as_ref().map(|_| TaskKind::Async)),
+                _ if own.is_blocking(form, &table) => Some(TaskKind::Blocking),
+                (name, None) => vtables::kind(code, form, &table)
+                    .or((name.is_some() || located).then_some(TaskKind::Async)),
             };
+            let worker_loop = kind == Some(TaskKind::Blocking) && own.is_worker_loop(&table);
             let name = blocking.and_then(|name| name.strip_suffix('>')).map(str::to_owned).or(names.task);
             let poll = names::calls(code, table.functions.first().copied().as_slice(), 3);
             TaskType {
@@ -68,6 +75,7 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>) -> O
                 } else {
                     locations::of_async_blocks(code, &resumed, &poll)
                 },
+                worker_loop,
                 name_is_certain: names.certain,
             }
         })

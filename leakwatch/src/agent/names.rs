@@ -3,10 +3,10 @@
 use leakwatch_common::{RuntimeKind, thread_site};
 
 use crate::{
-    collect::{NameSources, Threads},
-    images::{Frame, TaskName},
+    collect::{NameSources, Spawn, Threads},
+    images::{Created, Frame, TaskName},
     observe::SiteId,
-    report::{FrameName, Names, SiteName},
+    report::{FrameName, Names, SiteName, SpawnReport},
 };
 
 /// What Go's main goroutine runs.
@@ -85,6 +85,18 @@ impl Names for ImageNames<'_> {
             task,
             system: self.0.image.is_system(site.entry),
         }
+    }
+
+    fn spawns(&mut self, site: SiteId) -> Vec<SpawnReport> {
+        let spawns = match site.runtime {
+            RuntimeKind::Tokio | RuntimeKind::TokioBlocking => self.0.spawns.of(site.entry),
+            _ => &[],
+        };
+        let report = |spawn: &Spawn| {
+            let Created { function, file, line } = spawn.place.clone();
+            SpawnReport { function, file, line, seen: spawn.count }
+        };
+        spawns.iter().map(report).collect()
     }
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {

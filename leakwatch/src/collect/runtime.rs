@@ -234,7 +234,7 @@ fn tokio_probes(file: &Arc<ProbedFile>, facts: &TokioFacts) -> Result<Vec<Probe>
             .map_err(|_too_large| format!("the frame of {} is too large", site.function))?;
         let descriptor = ProbeDescriptor {
             action: match site.action {
-                ProbeAction::Start => Action::Start as u8,
+                ProbeAction::Start => Action::StartTraced as u8,
                 ProbeAction::End => Action::EndFreed as u8,
             },
             task_register: site.task_register,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use leakwatch_common::{ProbeDescriptor, RuntimeKind, process_flags};
+use leakwatch_common::{EventKind, ProbeDescriptor, RuntimeKind, process_flags};
 
 use super::{
     attach::{self, AtAttach},
@@ -13,6 +13,7 @@ use super::{
     go::Stacks,
     runtime::{self, Probe, ProbedFile, Runtime},
     sample::{Last, Looks, empty_site},
+    spawns::Spawns,
     threads::{Threads, Views},
     tokio_rt::Kinds,
     witnesses::Witnesses,
@@ -94,6 +95,7 @@ pub struct Session {
     at_attach: AtAttach,
     pub(super) threads: Threads,
     pub(super) children: Children,
+    spawns: Spawns,
     /// Sites as memory shows them, of the runtimes that are counted so.
     by_memory: BTreeMap<SiteId, SiteSample>,
     pub(super) witnesses: Witnesses,
@@ -127,6 +129,7 @@ impl Session {
         let mut session = Self {
             threads,
             children,
+            spawns: Spawns::default(),
             incarnation: watched.incarnation(),
             process,
             image,
@@ -174,6 +177,7 @@ impl Session {
             modules: &mut self.modules,
             threads: &self.threads,
             children: &self.children,
+            spawns: &self.spawns,
         }
     }
 
@@ -257,13 +261,17 @@ impl Session {
         self.children.event(event);
     }
 
-    /// Learns from a stack where threads and children are made.
+    /// Learns from a stack where threads and children are made, and where tasks are spawned.
     ///
     /// # Errors
     /// When the kernel's tables cannot be written.
     pub fn take_stack(&mut self, kernel: &mut Kernel, stack: &StackCopy) -> Result<(), KernelError> {
         let Some(watched) = &self.watched else { return Ok(()) };
         let mut views = Views { image: &mut self.image, modules: &mut self.modules, memory: &self.memory };
+        if stack.event.kind == EventKind::TaskStart {
+            self.spawns.take(&mut self.threads, &mut views, stack);
+            return Ok(());
+        }
         self.threads.take_stack(&mut views, stack, kernel, watched)
     }
 
@@ -400,6 +408,8 @@ pub struct NameSources<'a> {
     pub threads: &'a Threads,
     /// What its children execute.
     pub children: &'a Children,
+    /// Where its tasks are spawned.
+    pub spawns: &'a Spawns,
 }
 
 impl Counted {

@@ -565,6 +565,7 @@ mod tests {
             name: None,
             scheduler: None,
             locations: Vec::new(),
+            worker_loop: false,
             name_is_certain: false,
         };
         let facts = TokioFacts {

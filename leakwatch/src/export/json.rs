@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{proof::WatchedProofJson, safe};
 use crate::report::{
-    Ages, CommandReport, ForksReport, Pod, ProcessReport, Report, RuntimeReport, SiteReport, TasksReport,
-    Verdict, WaitingReport, ZombieReport,
+    Ages, CommandReport, ForksReport, Pod, ProcessReport, Report, RuntimeReport, SiteReport, SpawnReport,
+    TasksReport, Verdict, WaitingReport, ZombieReport,
 };
 
 /// Name of the schema.
@@ -165,12 +165,30 @@ struct MemoryJson {
 }
 
 #[derive(Serialize)]
+struct SpawnJson<'a> {
+    function: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    seen: u64,
+}
+
+impl<'a> From<&'a SpawnReport> for SpawnJson<'a> {
+    fn from(spawn: &'a SpawnReport) -> Self {
+        let SpawnReport { function, file, line, seen } = spawn;
+        Self { function: function.as_deref(), file: file.as_deref(), line: *line, seen: *seen }
+    }
+}
+
+#[derive(Serialize)]
 struct SiteJson<'a> {
     runtime: &'a str,
     function: Option<&'a str>,
     file: Option<&'a str>,
     line: Option<u32>,
     task: Option<&'a str>,
+    task_file: Option<&'a str>,
+    task_line: Option<u32>,
+    spawns: Vec<SpawnJson<'a>>,
     system: bool,
     live: u64,
     live_at_attach: Option<u64>,
@@ -350,6 +368,9 @@ impl<'a> From<&'a SiteReport> for SiteJson<'a> {
             file: site.file.as_deref(),
             line: site.line,
             task: site.task.as_deref(),
+            task_file: site.task_file.as_deref(),
+            task_line: site.task_line,
+            spawns: site.spawns.iter().map(SpawnJson::from).collect(),
             system: site.system,
             live: site.live,
             live_at_attach: site.live_at_attach,

@@ -5,9 +5,6 @@
 
 use leakwatch_inspect::tokio_rt::{SourceLocation, TaskKind, TaskType, TokioFacts};
 
-/// The loop of a worker thread, which tokio runs as a blocking job (`src/runtime/scheduler/multi_thread/worker.rs`).
-const WORKER_LOOP: &str = "worker::Launch::launch";
-
 /// What is known of a type of task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskName {
@@ -36,7 +33,7 @@ fn of(task: &TaskType) -> TaskName {
         file: place.map(|place| place.file.clone()),
         line: place.map(|place| place.line),
         task: task.name.clone().unwrap_or_else(|| without_name(task, place)),
-        system: task.name.as_deref().is_some_and(|name| name.contains(WORKER_LOOP)),
+        system: task.worker_loop,
     }
 }
 
@@ -89,6 +86,7 @@ mod tests {
             name: name.map(str::to_owned),
             scheduler: None,
             locations: locations.iter().map(place).collect(),
+            worker_loop: false,
             name_is_certain: true,
         })
     }
@@ -101,10 +99,6 @@ mod tests {
         assert_eq!(task(Some("my::Fut<{closure}>"), &[]).function, None, "a type of its own");
         let boxed = task(Some("core::pin::Pin<alloc::boxed::Box<my::big::{{closure}}>>"), &[]);
         assert_eq!(boxed.function.as_deref(), Some("my::big"));
-        assert!(
-            task(Some("tokio::runtime::scheduler::multi_thread::worker::Launch::launch::{{closure}}"), &[])
-                .system
-        );
     }
 
     #[test]

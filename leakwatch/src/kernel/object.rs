@@ -208,6 +208,23 @@ pub struct Watched {
     links: Vec<UProbeLink>,
 }
 
+/// Threads that take probes off.
+const AT_ONCE: usize = 32;
+
+/// Takes probes off, many at a time. The kernel waits several times at each until no processor can be in it any more,
+/// 50 to 200 ms in all. Half of that is under a lock that all events share (`perf_uprobe_destroy` in
+/// `kernel/trace/trace_event_perf.c`); the other half may be the same time for many.
+fn take_off(mut links: Vec<UProbeLink>) {
+    let share = links.len().div_ceil(AT_ONCE).max(1);
+    std::thread::scope(|scope| {
+        while !links.is_empty() {
+            let some = links.split_off(links.len().saturating_sub(share));
+            // Where no thread can be had, this one drops them: the closure owns them.
+            drop(std::thread::Builder::new().spawn_scoped(scope, move || drop(some)));
+        }
+    });
+}
+
 impl Watched {
     /// The number under which its events and tables run.
     pub fn incarnation(&self) -> u32 {
@@ -408,7 +425,7 @@ impl Kernel {
 
     /// Takes the process's probes off; its tables stay readable.
     pub fn detach(&mut self, watched: &mut Watched) {
-        watched.links.clear();
+        take_off(std::mem::take(&mut watched.links));
     }
 
     /// Stops watching: takes the probes off, removes the process from every table and frees its slot.
@@ -420,7 +437,7 @@ impl Kernel {
             }
             source => Err(KernelError::Map { map: "PROCESSES", source: Box::new(source) }),
         })?;
-        watched.links.clear();
+        take_off(std::mem::take(&mut watched.links));
         self.purge(watched.slot.incarnation)?;
         self.free_slots.push(watched.slot.slot);
         Ok(())

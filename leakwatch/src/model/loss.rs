@@ -20,7 +20,7 @@ pub const CENSUS_UNREADABLE: &str = "census_unreadable";
 pub const SITES_OVER_LIMIT: &str = "sites_over_limit";
 
 /// The kernel counters that are losses, with whether they make counts wrong (not only details unknown).
-const KERNEL: [(Counter, bool); 12] = [
+const KERNEL: [(Counter, bool); 13] = [
     (Counter::TaskUnreadable, true),
     (Counter::StartWithoutEnd, true),
     (Counter::EndWithoutStart, false),
@@ -33,6 +33,7 @@ const KERNEL: [(Counter, bool); 12] = [
     (Counter::StacksSkipped, false),
     (Counter::StackUnreadable, false),
     (Counter::ChildTableFull, false),
+    (Counter::ThreadEndWithoutStart, false),
 ];
 
 /// All losses of a process since attach.

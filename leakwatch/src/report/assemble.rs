@@ -192,12 +192,21 @@ fn site_report(
     let forecast = (finding.verdict >= Verdict::Suspect).then(|| Forecast::of(&evidence)).flatten();
     let id = site.id();
     let plateau = site.plateau();
-    let name = names.site(id);
+    let mut name = names.site(id);
+    let by_type = matches!(id.runtime, RuntimeKind::Tokio | RuntimeKind::TokioBlocking);
+    let defined = if by_type { (name.file.clone(), name.line) } else { (None, None) };
+    let spawns = names.spawns(id);
+    if let Some(most) = spawns.first() {
+        (name.function, name.file, name.line) = (most.function.clone(), most.file.clone(), most.line);
+    }
     SiteReport {
         runtime: id.runtime.name().to_owned(),
         function: name.function.or_else(|| address(id.site)),
         file: name.file,
         line: name.line,
+        task_file: defined.0,
+        task_line: defined.1,
+        spawns,
         task: name.task.or_else(|| address(id.entry)),
         system: site.system(),
         live: site.live(),

@@ -235,6 +235,19 @@ pub struct MemoryReport {
     pub task_stack_bytes: Option<u64>,
 }
 
+/// A place that spawns tasks of one type, seen on the stacks of some of their starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpawnReport {
+    /// The function; `None`: it has no name.
+    pub function: Option<String>,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line.
+    pub line: Option<u32>,
+    /// How many of the starts whose stacks were seen were there.
+    pub seen: u64,
+}
+
 /// A creation site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteReport {
@@ -248,6 +261,13 @@ pub struct SiteReport {
     pub line: Option<u32>,
     /// What the tasks run; an address when it has no name.
     pub task: Option<String>,
+    /// Where the code of the tasks stands, for runtimes that tell sites apart by what runs (tokio).
+    pub task_file: Option<String>,
+    /// Its line.
+    pub task_line: Option<u32>,
+    /// Where the tasks were seen to be spawned, for such runtimes; the most frequent place, which is also in `function`,
+    /// `file` and `line`, first.
+    pub spawns: Vec<SpawnReport>,
     /// The runtime's own tasks.
     pub system: bool,
     /// Alive.

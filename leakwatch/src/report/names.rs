@@ -5,11 +5,17 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{Classify, SiteClass};
 use crate::observe::SiteId;
+use crate::report::SpawnReport;
 
 /// Who knows names. Answers are expected to be cached by the one who gives them.
 pub trait Names {
     /// Names of a creation site.
     fn site(&mut self, site: SiteId) -> SiteName;
+    /// Where the tasks of a site were seen to be spawned, the most frequent place first; empty where the site itself
+    /// says it, or none was seen.
+    fn spawns(&mut self, _site: SiteId) -> Vec<SpawnReport> {
+        Vec::new()
+    }
     /// Frames of a return address, innermost first; several where code was inlined, none when it is unknown.
     fn frame(&mut self, pc: u64) -> Vec<FrameName>;
 }

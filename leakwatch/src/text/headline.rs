@@ -131,7 +131,11 @@ pub(super) fn place(site: &SiteReport) -> Option<String> {
         return None;
     }
     let file = clean(file_name(site.file.as_deref()?));
-    Some(site.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")))
+    let place = site.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"));
+    Some(match site.spawns.len() {
+        0 | 1 => place,
+        places => format!("{place} +{}", places - 1),
+    })
 }
 
 /// What a task does whose wait reason or status this is.

@@ -90,6 +90,7 @@ fn sentence(loss: &Loss) -> String {
         "facts_unreadable" => format!("could not read the site of {}", n("task")),
         "task_unreadable" => format!("could not read {}: no figure has them", halves()),
         "end_without_start" => format!("saw the end, but not the start, of {}", n("task")),
+        "thread_end_without_start" => format!("saw the end, but not the start, of {}", n("thread")),
         "start_without_end" => format!("missed the end of {}: live counts are too high", n("task")),
         "descriptor_missing" => format!("could not tell what {} meant: a bug of leakwatch", n("probe hit")),
         "tracepoint_unreadable" => format!("could not read all of {}", n("thread or process event")),

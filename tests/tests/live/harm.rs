@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a process has in the kernel, by number.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Held {
+pub(crate) struct Held {
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
     links: BTreeSet<u32>,
@@ -72,7 +72,7 @@ impl Held {
 
 /// Bytes of the program's code in memory that are not those of its file, by file offset.
 #[track_caller]
-fn changed_code(pid: u32) -> Vec<u64> {
+pub(crate) fn changed_code(pid: u32) -> Vec<u64> {
     let exe = File::open(format!("/proc/{pid}/exe")).expect("the executable");
     let inode = exe.metadata().expect("its inode").ino().to_string();
     let memory = File::open(format!("/proc/{pid}/mem")).expect("the memory");
@@ -115,7 +115,7 @@ fn pins() -> Vec<PathBuf> {
 
 /// Panics unless everything is gone: probes, programs, maps, links.
 #[track_caller]
-fn nothing_is_left(pid: u32, held: &Held, about: &str) {
+pub(crate) fn nothing_is_left(pid: u32, held: &Held, about: &str) {
     assert!(eventually(PATIENCE, || changed_code(pid).is_empty()), "{about}: {:x?}", changed_code(pid));
     let gone = eventually(PATIENCE, || held.left() == Held::default());
     assert!(gone, "{about}: the kernel still has {:?}", held.left());
@@ -123,7 +123,7 @@ fn nothing_is_left(pid: u32, held: &Held, about: &str) {
 
 /// What leakwatch has in the kernel while it watches; there is something of each.
 #[track_caller]
-fn held_while_watching(agent: u32, pid: u32) -> Held {
+pub(crate) fn held_while_watching(agent: u32, pid: u32) -> Held {
     let held = Held::by(agent);
     assert!(!held.programs.is_empty() && !held.maps.is_empty() && !held.links.is_empty(), "{held:?}");
     assert_eq!(held.left(), held, "the numbers are the kernel's");

@@ -11,7 +11,10 @@ mod glue;
 mod look;
 mod syscalls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use leakwatch_common::{CHAIN_LINKS, Chain, ChainLink, EventKind, RuntimeKind, SiteCounters, thread_site};
 use rustc_hash::FxHashMap;
@@ -226,7 +229,7 @@ impl Threads {
     ) -> Result<(), KernelError> {
         let runtime =
             if stack.event.kind == EventKind::Fork { RuntimeKind::Process } else { RuntimeKind::Thread };
-        let frames = self.unwind_copy(views, stack);
+        let frames = self.unwind(views, stack);
         let site = find_site(views, &frames);
         self.learnt = true;
         let pc = match site {
@@ -253,7 +256,8 @@ impl Threads {
         Ok(())
     }
 
-    fn unwind_copy(&mut self, views: &mut Views<'_, impl Memory>, stack: &StackCopy) -> NativeStack {
+    /// The frames of a stack that was sent.
+    pub(super) fn unwind(&mut self, views: &mut Views<'_, impl Memory>, stack: &StackCopy) -> NativeStack {
         let base = stack.registers.rsp;
         let memory = views.memory;
         let read = |address: u64| {
@@ -265,6 +269,11 @@ impl Threads {
             memory.read_u64(address).ok()
         };
         self.unwinder.unwind(views.modules, Registers::from(&stack.registers), read)
+    }
+
+    /// See [`NativeUnwinder::function_at`].
+    pub(super) fn function_at(&mut self, modules: &Modules, pc: u64, innermost: bool) -> Option<Range<u64>> {
+        self.unwinder.function_at(modules, pc, innermost)
     }
 
     /// What makes the threads of a site; `None`: not known.

@@ -2,7 +2,7 @@
 //!
 //! Foreign bytes: an entry that makes no sense gives no row, and an expression ends after a bounded number of steps.
 
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianRcSlice, EvaluationResult, FrameDescriptionEntry,
@@ -95,6 +95,13 @@ impl Cfi {
             None => self.frames.fde_for_address(&self.bases, address, EhFrame::cie_from_offset).ok()?,
         };
         entry.contains(address).then_some(entry)
+    }
+
+    /// Bounds of the function that holds an address.
+    pub(super) fn function(&self, address: u64) -> Option<Range<u64>> {
+        let entry = self.entry(address)?;
+        let start = entry.initial_address();
+        Some(start..start.checked_add(entry.len())?)
     }
 
     /// The step from a place in a function to its caller.

@@ -7,7 +7,7 @@
 
 mod cfi;
 
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 use gimli::{UnwindContext, X86_64};
 use leakwatch_common::UserRegisters;
@@ -144,6 +144,14 @@ impl NativeUnwinder {
             registers = step.registers;
         }
         stack
+    }
+
+    /// The function that a frame stands in, as the tables bound it, at link time; `None`: no table covers it.
+    pub fn function_at(&mut self, modules: &Modules, pc: u64, innermost: bool) -> Option<Range<u64>> {
+        let (module, link) = modules.at(pc)?;
+        let tables = self.tables_of(module, modules)?;
+        let link = link?;
+        tables.function(if innermost { link } else { link.saturating_sub(1) })
     }
 
     fn step(

@@ -16,7 +16,8 @@ use crate::evidence::Traces;
 use crate::folder::Folder;
 use client::{Http, free_port, listens, load_http, load_nats};
 
-mod client;
+pub(crate) mod client;
+pub(crate) mod pages;
 
 /// How long a program may take to start; traefik has 176 MB to read.
 const PATIENCE: Duration = Duration::from_mins(1);
