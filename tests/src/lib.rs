@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod corpus;
 pub mod gate;
 pub mod matrix;
 pub mod native;

@@ -51,7 +51,7 @@ pub struct Soaked {
 /// When a server or leakwatch does not do what it should.
 #[track_caller]
 pub fn soak(length: Duration, servers: &[&'static str], more: &[&str]) -> Vec<Soaked> {
-    let mut loaded: Vec<Loaded> = servers.iter().map(|name| Loaded::start(name)).collect();
+    let mut loaded: Vec<Loaded> = servers.iter().map(|name| Loaded::start(name, Pattern::Mixed)).collect();
     let mut arguments = vec!["watch".to_owned(), "--format".to_owned(), "jsonl".to_owned()];
     for server in &loaded {
         arguments.extend(["--pid".to_owned(), server.guard.pid().to_string()]);
@@ -75,9 +75,39 @@ pub fn soak(length: Duration, servers: &[&'static str], more: &[&str]) -> Vec<So
         .collect()
 }
 
+/// Watches servers whose load rises all the time, for so many seconds, into a recording.
+///
+/// # Panics
+/// When a server or leakwatch does not do what it should.
+#[track_caller]
+pub fn record_rising(servers: &[&'static str], seconds: u64, mode: &str, recording: &Path) {
+    let mut loaded: Vec<Loaded> = servers.iter().map(|name| Loaded::start(name, Pattern::Rising)).collect();
+    let mut arguments = vec!["record".to_owned()];
+    for server in &loaded {
+        arguments.extend(["--pid".to_owned(), server.guard.pid().to_string()]);
+    }
+    let (length, path) = (format!("{seconds}s"), recording.display().to_string());
+    let rest = ["--duration", &length, "--mode", mode, "--output", &path];
+    arguments.extend(rest.map(str::to_owned));
+    let outcome = Agent::start(&arguments).wait();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    for server in &mut loaded {
+        server.finish();
+    }
+}
+
 fn last_report(outcome: &Outcome) -> Value {
     let line = outcome.stdout.lines().next_back().unwrap_or_default();
     serde_json::from_str(line).expect("a report")
+}
+
+/// How a server is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pattern {
+    /// As the module says.
+    Mixed,
+    /// More and more requests and streams, each of which is over after two seconds.
+    Rising,
 }
 
 /// A server and its load.
@@ -92,7 +122,7 @@ struct Loaded {
 
 impl Loaded {
     #[track_caller]
-    fn start(name: &'static str) -> Self {
+    fn start(name: &'static str, pattern: Pattern) -> Self {
         let folder = std::env::temp_dir().join(format!("leakwatch-soak-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let (port, other) = (free_port(), free_port());
@@ -112,7 +142,10 @@ impl Loaded {
         assert!(listens, "{name} does not listen on {port}");
         let pid = guard.pid();
         let (stop, stopped) = channel();
-        let load = std::thread::spawn(move || server.load(pid, &stopped));
+        let load = std::thread::spawn(move || match pattern {
+            Pattern::Mixed => server.load(pid, &stopped),
+            Pattern::Rising => server.rise(&stopped),
+        });
         Self { name, guard, stop: Some(stop), load: Some(load), folder }
     }
 
@@ -256,6 +289,29 @@ impl Server {
             }
         }
         (steps, reloads)
+    }
+
+    /// Loads it more and more until told to stop: how many steps it made.
+    fn rise(&self, stopped: &Receiver<()>) -> (u64, u64) {
+        /// Steps after which there is one more in each.
+        const RISE: u64 = 200;
+        /// Steps for which a stream is kept.
+        const KEPT: u64 = 40;
+        let mut held: VecDeque<(u64, VecDeque<TcpStream>)> = VecDeque::new();
+        let mut steps = 0;
+        while stopped.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+            steps += 1;
+            let mut streams = VecDeque::new();
+            for _ in 0..=steps / RISE {
+                drop(self.ask(2));
+                drop(self.stream(&mut streams));
+            }
+            held.push_back((steps, streams));
+            while held.front().is_some_and(|(step, _)| step + KEPT < steps) {
+                held.pop_front();
+            }
+        }
+        (steps, 0)
     }
 
     /// What it is asked, whole.

@@ -9,6 +9,7 @@
     reason = "a task's result and its progress are its output"
 )]
 
+mod accuracy;
 mod ci;
 mod demo;
 mod deny;
@@ -84,6 +85,12 @@ const TASKS: &[Task] = &[
         usage: "",
         help: "measure what watching costs, beside its floor and bpftrace; writes docs/overhead.md",
         run: overhead::run,
+    },
+    Task {
+        name: "accuracy",
+        usage: "[tuning | held-out] [--replay]",
+        help: "score verdicts on the corpus with known truth, both halves or one, anew or from the last recordings; writes docs/accuracy.md",
+        run: accuracy::run,
     },
     Task {
         name: "dumps",

@@ -20,3 +20,4 @@ mod storm;
 mod third_party;
 mod threads;
 mod tokio;
+mod verdicts;

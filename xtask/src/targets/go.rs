@@ -111,7 +111,7 @@ fn target(
     Target {
         name: format!("go {} {}{suffix}", toolchain.version, flavour.name),
         output: home.join(flavour.name).join(name),
-        recipe: format!("{inputs} {} {made_of}", module(toolchain.version)),
+        recipe: format!("{inputs} {} {made_of}", module("truth", toolchain.version)),
         make: Box::new(move |output| match flavour.how {
             How::Build { environment, arguments } => {
                 let module_file = write_module(&home, toolchain.version, flavour.name)?;
@@ -130,20 +130,21 @@ fn target(
 
 /// A module file of the toolchain's own language version: Go's compatibility settings (GODEBUG) follow it,
 /// and a runtime of 1.27 is to run as one of 1.27.
-fn module(version: &str) -> String {
+pub(super) fn module(name: &str, version: &str) -> String {
     let mut parts = version.split('.');
     let language = format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    format!("module truth\n\ngo {language}\n")
+    format!("module {name}\n\ngo {language}\n")
 }
 
 fn write_module(home: &Path, version: &str, flavour: &str) -> Result<PathBuf> {
     let file = home.join(flavour).join("go.mod");
-    fs::write(&file, module(version)).with_context(|| format!("failed to write {}", file.display()))?;
+    fs::write(&file, module("truth", version))
+        .with_context(|| format!("failed to write {}", file.display()))?;
     Ok(file)
 }
 
 /// The go command, on its own: no settings of this machine, no network, caches below the targets.
-fn go(toolchain: &GoToolchain) -> Command {
+pub(super) fn go(toolchain: &GoToolchain) -> Command {
     let mut go = shell::command(&toolchain.go);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -173,8 +174,8 @@ mod tests {
 
     #[test]
     fn the_module_has_the_language_of_its_toolchain() {
-        assert_eq!(module("1.27.3"), "module truth\n\ngo 1.27\n");
-        assert_eq!(module("1.19"), "module truth\n\ngo 1.19\n");
+        assert_eq!(module("truth", "1.27.3"), "module truth\n\ngo 1.27\n");
+        assert_eq!(module("truth", "1.19"), "module truth\n\ngo 1.19\n");
     }
 
     #[test]
