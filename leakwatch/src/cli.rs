@@ -239,6 +239,9 @@ pub struct ProveArgs {
     /// Exit with 3 when a goroutine is proven to leak.
     #[arg(long)]
     pub fail_on_leak: bool,
+    /// Tell of this goroutine why it is not proven: which words lead from what is alive to what it waits on (repeatable).
+    #[arg(long, value_name = "GOID")]
+    pub why: Vec<u64>,
 }
 
 /// `leakwatch dump`.

@@ -51,6 +51,10 @@ const INFERRED: &[Inferred] = &[
             "mspan.specials",
             "moduledata.next",
             "p.timers",
+            "p.gcw",
+            "p.wbBuf",
+            "gcWork",
+            "wbBuf",
         ],
         why: "1.19 changed no field of g before gcAssistBytes (goroutineProfiled fills a gap after selectDone) and none \
               of schedt before gFree; not measured",
@@ -69,6 +73,10 @@ const INFERRED: &[Inferred] = &[
             "mspan.specials",
             "moduledata.next",
             "p.timers",
+            "p.gcw",
+            "p.wbBuf",
+            "gcWork",
+            "wbBuf",
         ],
         why: "computed from the source of 1.20.6: g is that of 1.19 with atomic types of the same size, schedt gained \
               needspinning before gFree as in 1.21, waitReasonStrings is that of 1.21; not measured",

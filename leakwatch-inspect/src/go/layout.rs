@@ -33,8 +33,11 @@ fields! {
         "g" "g.stack.lo" "g.stack.hi" "g.m" "g.sched.sp" "g.sched.pc" "g.sched.bp" "g.syscallsp" "g.syscallpc"
         "g.syscallbp" "g.atomicstatus" "g.goid" "g.waitsince" "g.waitreason" "g.parentGoid" "g.gopc" "g.startpc"
         "g.waiting" "g.labels" "g.lockedm" "g._defer" "g.param" "g.timer" "g.coroarg" "m.procid" "m.curg" "m.g0"
-        "g.trackingSeq" "p.m" "p.schedtick" "p.gcw.ptrBuf" "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
+        "g.trackingSeq" "p.m" "p.schedtick" "p.gcw" "p.wbBuf" "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
         "sudog.elem" "sudog.waitlink" "sudog.c";
+    "src/runtime/mgcwork.go": "gcWork" "p.gcw.ptrBuf" "p.gcw.spanq.chain";
+    "src/runtime/mwbbuf.go": "wbBuf";
+    "src/runtime/mgcmark_greenteagc.go": "spanSPMC.prev" "spanSPMC.cap" "spanSPMC.ring";
     "src/runtime/time.go": "timers.heap" "timer.when";
     "src/runtime/netpoll.go": "pollDesc.fd" "pollDesc.rg" "pollDesc.wg";
     "src/runtime/chan.go": "hchan.qcount" "hchan.dataqsiz" "hchan.closed" "hchan.recvq" "hchan.sendq";
@@ -131,6 +134,49 @@ pub struct PollLayout {
     pub writer: u32,
 }
 
+/// Where the collector keeps what it came across, in its struct `p` and beyond: pointers by which nobody else reaches anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectorLayout {
+    /// `p.gcw`, a P's share of the collector's work.
+    pub work: u32,
+    /// `unsafe.Sizeof(gcWork{})`.
+    pub work_size: u32,
+    /// `p.wbBuf`, the buffer of the write barrier.
+    pub barrier: u32,
+    /// `unsafe.Sizeof(wbBuf{})`.
+    pub barrier_size: u32,
+    /// `p.gcw.ptrBuf`, a pointer to a page in which the collector gathers pointers (Go 1.26 and later).
+    pub gather: Option<u32>,
+    /// Queues of objects that other Ps may take over (Go 1.26 and later).
+    pub queue: Option<QueueLayout>,
+}
+
+/// The queues that a P shares with others: rings of addresses, each in pages of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLayout {
+    /// `p.gcw.spanq.chain`: pointers to the newest and to the oldest `spanSPMC`.
+    pub chain: u32,
+    /// `spanSPMC.prev`, a pointer to the next newer one.
+    pub previous: u32,
+    /// `spanSPMC.cap`, a u32: words of the ring.
+    pub capacity: u32,
+    /// `spanSPMC.ring`, a pointer.
+    pub ring: u32,
+}
+
+/// The kind of a `special` that only the memory profiler has noted (`_KindSpecialProfile`, src/runtime/mheap.go of Go 1.18 to
+/// 1.27): nobody gets an object by it. `None`: not known for this release.
+pub const fn profile_special(major: u16, minor: u16) -> Option<u8> {
+    match (major, minor) {
+        (1, 18..=22) => Some(2),
+        // The weak handle came before it.
+        (1, 23..=24) => Some(3),
+        // The tiny block did.
+        (1, 25..=27) => Some(4),
+        _ => None,
+    }
+}
+
 /// Byte offsets that a walk over the heap and over waiting goroutines needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeapLayout {
@@ -202,8 +248,8 @@ pub struct HeapLayout {
     pub p_m: u32,
     /// `p.schedtick`, a u32: one more whenever the P begins to run a goroutine.
     pub p_schedtick: u32,
-    /// `p.gcw.ptrBuf`, a pointer to a page in which the collector gathers pointers (Go 1.26 and later).
-    pub p_gather: Option<u32>,
+    /// Where a P has the collector's own records.
+    pub collector: CollectorLayout,
     /// `p.timers`: a slice before Go 1.23, the struct `timers` since.
     pub p_timers: u32,
     /// `timers.heap`, a slice (Go 1.23 and later).
@@ -292,6 +338,26 @@ impl PollLayout {
     }
 }
 
+impl CollectorLayout {
+    fn from_offsets(offset: &impl Fn(&str) -> Option<u32>) -> Option<CollectorLayout> {
+        Some(CollectorLayout {
+            work: offset("p.gcw")?,
+            work_size: offset("gcWork")?,
+            barrier: offset("p.wbBuf")?,
+            barrier_size: offset("wbBuf")?,
+            gather: offset("p.gcw.ptrBuf"),
+            queue: (|| {
+                Some(QueueLayout {
+                    chain: offset("p.gcw.spanq.chain")?,
+                    previous: offset("spanSPMC.prev")?,
+                    capacity: offset("spanSPMC.cap")?,
+                    ring: offset("spanSPMC.ring")?,
+                })
+            })(),
+        })
+    }
+}
+
 impl HeapLayout {
     fn from_offsets(offset: &impl Fn(&str) -> Option<u32>) -> Option<HeapLayout> {
         Some(HeapLayout {
@@ -329,7 +395,7 @@ impl HeapLayout {
             m_g0: offset("m.g0")?,
             p_m: offset("p.m")?,
             p_schedtick: offset("p.schedtick")?,
-            p_gather: offset("p.gcw.ptrBuf"),
+            collector: CollectorLayout::from_offsets(&offset)?,
             p_timers: offset("p.timers")?,
             timers_heap: offset("timers.heap"),
             timer_when: offset("timer.when"),

@@ -12,5 +12,5 @@ mod watcher;
 
 pub use names::ImageNames;
 pub use proofs::Pace as ProofPace;
-pub use prove::prove;
+pub use prove::{explain, prove};
 pub use watcher::{Looked, Options, Outcome, Sink, Target, Update, watch};

@@ -13,9 +13,9 @@ use crate::{
     cli::{ProveArgs, ProveFormat},
     collect::prove::{Options, Subject},
     export,
-    host::Process,
+    host::{Process, maps},
     images::Image,
-    report::proof::ProofReport,
+    report::proof::{Explanation, ProofReport},
     text,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn run(args: &ProveArgs) -> anyhow::Result<End> {
     if let Some(path) = &args.output {
         output::check(path)?;
     }
-    let report = prove(args.pid)?;
+    let report = prove(args.pid, &args.why)?;
     match args.format {
         ProveFormat::Text => write_whole(args.output.as_deref(), &text::proof(&report, &page()))?,
         ProveFormat::Json => write_whole(args.output.as_deref(), &export::proof_to_json(&report))?,
@@ -39,11 +39,22 @@ pub(super) fn run(args: &ProveArgs) -> anyhow::Result<End> {
     Ok(if leaks { End::Leak } else { End::Done })
 }
 
-/// A proof of a process, with names.
-pub(super) fn prove(pid: u32) -> anyhow::Result<ProofReport> {
+/// A proof of a process, with names; of these goroutines also why they are proven or are not.
+pub(super) fn prove(pid: u32, why: &[u64]) -> anyhow::Result<ProofReport> {
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let subject = Subject::of(&process, &image)?;
-    let proof = agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default();
-    Ok(ProofReport::of(dump::take(pid, true, Whose::Go)?, proof))
+    if why.is_empty() {
+        let proof = agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default();
+        return Ok(ProofReport::of(dump::take(pid, true, Whose::Go)?, proof));
+    }
+    let (proof, whys) = agent::explain(&subject, why, Options::default())?;
+    let maps = maps::of_process(&process)?;
+    let place = |address: u64| {
+        let path = maps.iter().find(|mapping| mapping.contains(address))?.path.as_ref()?;
+        Some(path.to_string_lossy().into_owned())
+    };
+    let mut report = ProofReport::of(dump::take(pid, true, Whose::Go)?, proof);
+    report.whys = whys.iter().map(|why| Explanation::of(why, &place)).collect();
+    Ok(report)
 }

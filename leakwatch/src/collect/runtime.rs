@@ -8,7 +8,10 @@ use std::{path::PathBuf, sync::Arc};
 use leakwatch_common::{AT_TASK, Action, ProbeDescriptor, RuntimeKind, TaskSource, fact};
 use leakwatch_inspect::{
     ProbeAction, ProbeSite,
-    go::{Global, GoFacts, layout::GoLayout},
+    go::{
+        Global, GoFacts,
+        layout::{GoLayout, profile_special},
+    },
     tokio_rt::{FactsAt, TokioFacts},
 };
 
@@ -322,7 +325,9 @@ pub(super) fn go_heap(facts: &GoFacts, bias: u64) -> Result<GoHeap, String> {
             .ok_or_else(|| format!("the variable runtime.{name} was not found"))
     };
     let (mheap, allp) = (address(facts.globals.mheap, "mheap_")?, address(facts.globals.allp, "allp")?);
-    Ok(GoHeap { runtime, layout, mheap, allp })
+    let version = facts.version.as_ref();
+    let profile_special = version.and_then(|version| profile_special(version.major, version.minor));
+    Ok(GoHeap { runtime, layout, mheap, allp, profile_special })
 }
 
 /// Run-time addresses of the Go runtime's globals.

@@ -44,6 +44,9 @@ pub fn proof_to_json(report: &ProofReport) -> String {
         "own_bytes": proof.own_bytes,
         "took_s": seconds(proof.took_ns),
         "problems": proof.problems,
+        "whys": report.whys.iter()
+            .map(|why| json!({ "id": why.id, "fate": why.fate, "chain": why.chain }))
+            .collect::<Vec<_>>(),
         "groups": report.groups.iter().map(|one| group(report, one)).collect::<Vec<_>>(),
     }))
 }

@@ -14,7 +14,9 @@ pub use dump::{DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait}
 pub use event::{Event, Observed, StackCopy};
 pub use followed::{Cohort, Followed, STRETCHES};
 pub use ids::{ProcessId, SiteId};
-pub use proof::{Awaited, Proof, ProofSample, ProvenObject, ProvenSite, ProvenTask, Refutation, WaitKind};
+pub use proof::{
+    Awaited, Fate, Link, Proof, ProofSample, ProvenObject, ProvenSite, ProvenTask, Refutation, WaitKind, Why,
+};
 pub use sample::{
     AgeSummary, Census, CensusTask, ChildrenSample, CommandSample, Counters, LiveByState, ProcessSample,
     SiteSample, TaskStatus, ThreadNames, Waiting, ZombieSample,

@@ -219,3 +219,93 @@ pub struct ProofSample {
     /// Proven goroutines by site.
     pub sites: Vec<ProvenSite>,
 }
+
+/// What a proof knows of one goroutine: that it is proven, or what keeps it from being.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// Its number.
+    pub id: u64,
+    /// The answer.
+    pub fate: Fate,
+    /// How something alive leads to it, from its own wait to what is alive by itself; empty unless it is reached.
+    pub chain: Vec<Link>,
+}
+
+/// What a proof says of a goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// There is no such goroutine.
+    Gone,
+    /// Nothing alive can wake it.
+    Proven,
+    /// Not reached, and not proven all the same: the proof's own problems say why.
+    Doubtful,
+    /// It does not wait, or for something that is never proven: the network, a timer, the runtime.
+    Alive,
+    /// It waits, and on what could not be made out.
+    Unknown,
+    /// It ran or was woken while it was looked at.
+    Moved,
+    /// Something alive has what it waits on.
+    Reached,
+}
+
+/// A step from a goroutine to what keeps it alive. Addresses are of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// The goroutine waits on this; it can be woken by whoever has it.
+    Awaits {
+        /// The goroutine.
+        goroutine: u64,
+        /// What it waits on.
+        address: u64,
+    },
+    /// That is in an object of the heap.
+    Object {
+        /// First address.
+        base: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// That is no object of the heap: a variable, which is always in reach.
+    Variable {
+        /// Its address.
+        address: u64,
+    },
+    /// A word of an object names it.
+    Word {
+        /// The word's address.
+        at: u64,
+    },
+    /// A word on a stack names it.
+    Stack {
+        /// The word's address.
+        at: u64,
+        /// Whose stack; 0: the scheduler's, of a thread.
+        goroutine: u64,
+        /// How far it is from the stack pointer: what a function left behind stands there, too.
+        depth: u64,
+        /// The goroutine waits itself, and can be woken: see what follows.
+        waits: bool,
+    },
+    /// A word of a goroutine's struct names it.
+    Struct {
+        /// The word's address.
+        at: u64,
+        /// Whose.
+        goroutine: u64,
+        /// The goroutine waits itself, and can be woken: see what follows.
+        waits: bool,
+    },
+    /// A word in memory outside of the heap names it: a variable, the C heap, memory of the runtime.
+    Outside {
+        /// The word's address.
+        at: u64,
+    },
+    /// It has a finalizer, a cleanup or a weak pointer, or is pinned.
+    Special,
+    /// It came to be while it was looked at.
+    New,
+    /// What led to it was not noted.
+    Lost,
+}

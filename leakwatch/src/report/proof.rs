@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::dump::{Dump, Frame, Origin, RuntimeDump, Task};
 use crate::detect::proof::reason;
-use crate::observe::Awaited;
+use crate::observe::{Awaited, Fate, Link, Why};
 pub use crate::{
     detect::proof::describe,
     observe::{Proof, ProvenObject, ProvenTask, WaitKind},
@@ -19,6 +19,70 @@ pub struct ProofReport {
     pub proof: Proof,
     /// Proven goroutines that wait at the same place and come from the same site, the largest group first.
     pub groups: Vec<Group>,
+    /// Of goroutines that were asked for: why they are proven, or are not.
+    pub whys: Vec<Explanation>,
+}
+
+/// Why a goroutine is proven or is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Its number.
+    pub id: u64,
+    /// What the proof says of it, a sentence.
+    pub fate: &'static str,
+    /// How something alive leads to it, a sentence each: from its wait to what is alive by itself.
+    pub chain: Vec<String>,
+}
+
+impl Explanation {
+    /// Puts it into words. `place` knows what is mapped at an address.
+    pub fn of(why: &Why, place: &dyn Fn(u64) -> Option<String>) -> Self {
+        let fate = match why.fate {
+            Fate::Gone => "there is no such goroutine",
+            Fate::Proven => "it is proven: nothing alive can wake it",
+            Fate::Doubtful => {
+                "nothing alive reaches what it waits on, but the proof has doubts and names nobody"
+            }
+            Fate::Alive => {
+                "it does not wait, or for something that is never proven (network, timer, runtime)"
+            }
+            Fate::Unknown => "it waits, and on what could not be made out",
+            Fate::Moved => "it ran or was woken while it was looked at",
+            Fate::Reached => "it is not proven, as something alive leads to what it waits on",
+        };
+        Self { id: why.id, fate, chain: why.chain.iter().map(|link| sentence(link, place)).collect() }
+    }
+}
+
+fn sentence(link: &Link, place: &dyn Fn(u64) -> Option<String>) -> String {
+    let which = |goroutine: u64, waits: bool| match (goroutine, waits) {
+        (0, _) => "the scheduler of a thread".to_owned(),
+        (id, true) => format!("goroutine {id}, which waits itself and can be woken"),
+        (id, false) => format!("goroutine {id}, which is alive"),
+    };
+    match *link {
+        Link::Awaits { goroutine, address } => format!("goroutine {goroutine} waits on {address:#x}"),
+        Link::Object { base, size } => format!("that is in the object {base:#x} of {size} bytes"),
+        Link::Variable { address } => {
+            let place = place(address).map_or_else(String::new, |place| format!(" of {place}"));
+            format!("{address:#x} is no object of the heap but a variable{place}")
+        }
+        Link::Word { at } => format!("which the word at {at:#x} names"),
+        Link::Stack { at, goroutine, depth, waits } => format!(
+            "which the word at {at:#x} names, {depth} bytes up the stack of {}",
+            which(goroutine, waits)
+        ),
+        Link::Struct { at, goroutine, waits } => {
+            format!("which the word at {at:#x} names, in the struct of {}", which(goroutine, waits))
+        }
+        Link::Outside { at } => {
+            let place = place(at).unwrap_or_else(|| "memory without a name".to_owned());
+            format!("which the word at {at:#x} names, outside of the heap in {place}")
+        }
+        Link::Special => "which has a finalizer, a cleanup or a weak pointer, or is pinned".to_owned(),
+        Link::New => "which came to be while it was looked at".to_owned(),
+        Link::Lost => "what leads there was not noted".to_owned(),
+    }
 }
 
 /// Proven goroutines with one stack, one state and one site.
@@ -74,7 +138,7 @@ impl ProofReport {
             group.why = why(group, &proof.objects);
         }
         groups.sort_by(|a, b| b.ids.len().cmp(&a.ids.len()).then_with(|| a.ids.cmp(&b.ids)));
-        Self { dump, proof, groups }
+        Self { dump, proof, groups, whys: Vec::new() }
     }
 }
 

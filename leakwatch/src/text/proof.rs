@@ -47,7 +47,16 @@ pub fn proof(report: &ProofReport, options: &Options) -> String {
     for problem in &proof.problems {
         canvas.wrapped(Style::Warning, "not proven: ", 12, &clean(problem));
     }
-    for group in &report.groups {
+    for why in &report.whys {
+        canvas.blank();
+        canvas.wrapped(Style::Strong, "", 0, &format!("goroutine {}: {}", why.id, why.fate));
+        for link in &why.chain {
+            canvas.wrapped(Style::Plain, "    ", 6, &clean(link));
+        }
+    }
+    // Who asks for one wants to read that one.
+    let groups = if report.whys.is_empty() { report.groups.as_slice() } else { &[] };
+    for group in groups {
         canvas.blank();
         write(&mut canvas, report, group);
     }

@@ -44,27 +44,47 @@ impl Known {
             .collect()
     }
 
-    /// Nobody is accused, and nearly all that leak are found. What is missed is held by words that happen to be left on a
-    /// stack or in a free object: a look from outside cannot tell them from others.
-    fn compare(&self, proof: &Value, name: &str) {
+    /// Nobody is accused, and all that leak are found but 2 %. What is missed is held by a word that happens to be left on a
+    /// stack or in a struct, which a look from outside cannot tell from others: `prove --why` names it, and so does this.
+    fn compare(&self, pid: u32, name: &str) {
+        let proof = &prove(pid, &[]);
         let proven = ids_of(proof);
         let wrong: Vec<u64> = proven.difference(&self.leaks).copied().collect();
         assert!(wrong.is_empty(), "{name}: accused, and can be woken: {:?}", self.names(wrong));
         let missed: Vec<u64> = self.leaks.difference(&proven).copied().collect();
-        let share = missed.len() * 100 / self.leaks.len();
         gate::say(&format!(
             "{name}: {} of {} proven, missed {:?}",
             proven.len(),
             self.leaks.len(),
-            self.names(missed)
+            self.names(missed.iter().copied())
         ));
-        assert!(share <= 25, "{name}: {share} % are missed");
+        explained(pid, &missed, name);
+        assert!(missed.len() * 100 <= 2 * self.leaks.len(), "{name}: {} are missed", missed.len());
         assert!(proof["problems"].as_array().is_some_and(Vec::is_empty), "{name}: {}", proof["problems"]);
     }
 }
 
-fn prove(pid: u32) -> Value {
-    let outcome = agent::run(["prove", "--format", "json", "--pid", &pid.to_string()]);
+/// Each that was missed has a word that leads to it, from something that is alive; or is found by another look.
+fn explained(pid: u32, missed: &[u64], name: &str) {
+    if missed.is_empty() {
+        return;
+    }
+    let flags: Vec<String> = missed.iter().flat_map(|id| ["--why".to_owned(), id.to_string()]).collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    for why in prove(pid, &flags)["whys"].as_array().expect("answers") {
+        let chain: Vec<&str> =
+            why["chain"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let fate = why["fate"].as_str().unwrap_or_default();
+        gate::say(&format!("{name}: goroutine {}: {fate}: {}", why["id"], chain.join(", ")));
+        let last = chain.last().copied().unwrap_or_default();
+        let ends = ["alive", "outside of the heap", "finalizer", "variable", "scheduler"];
+        assert!(fate.contains("it is proven") || ends.iter().any(|end| last.contains(end)), "{name}: {why}");
+    }
+}
+
+fn prove(pid: u32, more: &[&str]) -> Value {
+    let pid = pid.to_string();
+    let outcome = agent::run([&["prove", "--format", "json", "--pid", &pid], more].concat());
     assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
     serde_json::from_str(&outcome.stdout).expect("JSON")
 }
@@ -81,9 +101,9 @@ fn against_the_truth(release: &'static str, flavour: &'static str) {
     target.command("make 2");
     let known = Known::of(&mut target);
     assert!(known.leaks.len() >= 150, "{}", known.leaks.len());
-    known.compare(&prove(target.pid()), &name);
+    known.compare(target.pid(), &name);
     target.command("wake");
-    known.compare(&prove(target.pid()), &format!("{name}, after wake"));
+    known.compare(target.pid(), &format!("{name}, after wake"));
 }
 
 /// What the runtime itself reports.
@@ -92,7 +112,7 @@ fn against_the_runtime(release: &'static str) {
     let mut target = Target::start(&binary(release, "plain"));
     target.command("make 2");
     let known = Known::of(&mut target);
-    let proven = ids_of(&prove(target.pid()));
+    let proven = ids_of(&prove(target.pid(), &[]));
     let reported: BTreeSet<u64> =
         target.command("leaks").as_array().expect("a list").iter().filter_map(Value::as_u64).collect();
     let wrong: Vec<u64> = proven.difference(&known.leaks).copied().collect();
@@ -108,7 +128,7 @@ fn against_the_runtime(release: &'static str) {
         ours.len(),
         known.names(ours)
     ));
-    assert!(theirs.len() * 100 / reported.len() <= 25, "{name}");
+    assert!(theirs.len() * 100 <= 2 * reported.len(), "{name}: {}", theirs.len());
 }
 
 #[test]
@@ -157,7 +177,7 @@ fn what_moves_at_full_speed_is_not_lost() {
         });
         let mut proofs = 0;
         while moved.try_recv().is_err() {
-            let wrong: Vec<u64> = ids_of(&prove(pid)).difference(&known.leaks).copied().collect();
+            let wrong: Vec<u64> = ids_of(&prove(pid, &[])).difference(&known.leaks).copied().collect();
             assert!(wrong.is_empty(), "go {release}: accused {wrong:?} in proof {proofs}");
             proofs += 1;
         }
@@ -276,7 +296,7 @@ fn servers_are_looked_through() {
         let server = Guard::start(&mut command);
         let mut proof = Value::Null;
         let up = process::eventually(Duration::from_secs(20), || {
-            proof = prove(server.pid());
+            proof = prove(server.pid(), &[]);
             proof["goroutines"].as_u64() > Some(8)
         });
         assert!(up, "{name}: {proof}");

@@ -9,6 +9,7 @@ use super::{
     ProveError, Prover, Surroundings, Suspect,
     roots::{self, Running},
     waits::{Candidate, Doing, Goroutine, Goroutines, Waits},
+    why::Way,
 };
 use crate::{host::Memory, observe::WaitKind};
 
@@ -71,7 +72,7 @@ impl Prover {
         let mut pass = Pass { live, waits, woken: Vec::new(), unread: Vec::new() };
         pass.woken.resize(pass.waits.of.len(), false);
 
-        roots::gathered(memory, &self.heap, &mut self.spans)?;
+        drop(roots::gathered(memory, &self.heap, &mut self.spans)?);
         // One way round and the other, in turns.
         let stacks_first = self.proof.passes.is_multiple_of(2);
         if !stacks_first {
@@ -87,6 +88,9 @@ impl Prover {
             look.void = look.void.or(roots::outside(memory, around, &mut self.spans, &mut self.marks)?);
         }
         self.follow(memory, &mut pass);
+        let given_back = roots::gathered(memory, &self.heap, &mut self.spans)?;
+        roots::given_back(memory, &given_back, &mut self.spans, &mut self.marks);
+        self.follow(memory, &mut pass);
         for _ in 0..ROUNDS {
             if !self.look_again(memory, &mut pass, &mut look)? {
                 break;
@@ -100,6 +104,7 @@ impl Prover {
         }
         look.read_bytes = self.marks.read_bytes;
         look.unreached = pass.unreached();
+        self.last = self.marks.trace.is_some().then_some(pass);
         Ok(look)
     }
 
@@ -142,11 +147,10 @@ impl Prover {
             let unread = roots::goroutines(memory, &self.heap, alive, &mut self.spans, &mut self.marks);
             pass.unread.extend(unread);
             for candidate in &candidates {
-                for &object in pass.waits.objects_of(candidate) {
-                    self.marks.mark(&mut self.spans, object);
-                }
-                for &sudog in pass.waits.sudogs_of(candidate) {
-                    self.marks.mark(&mut self.spans, sudog);
+                let by = pass.live.get(candidate.goroutine as usize).map_or(0, |one| one.address);
+                let (objects, sudogs) = (pass.waits.objects_of(candidate), pass.waits.sudogs_of(candidate));
+                for &address in objects.iter().chain(sudogs) {
+                    self.marks.mark_by(&mut self.spans, address, Way::Woken(by));
                 }
             }
         }
@@ -213,9 +217,10 @@ impl Prover {
 }
 
 /// A pass in the making.
-struct Pass {
-    live: Vec<Goroutine>,
-    waits: Waits,
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) live: Vec<Goroutine>,
+    pub(super) waits: Waits,
     /// For each of `waits.of`: it is reached.
     woken: Vec<bool>,
     /// Goroutines whose stacks or structs could not be read.
@@ -223,6 +228,17 @@ struct Pass {
 }
 
 impl Pass {
+    /// Which candidate the goroutine at a place is.
+    pub(super) fn number_of(&self, place: usize) -> Option<usize> {
+        self.waits.of.iter().position(|candidate| candidate.goroutine as usize == place)
+    }
+
+    /// The goroutine at an address is a candidate.
+    pub(super) fn is_candidate(&self, address: u64) -> bool {
+        let place = self.live.iter().position(|one| one.address == address);
+        place.is_some_and(|place| self.number_of(place).is_some())
+    }
+
     /// A candidate is reached; whether that is new.
     fn wake(&mut self, candidate: u32) -> bool {
         self.woken.get_mut(candidate as usize).is_some_and(|woken| !std::mem::replace(woken, true))
@@ -237,7 +253,7 @@ impl Pass {
         }
     }
 
-    fn unreached(&self) -> FxHashMap<u64, Suspect> {
+    pub(super) fn unreached(&self) -> FxHashMap<u64, Suspect> {
         let left = self.waits.of.iter().zip(&self.woken).filter(|(_, woken)| !**woken);
         left.filter_map(|(candidate, _)| {
             let goroutine = *self.live.get(candidate.goroutine as usize)?;

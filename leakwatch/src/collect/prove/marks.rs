@@ -8,7 +8,11 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::{super::fields::u64_at, spans::Spans};
+use super::{
+    super::fields::u64_at,
+    spans::Spans,
+    why::{Trace, Way},
+};
 use crate::host::{Memory, ReadRequest};
 
 /// Bytes of large objects that are read at once, and of small spans that are read together.
@@ -31,6 +35,8 @@ pub(super) struct Marks {
     pub(super) failed: u64,
     /// Bytes that were read, in this pass.
     pub(super) read_bytes: u64,
+    /// What marked what, where that is asked for.
+    pub(super) trace: Option<Trace>,
 }
 
 fn bit(at: u64) -> (usize, u64) {
@@ -55,6 +61,9 @@ impl Marks {
     pub(super) fn clear(&mut self) {
         self.marked.clear();
         self.scanned.clear();
+        if let Some(trace) = self.trace.as_mut() {
+            trace.clear();
+        }
     }
 
     /// Room for the objects of new spans.
@@ -131,17 +140,42 @@ impl Marks {
             .is_some_and(|at| !has(&self.marked, at) && !has(&self.scanned, at))
     }
 
-    /// Marks the object that holds an address, if one does.
+    /// The object that holds an address is marked.
+    pub(super) fn is_marked(&self, spans: &Spans, address: u64) -> bool {
+        spans
+            .object(address)
+            .and_then(|(number, index, _)| Some(spans.get(number)?.first + index))
+            .is_some_and(|at| has(&self.marked, at))
+    }
+
+    /// Marks the object that holds an address, if one does, and notes why.
+    pub(super) fn mark_by(&mut self, spans: &mut Spans, address: u64, way: Way) {
+        if self.mark(spans, address) {
+            self.note(spans, address, way);
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, spans: &Spans, address: u64, way: Way) {
+        if let Some(trace) = self.trace.as_mut()
+            && let Some((.., object)) = spans.object(address)
+        {
+            trace.note(object, way);
+        }
+    }
+
+    /// Marks the object that holds an address, if one does; whether that is new.
     #[inline]
-    pub(super) fn mark(&mut self, spans: &mut Spans, address: u64) {
-        let Some(number) = spans.find(address) else { return };
-        let Some(span) = spans.get_mut(number) else { return };
+    fn mark(&mut self, spans: &mut Spans, address: u64) -> bool {
+        let Some(number) = spans.find(address) else { return false };
+        let Some(span) = spans.get_mut(number) else { return false };
         let index = span.index(address);
         if index >= span.objects() {
-            return;
+            return false;
         }
         let at = span.first + index;
-        if set(&mut self.marked, at) {
+        let new = set(&mut self.marked, at);
+        if new {
             if span.awaited
                 && let Some(waiting) = self.awaited.remove(&span.object(index))
             {
@@ -152,21 +186,28 @@ impl Marks {
                 self.queue.push_back(number);
             }
         }
+        new
     }
 
     /// Marks all objects of a span that was not there before: nobody knows what led to them.
     pub(super) fn mark_all(&mut self, spans: &mut Spans, number: u32) {
         let Some(&span) = spans.get(number) else { return };
         for index in 0..span.objects() {
-            self.mark(spans, span.object(index));
+            self.mark_by(spans, span.object(index), Way::New);
         }
     }
 
-    /// Marks all that words point to.
-    pub(super) fn scan(&mut self, spans: &mut Spans, bytes: &[u8]) {
+    /// Marks all that words point to which were read from an address.
+    pub(super) fn scan(&mut self, spans: &mut Spans, from: u64, bytes: &[u8]) {
         let (words, _) = bytes.as_chunks::<8>();
-        for word in words {
-            self.mark(spans, u64::from_le_bytes(*word));
+        if self.trace.is_none() {
+            for word in words {
+                self.mark(spans, u64::from_le_bytes(*word));
+            }
+            return;
+        }
+        for (at, word) in (from..).step_by(8).zip(words) {
+            self.mark_by(spans, u64::from_le_bytes(*word), Way::Word(at));
         }
     }
 
@@ -203,8 +244,9 @@ impl Marks {
             memory.read_many(&mut requests);
             let served: Vec<bool> = requests.iter().map(|request| request.ok).collect();
             drop(requests);
-            for ((&(number, _, bytes), buffer), ok) in numbers.iter().zip(&buffers).zip(served) {
+            for ((&(number, start, bytes), buffer), ok) in numbers.iter().zip(&mut buffers).zip(served) {
                 self.read_bytes += bytes;
+                spans.blank_gathered(start, buffer);
                 self.scan_small(spans, number, buffer, ok);
             }
         }
@@ -230,7 +272,7 @@ impl Marks {
                     set(&mut self.scanned, span.first + index);
                     let from = usize::try_from(index).unwrap_or(usize::MAX).saturating_mul(size);
                     if ok && let Some(object) = bytes.get(from..from.saturating_add(size)) {
-                        self.scan(spans, object);
+                        self.scan(spans, span.object(index), object);
                     }
                     grey = pending(self);
                 }
@@ -258,7 +300,10 @@ impl Marks {
                 piece.resize(usize::try_from(length).unwrap_or(0), 0);
                 self.read_bytes += length;
                 match memory.read(span.object(index) + from, &mut piece) {
-                    Ok(()) => self.scan(spans, &piece),
+                    Ok(()) => {
+                        spans.blank_gathered(span.object(index) + from, &mut piece);
+                        self.scan(spans, span.object(index) + from, &piece);
+                    }
                     Err(_) => self.failed += 1,
                 }
                 from += length;

@@ -19,6 +19,7 @@ mod spans;
 #[cfg(test)]
 mod tests;
 mod waits;
+mod why;
 
 use std::ops::Range;
 
@@ -32,7 +33,7 @@ use crate::{
 };
 
 pub use ledger::Ledger;
-use look::Look;
+use look::{Look, Pass};
 use marks::Marks;
 pub use process::Subject;
 use roots::Running;
@@ -50,6 +51,8 @@ pub struct GoHeap {
     pub mheap: u64,
     /// Address of `runtime.allp`.
     pub allp: u64,
+    /// The kind of a special that only the memory profiler has noted; `None`: not known for this release.
+    pub profile_special: Option<u8>,
 }
 
 /// Why nothing can be proven.
@@ -146,6 +149,8 @@ pub struct Prover {
     sweep: Option<u32>,
     why_void: Option<String>,
     random: u64,
+    /// The last pass, where it is asked why.
+    last: Option<Pass>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +181,7 @@ impl Prover {
             sweep: None,
             why_void: None,
             random: 0,
+            last: None,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     collect::{CollectError, runtime},
     host::{Activity, Process, ProcessMemory, Touched},
     images::Image,
-    observe::{Proof, ProvenTask, Refutation},
+    observe::{Fate, Proof, ProvenTask, Refutation, Why},
 };
 
 /// A Go process that proofs are made of.
@@ -48,6 +48,38 @@ impl Subject {
         pause: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Proof>, CollectError> {
         let mut prover = Prover::new(self.heap.clone(), self, options);
+        self.run(&mut prover, clock, pause)
+    }
+
+    /// The same, and why each of these goroutines, by number, is proven or is not. It takes more memory.
+    ///
+    /// # Errors
+    /// As of [`Subject::prove`].
+    pub fn explain(
+        &self,
+        ids: &[u64],
+        options: Options,
+        clock: &mut dyn FnMut() -> u64,
+        pause: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<(Proof, Vec<Why>)>, CollectError> {
+        let mut prover = Prover::new(self.heap.clone(), self, options);
+        prover.trace();
+        let Some(proof) = self.run(&mut prover, clock, pause)? else { return Ok(None) };
+        let proven = |id: u64| proof.proven.iter().any(|task| task.id == id);
+        let why = |&id: &u64| {
+            let why = prover.why(id)?;
+            Some(if proven(id) { Why { fate: Fate::Proven, ..why } } else { why })
+        };
+        let whys = ids.iter().filter_map(why).collect();
+        Ok(Some((proof, whys)))
+    }
+
+    fn run(
+        &self,
+        prover: &mut Prover,
+        clock: &mut dyn FnMut() -> u64,
+        pause: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<Proof>, CollectError> {
         loop {
             match prover.step(&self.memory, self, clock) {
                 Ok(Step::Done(proof)) => return Ok(Some(*proof)),

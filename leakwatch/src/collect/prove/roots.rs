@@ -4,14 +4,16 @@
 //! hand and the runtime's own records (finalizers, timers of network deadlines) are all one thing here: memory that was
 //! written to and is in no arena of the heap. All of it is looked through.
 
+use leakwatch_inspect::go::layout::QueueLayout;
 use rustc_hash::FxHashMap;
 
 use super::super::fields::{u8_at, u16_at, u64_at};
 use super::{
     GoHeap, ProveError, Surroundings,
     marks::Marks,
-    spans::{ARENA_SHIFT, Spans},
+    spans::{ARENA_SHIFT, PAGE_SHIFT, Spans},
     waits::Goroutine,
+    why::Way,
 };
 use crate::host::{Memory, ReadRequest};
 
@@ -57,7 +59,7 @@ pub(super) fn outside(
             match memory.read(at, into) {
                 Ok(()) => {
                     spans.blank_records(at, into);
-                    marks.scan(spans, into);
+                    marks.scan(spans, at, into);
                 }
                 Err(_) => failed.push((at, end)),
             }
@@ -123,7 +125,7 @@ pub(super) fn goroutines<'g>(
         marks.read_bytes += used;
         for request in &requests {
             if request.ok {
-                marks.scan(spans, request.into);
+                marks.scan(spans, request.address, request.into);
             } else {
                 let whose = batch.iter().find(|goroutine| {
                     goroutine.address == request.address || goroutine.stack().0 == request.address
@@ -150,7 +152,7 @@ fn scan_range(memory: &impl Memory, from: u64, end: u64, spans: &mut Spans, mark
         let into = buffer.get_mut(..length).unwrap_or_default();
         marks.read_bytes += length as u64;
         match memory.read(at, into) {
-            Ok(()) => marks.scan(spans, into),
+            Ok(()) => marks.scan(spans, at, into),
             Err(_) => ok = false,
         }
         at += PIECE;
@@ -159,8 +161,8 @@ fn scan_range(memory: &impl Memory, from: u64, end: u64, spans: &mut Spans, mark
 }
 
 /// Marks objects that have specials: a finalizer or a cleanup is given the object, a weak pointer may become a strong one,
-/// a pinned one may be in the hands of C. (What only the memory profiler has noted is marked as well: it is not worth the
-/// risk of taking one kind for another.)
+/// a pinned one may be in the hands of C. What only the memory profiler has noted is left out, in releases whose number for that
+/// is known.
 pub(super) fn specials(memory: &impl Memory, heap: &GoHeap, spans: &mut Spans, marks: &mut Marks) {
     let layout = &heap.layout;
     let width =
@@ -182,10 +184,12 @@ pub(super) fn specials(memory: &impl Memory, heap: &GoHeap, spans: &mut Spans, m
                 u64_at(&bytes, layout.special_offset)
             };
             let next = u64_at(&bytes, layout.special_next);
-            let known = read && turn < MOST_SPECIALS && u8_at(&bytes, layout.special_kind).is_some();
+            let kind = u8_at(&bytes, layout.special_kind);
+            let known = read && turn < MOST_SPECIALS && kind.is_some();
             match (offset, next) {
+                (Some(_), Some(next)) if known && kind == heap.profile_special => at = next,
                 (Some(offset), Some(next)) if known && offset < span.bytes => {
-                    marks.mark(spans, span.start + offset);
+                    marks.mark_by(spans, span.start + offset, Way::Special);
                     at = next;
                 }
                 _ => {
@@ -198,19 +202,81 @@ pub(super) fn specials(memory: &impl Memory, heap: &GoHeap, spans: &mut Spans, m
     }
 }
 
-/// Finds the pages in which the collector gathers what it found (`gcWork.ptrBuf`): what is left there from the last
-/// collection is in nobody's hands.
-pub(super) fn gathered(memory: &impl Memory, heap: &GoHeap, spans: &mut Spans) -> Result<(), ProveError> {
-    let Some(offset) = heap.layout.p_gather else { return Ok(()) };
+/// Finds where the collector keeps what it came across: work of each P, the buffer of its write barrier, pages of pointers, and
+/// the queues that Ps share. What is left there from the last collection is in nobody's hands, and while one runs, whatever the
+/// program still uses is elsewhere, too. The answer: ranges that were the collector's the last time and are not any more.
+pub(super) fn gathered(
+    memory: &impl Memory,
+    heap: &GoHeap,
+    spans: &mut Spans,
+) -> Result<Vec<(u64, u64)>, ProveError> {
+    let layout = &heap.layout.collector;
     let (array, count) = (memory.read_u64(heap.allp)?, memory.read_u64(heap.allp.wrapping_add(8))?);
-    let pages = memory
-        .read_words(array, count, MOST_PS)?
-        .into_iter()
-        .filter_map(|p| memory.read_u64(p.wrapping_add(u64::from(offset))).ok())
-        .filter(|page| *page != 0 && page.is_multiple_of(8))
-        .collect();
-    spans.set_gathered(pages);
-    Ok(())
+    let mut ranges = Vec::new();
+    let end = u64::from(layout.work.saturating_add(layout.work_size))
+        .max(u64::from(layout.barrier.saturating_add(layout.barrier_size)));
+    for p in memory.read_words(array, count, MOST_PS)? {
+        let at = |offset: u32| p.wrapping_add(u64::from(offset));
+        // A P is an object of the heap (`procresize`, runtime/proc.go), since Go 1.22 behind a word that tells its type
+        // (`mallocHeaderSize`, runtime/mbitmap.go). What is none may be anything.
+        let fits = |(number, _, base): (u32, u64, u64)| {
+            let size = spans.get(number).map_or(0, |span| span.size);
+            p - base <= 8 && p - base + end <= size
+        };
+        if !spans.object(p).is_some_and(fits) {
+            continue;
+        }
+        ranges.push((at(layout.work), u64::from(layout.work_size)));
+        ranges.push((at(layout.barrier), u64::from(layout.barrier_size)));
+        let page = layout.gather.and_then(|offset| memory.read_u64(at(offset)).ok());
+        ranges.extend(
+            page.filter(|page| *page != 0 && page.is_multiple_of(8)).map(|page| (page, 1 << PAGE_SHIFT)),
+        );
+        if let Some(queue) = &layout.queue {
+            ranges.extend(rings(memory, queue, at(queue.chain), spans));
+        }
+    }
+    Ok(spans.set_gathered(ranges))
+}
+
+/// The rings of a P's shared queue: from the oldest of a list to the newest. Each is in whole pages of its own (`newSpanSPMC`,
+/// `runtime/mgcmark_greenteagc.go`) and has addresses in the heap and nothing else; what does not look so is none.
+fn rings(memory: &impl Memory, layout: &QueueLayout, chain: u64, spans: &Spans) -> Vec<(u64, u64)> {
+    /// More are not believed: each is twice as long as the one before.
+    const MOST: usize = 32;
+    /// Most words of one.
+    const MOST_WORDS: u64 = 1 << 20;
+    let mut found = Vec::new();
+    // The newest comes first in the struct, then the oldest.
+    let mut at = memory.read_u64(chain.wrapping_add(8)).unwrap_or(0);
+    while at != 0 && at.is_multiple_of(8) && found.len() < MOST {
+        let of = |offset: u32| at.wrapping_add(u64::from(offset));
+        let (Ok(ring), Ok(words), Ok(next)) = (
+            memory.read_u64(of(layout.ring)),
+            memory.read_u32(of(layout.capacity)).map(u64::from),
+            memory.read_u64(of(layout.previous)),
+        ) else {
+            break;
+        };
+        let plausible =
+            ring.is_multiple_of(4096) && !spans.in_arena(ring) && (1..=MOST_WORDS).contains(&words);
+        let of_heap = |word: &u64| *word == 0 || spans.in_arena(*word);
+        if plausible
+            && memory.read_words(ring, words, MOST_WORDS).is_ok_and(|words| words.iter().all(of_heap))
+        {
+            found.push((ring, words * 8));
+        }
+        at = next;
+    }
+    found
+}
+
+/// Marks what is in ranges that were the collector's when they would have been looked through, and are not any more.
+pub(super) fn given_back(memory: &impl Memory, ranges: &[(u64, u64)], spans: &mut Spans, marks: &mut Marks) {
+    for &(start, size) in ranges {
+        // What is not there any more holds nothing.
+        scan_range(memory, start & !7, start.saturating_add(size) & !7, spans, marks);
+    }
 }
 
 /// Marks what the stacks of threads hold on which the runtime's scheduler runs (g0), where they are in the heap's arenas:

@@ -10,7 +10,7 @@ use crate::host::{Memory, ReadRequest};
 use leakwatch_inspect::go::layout::HeapLayout;
 
 /// `pageShift` of runtime/sizeclasses.go, the same since Go 1.0.
-const PAGE_SHIFT: u32 = 13;
+pub(super) const PAGE_SHIFT: u32 = 13;
 /// An arena on 64-bit Linux (`heapArenaBytes`, runtime/malloc.go): 64 MiB.
 pub(super) const ARENA_SHIFT: u32 = 26;
 const PAGES_OF_ARENA: usize = 1 << (ARENA_SHIFT - PAGE_SHIFT);
@@ -121,8 +121,8 @@ pub(super) struct Spans {
     /// Addresses of all `mspan`s, sorted, and the bytes of one: the allocator's own records, which name the first object of
     /// each span.
     records: (Vec<u64>, u64),
-    /// Pages in which the collector gathers pointers.
-    gathered: Vec<u64>,
+    /// Where the collector keeps what it came across: addresses and lengths, sorted.
+    gathered: Vec<(u64, u64)>,
     /// Spans with specials: their number and `mspan.specials`.
     pub(super) specials: Vec<(u32, u64)>,
     /// Most bytes that this table and its bits may take.
@@ -168,9 +168,14 @@ impl Spans {
         self.heap_bytes
     }
 
-    /// Records of the collector besides the spans': pages of which nobody takes a pointer.
-    pub(super) fn set_gathered(&mut self, pages: Vec<u64>) {
-        self.gathered = pages;
+    /// Where the collector keeps what it came across, of which nobody takes a pointer. The answer: what was there before and
+    /// is not any more.
+    pub(super) fn set_gathered(&mut self, mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+        ranges.sort_unstable();
+        ranges.dedup();
+        let mut before = std::mem::replace(&mut self.gathered, ranges);
+        before.retain(|range| self.gathered.binary_search(range).is_err());
+        before
     }
 
     /// Bytes that this table takes.
@@ -339,14 +344,16 @@ impl Spans {
         let first = records.partition_point(|record| record.saturating_add(*size) <= from);
         let records = records.get(first..).unwrap_or_default().iter().take_while(|&&record| record < end);
         let records = records.map(|&record| (record, *size));
-        let gathered = self.gathered.iter().map(|&page| (page, 1 << PAGE_SHIFT));
-        for (start, size) in records.chain(gathered) {
-            let at = |address: u64| usize::try_from(address.saturating_sub(from)).unwrap_or(usize::MAX);
-            let range = at(start)..at(start.saturating_add(size)).min(bytes.len());
-            if let Some(bytes) = bytes.get_mut(range) {
-                bytes.fill(0);
-            }
-        }
+        blank(from, bytes, records);
+        self.blank_gathered(from, bytes);
+    }
+
+    /// Blanks what the collector keeps in memory that was read from an address.
+    pub(super) fn blank_gathered(&self, from: u64, bytes: &mut [u8]) {
+        let end = from.saturating_add(bytes.len() as u64);
+        let first = self.gathered.partition_point(|(start, size)| start.saturating_add(*size) <= from);
+        let ranges = self.gathered.get(first..).unwrap_or_default();
+        blank(from, bytes, ranges.iter().copied().take_while(|(start, _)| *start < end));
     }
 
     fn retire(&mut self, place: usize) {
@@ -485,6 +492,17 @@ impl Spans {
             if let Some(entry) = self.tables.get_mut(table as usize).and_then(|table| table.get_mut(page)) {
                 *entry = number;
             }
+        }
+    }
+}
+
+/// Blanks ranges of memory that was read from an address.
+fn blank(from: u64, bytes: &mut [u8], ranges: impl Iterator<Item = (u64, u64)>) {
+    for (start, size) in ranges {
+        let at = |address: u64| usize::try_from(address.saturating_sub(from)).unwrap_or(usize::MAX);
+        let range = at(start)..at(start.saturating_add(size)).min(bytes.len());
+        if let Some(bytes) = bytes.get_mut(range) {
+            bytes.fill(0);
         }
     }
 }

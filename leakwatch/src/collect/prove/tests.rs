@@ -4,12 +4,13 @@ use std::{cell::Cell, collections::BTreeMap, ops::Range};
 
 use leakwatch_inspect::go::{
     Source,
-    layout::{GoLayout, HeapLayout},
+    layout::{CollectorLayout, GoLayout, HeapLayout, QueueLayout},
 };
 use proptest::prelude::*;
 
 use super::*;
 use crate::host::memory::Fake;
+use crate::observe::{Fate, Link};
 
 const ARENA: u64 = 0xc0_0000_0000;
 const STRUCTS: u64 = ARENA;
@@ -67,7 +68,14 @@ fn layout() -> (GoLayout, HeapLayout) {
         m_g0: 0,
         p_m: 48,
         p_schedtick: 16,
-        p_gather: None,
+        collector: CollectorLayout {
+            work: 0x400,
+            work_size: 0x80,
+            barrier: 0x480,
+            barrier_size: 0x80,
+            gather: None,
+            queue: Some(QueueLayout { chain: 0x470, previous: 24, capacity: 40, ring: 48 }),
+        },
         p_timers: 0,
         timers_heap: None,
         timer_when: None,
@@ -234,7 +242,7 @@ fn heap() -> GoHeap {
         sched: None,
         wait_reasons: REASONS.iter().map(|reason| (*reason).to_owned()).collect(),
     };
-    GoHeap { runtime, layout: heap, mheap: MHEAP, allp: ALLP }
+    GoHeap { runtime, layout: heap, mheap: MHEAP, allp: ALLP, profile_special: Some(3) }
 }
 
 /// Surroundings in which nothing is known of the threads.
@@ -351,6 +359,115 @@ fn what_has_a_special_is_in_reach() {
         world.put(SPECIALS, &list);
         assert_eq!(world.proven(), [0_u64; 0]);
     }
+}
+
+#[test]
+fn what_only_the_profiler_noted_is_in_nobody_s_reach() {
+    let mut world = World::new();
+    let leaked = world.goroutine(Does::Receives(A), &[]);
+    world.put(SPANS + 2 * 160 + 128, &[SPECIALS]);
+    world.put(SPECIALS, &[0, A - OBJECTS, 3]);
+    assert_eq!(world.proven(), [leaked]);
+    // A finalizer behind it counts.
+    world.put(SPECIALS, &[SPECIALS + 64, A - OBJECTS, 3]);
+    world.put(SPECIALS + 64, &[0, A - OBJECTS, 1]);
+    assert_eq!(world.proven(), [0_u64; 0]);
+}
+
+/// The collector's own records in a P and beyond lead nowhere; the rest of the P does.
+#[test]
+fn what_the_collector_keeps_is_in_nobody_s_hands() {
+    // A P behind the word with its type, as an object of its own.
+    let ring = 0x66_0000;
+    let with = |p: u64, changes: &[(u64, u64)]| {
+        let mut world = World::new();
+        world.ranges.insert(ring, vec![0; 512]);
+        let leaked = world.goroutine(Does::Receives(A), &[]);
+        world.put(LIST + 0x1000 + 32, &[SPANS + 4 * 160]);
+        world.put(SPANS + 4 * 160 + 24, &[ARENA + 0x1_8000, 1]);
+        world.put(SPANS + 4 * 160 + 96, &[1 << 24, 0x2000]);
+        world.put(MHEAP + 24, &[5]);
+        world.ranges.insert(ARENA + 0x1_8000, vec![0; 0x400]);
+        world.put(ALLP + 0x100, &[p]);
+        world.put(DATA, &[p]);
+        // The shared queue: its only part, with a ring of 8 words.
+        world.put(p + 0x478, &[DATA + 512]);
+        world.put(DATA + 512, &[0, 0, 0, 0, 0, 8, ring]);
+        for &(address, value) in changes {
+            world.put(address, &[value]);
+        }
+        let around = Written(vec![DATA..DATA + 0x1000, ring..ring + 0x1000]);
+        let proof = prove(&world.memory(), &around, Options::default()).expect("a proof");
+        assert!(proof.proven.iter().all(|task| task.id == leaked));
+        !proof.proven.is_empty()
+    };
+    for p in [ARENA + 0x1_8000, ARENA + 0x1_8008] {
+        assert!(with(p, &[(p + 0x400, A), (p + 0x4f8, A), (ring, A), (ring + 56, A + 1)]), "{p:x}");
+        assert!(!with(p, &[(p + 0x300, A)]) && !with(p, &[(p + 0x500, A)]), "beside it: {p:x}");
+        assert!(!with(p, &[(ring + 64, A)]), "behind the ring");
+        assert!(!with(p, &[(ring, A), (ring + 8, 77)]), "it has what no ring has");
+    }
+    // What is no P may be anything: here it ends beyond its object.
+    let p = ARENA + 0x1_8010;
+    assert!(!with(p, &[(p + 0x400, A)]));
+}
+
+/// Memory outside of the heap that was written to.
+struct Written(Vec<Range<u64>>);
+
+impl Surroundings for Written {
+    fn written(&self) -> Result<Vec<Range<u64>>, String> {
+        Ok(self.0.clone())
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        None
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        1 << 20
+    }
+}
+
+#[test]
+fn it_is_told_why_nobody_is_proven() {
+    let mut world = World::new();
+    let first = world.goroutine(Does::Receives(A), &[B]);
+    let second = world.goroutine(Does::Locks(B + 8), &[]);
+    let alive = world.goroutine(Does::Runs, &[C]);
+    world.put(C + 16, &[A]);
+    let memory = world.memory();
+    let mut prover = Prover::new(heap(), &Quiet, Options::default());
+    prover.trace();
+    let mut time = 0;
+    let mut clock = || {
+        time += 1;
+        time
+    };
+    drop(prover.step(&memory, &Quiet, &mut clock).expect("a pass"));
+    let why = |id| prover.why(id).expect("it was noted");
+    assert_eq!((why(alive).fate, why(999).fate), (Fate::Alive, Fate::Gone));
+    let pointer = STACKS + STACK - 512;
+    let to_c =
+        Link::Stack { at: pointer + 2 * STACK + 64, goroutine: alive, depth: STACK - 448, waits: false };
+    let of_first = [
+        Link::Awaits { goroutine: first, address: A },
+        Link::Object { base: A, size: 64 },
+        Link::Word { at: C + 16 },
+        Link::Object { base: C, size: 64 },
+        to_c,
+    ];
+    assert_eq!((why(first).fate, why(first).chain), (Fate::Reached, of_first.to_vec()));
+    let of_second = why(second);
+    assert_eq!(
+        of_second.chain[..3],
+        [
+            Link::Awaits { goroutine: second, address: B + 8 },
+            Link::Object { base: B, size: 64 },
+            Link::Stack { at: pointer + 64, goroutine: first, depth: 64, waits: true },
+        ]
+    );
+    assert_eq!(of_second.chain[3..], of_first, "and so on to what is alive");
 }
 
 #[test]
