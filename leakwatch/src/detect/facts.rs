@@ -135,8 +135,9 @@ fn lives(by_probes: &[u64; LIFETIME_BUCKETS], followed: &Followed) -> Option<Liv
     let ended =
         |histogram: &[u64; LIFETIME_BUCKETS]| histogram.iter().fold(0u64, |a, b| a.saturating_add(*b));
     let histogram = if ended(by_probes) > 0 { by_probes } else { &followed.lifetimes };
-    let older_ended = followed.older.born.saturating_sub(followed.older.live).saturating_mul(followed.one_in);
     let older_s = followed.older_ended_ns.map(seconds);
+    let gone = followed.older.born.saturating_sub(followed.older.live).saturating_mul(followed.one_in);
+    let older_ended = if older_s.is_some() { gone } else { 0 };
     let lives = Lives {
         ended: ended(histogram),
         older_ended,

@@ -22,10 +22,8 @@ impl Forecast {
         let by_looks = Survivors::of(evidence).map(|survivors| survivors.per_s());
         let by_probes = || Some(site.plateau()?.share * float(site.started()) / site.elapsed_s().max(1.0));
         let per_s = by_looks.or_else(by_probes).filter(|per_s| *per_s > 0.0)?;
-        let (tasks, bytes) = site.waiting().iter().fold((0u64, 0u64), |(tasks, bytes), group| {
-            (tasks.saturating_add(group.count), bytes.saturating_add(group.stack_bytes))
-        });
-        let each = (tasks > 0 && bytes > 0).then(|| float(bytes) / float(tasks));
+        let each =
+            site.stack_bytes().filter(|_| site.live() > 0).map(|bytes| float(bytes) / float(site.live()));
         Some(Self {
             tasks_per_h: 3600.0 * per_s,
             bytes_per_h: each.map(|each| 3600.0 * per_s * each),

@@ -89,8 +89,12 @@ impl Rule for Survival {
 impl Survival {
     fn of_survivors(&self, evidence: &Evidence<'_>, survivors: &Survivors, course: &Course) -> Finding {
         let sure = of_span(survivors.followed_s) * of_losses(evidence.losses);
-        if let Some(finding) = self.outlive(survivors, sure).or_else(|| self.stuck(evidence, survivors, sure))
-        {
+        let said = self
+            .outlive(survivors, sure)
+            .or_else(|| self.by_ages(evidence, course, sure))
+            .or_else(|| self.stuck(evidence, survivors, sure))
+            .or_else(|| self.steps(survivors, sure));
+        if let Some(finding) = said {
             return finding;
         }
         let Some(lives) = survivors.lives else { return of_course(course, sure) };
@@ -135,14 +139,18 @@ impl Survival {
         let confidence = rounded(sure * if stalled { 0.97 } else { 0.87 });
         let why = outlived(survivors);
         Some(if confidence >= self.leak_least {
-            Finding::new(
-                Verdict::Leak,
-                why,
-                confidence,
-                "the end of one of them would take it back".to_owned(),
-            )
+            Finding::new(Verdict::Leak, why, confidence, TAKEN_BACK.to_owned())
         } else {
             Finding::new(Verdict::Suspect, why, confidence, LONGER.to_owned())
+        })
+    }
+
+    /// Twice some were added that stay and stand still: once more, and it is a leak. A pool grows when its members are busy.
+    fn steps(&self, survivors: &Survivors, sure: f64) -> Option<Finding> {
+        let all = survivors.all();
+        let still = all.live >= self.survivors_least && all.stalled == all.live;
+        (still && survivors.stretches() >= 2 && survivors.goes_on()).then(|| {
+            Finding::new(Verdict::Suspect, outlived(survivors), rounded(0.6 * sure), LONGER.to_owned())
         })
     }
 
@@ -150,27 +158,40 @@ impl Survival {
     fn of_plateau(&self, evidence: &Evidence<'_>, course: &Course) -> Finding {
         let site = &evidence.site;
         let sure = of_span(site.elapsed_s()) * of_losses(evidence.losses);
-        let (Course::Grows { why, chance }, Some(plateau)) = (course, site.plateau()) else {
-            return self.none_ended(evidence, course, sure).unwrap_or_else(|| of_course(course, sure));
-        };
-        if plateau.survivors == 0 {
-            return ok(format!("{why}; but none outlives those that end"), 0.9 * sure);
+        if let Some(finding) = self.by_ages(evidence, course, sure) {
+            return finding;
         }
+        match (course, site.plateau()) {
+            (Course::Grows { why, .. }, Some(plateau)) if plateau.survivors == 0 => {
+                ok(format!("{why}; but none outlives those that end"), 0.9 * sure)
+            }
+            (_, None) => self.none_ended(evidence, course, sure).unwrap_or_else(|| of_course(course, sure)),
+            _ => of_course(course, sure),
+        }
+    }
+
+    /// A leak by the ages and lifetimes that the probes know, with growth: exact, and as fresh as the tables, where looks at
+    /// memory are far apart or not to be had.
+    fn by_ages(&self, evidence: &Evidence<'_>, course: &Course, sure: f64) -> Option<Finding> {
+        let (site, Course::Grows { why, chance }) = (&evidence.site, course) else { return None };
+        let plateau = site.plateau()?;
         let old_s = plateau.scale_s.map_or(self.running_least_s, |scale| 3.0 * scale);
         let many = plateau.survivors >= 2 * self.survivors_least && plateau.late_ends == 0;
         let long = site.elapsed_s() >= 1.5 * old_s.max(self.running_least_s);
+        // What was there before the attach and ended under it lived longer than the probes can tell.
+        let by_birth = site.lifetimes().iter().fold(0u64, |a, b| a.saturating_add(*b));
+        let known = by_birth >= site.ended();
         let confidence = rounded(0.9 * sure * (1.0 - chance));
-        if !(many && long && confidence >= self.leak_least) {
-            return grows(why, 0.8 * sure * (1.0 - chance));
+        if !(many && long && known && confidence >= self.leak_least) {
+            return None;
         }
         let why = format!(
-            "{} % (at least {} %) of the tasks started since attach never end: {} are older than {}; {why}",
+            "{} % (at least {} %) of the tasks started since attach have not ended, {} are older than those that do; {why}",
             figure(100.0 * plateau.share),
             figure(100.0 * plateau.interval.0),
             count(plateau.survivors, ""),
-            duration(old_s),
         );
-        Finding::new(Verdict::Leak, why, confidence, "the end of one of them would take it back".to_owned())
+        Some(Finding::new(Verdict::Leak, why, confidence, TAKEN_BACK.to_owned()))
     }
 
     /// Of children nothing is known but their number: they grow in number all the time, and none has ended.
@@ -179,14 +200,8 @@ impl Survival {
         let children = site.id().runtime == RuntimeKind::Process;
         let many = children && site.started() >= 2 * self.survivors_least && site.ended() == 0;
         let confidence = rounded(0.8 * sure * (1.0 - chance));
-        (many && site.elapsed_s() >= 1.5 * self.running_least_s && confidence >= self.leak_least).then(|| {
-            Finding::new(
-                Verdict::Leak,
-                why.clone(),
-                confidence,
-                "the end of one of them would take it back".to_owned(),
-            )
-        })
+        (many && site.elapsed_s() >= 1.5 * self.running_least_s && confidence >= self.leak_least)
+            .then(|| Finding::new(Verdict::Leak, why.clone(), confidence, TAKEN_BACK.to_owned()))
     }
 
     /// Many tasks stand still at one place since before the attach, and none is added: a leak that is over, or a pool
@@ -215,12 +230,15 @@ impl Survival {
             return Some(Finding::new(Verdict::Ok, why, rounded(0.5 * sure), WORK.to_owned()));
         }
         let why = format!(
-            "{} of {} have not run for {} or longer, most in {}, and no more are added: a leak that is over, or a pool \
-             without work",
+            "{} of {} have not run for up to {}, most in {}, {}: a leak that is over, or a pool without work",
             count(stalled, ""),
             count(site.live(), "live task"),
             duration(still_s),
             group.reason,
+            match young.live {
+                0 => "and none was added".to_owned(),
+                added => format!("and {} were added under watch", count(added, "")),
+            },
         );
         let apart = followed.apart.map_or(1.0, |apart| if apart > 0 { 1.2 } else { 1.0 });
         Some(Finding::new(Verdict::Suspect, why, rounded(0.5 * apart * sure), settles_stuck(evidence)))
@@ -251,6 +269,8 @@ impl Survival {
     }
 }
 
+/// What would change a leak.
+const TAKEN_BACK: &str = "the end of one of them would take it back";
 /// What tells an idle pool from a leak that is over.
 const WORK: &str = "work: a pool's tasks run again, leaked ones never do";
 /// What tells more.

@@ -162,6 +162,7 @@ struct MemoryJson {
     rss_bytes: Option<u64>,
     rss_growth_per_min: Option<f64>,
     task_stack_bytes: Option<u64>,
+    task_stack_growth_per_min: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -203,6 +204,7 @@ struct SiteJson<'a> {
     never_ending_interval: Option<[Option<f64>; 2]>,
     leak_rate_per_min: Option<f64>,
     proven: Option<u64>,
+    stack_bytes: Option<u64>,
     waiting: Vec<WaitingJson<'a>>,
     verdict: Verdict,
     why: &'a str,
@@ -239,6 +241,8 @@ struct WaitingJson<'a> {
     stack: &'a [String],
     count: u64,
     longest_s: Option<f64>,
+    share: Option<f64>,
+    seen: Option<f64>,
 }
 
 impl Serialize for Verdict {
@@ -289,6 +293,7 @@ impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
                 rss_bytes: process.memory.rss_bytes,
                 rss_growth_per_min: known(process.memory.rss_growth_per_min),
                 task_stack_bytes: process.memory.task_stack_bytes,
+                task_stack_growth_per_min: known(process.memory.task_stack_growth_per_min),
             },
             losses: process.losses.iter().map(|loss| (loss.name, loss.count)).collect(),
             sites: process.sites.iter().map(SiteJson::from).collect(),
@@ -385,6 +390,7 @@ impl<'a> From<&'a SiteReport> for SiteJson<'a> {
             never_ending_interval: site.never_ending_interval.map(|(low, high)| [number(low), number(high)]),
             leak_rate_per_min: known(site.leak_rate_per_min),
             proven: site.proven,
+            stack_bytes: site.stack_bytes,
             waiting: site.waiting.iter().map(WaitingJson::from).collect(),
             verdict: site.verdict,
             why: &site.why,
@@ -413,6 +419,8 @@ impl<'a> From<&'a WaitingReport> for WaitingJson<'a> {
             stack: &waiting.stack,
             count: waiting.count,
             longest_s: known(waiting.longest_s),
+            share: number(waiting.share),
+            seen: known(waiting.seen),
         }
     }
 }

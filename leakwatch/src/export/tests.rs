@@ -72,7 +72,7 @@ fn the_schema_has_every_promised_field() {
     assert_eq!(process["zombies"], json!([{"command": "gzip", "count": 1, "oldest_s": 12.5}]));
     assert_eq!(
         process["memory"],
-        json!({"rss_bytes": 129_000_000, "rss_growth_per_min": 1_300_000.0, "task_stack_bytes": 2_500_000})
+        json!({"rss_bytes": 129_000_000, "rss_growth_per_min": 1_300_000.0, "task_stack_bytes": 2_500_000, "task_stack_growth_per_min": 614_400.0})
     );
     let site = &process["sites"][0];
     assert_eq!(
@@ -97,6 +97,7 @@ fn the_schema_has_every_promised_field() {
             "runtime",
             "settles",
             "spawns",
+            "stack_bytes",
             "start_rate_per_s",
             "started",
             "system",
@@ -110,7 +111,10 @@ fn the_schema_has_every_promised_field() {
     );
     assert_eq!(site["age_s"], json!({"p50": 61.0, "p99": 61.0, "max": 740.0, "lower_bound": true}));
     assert_eq!(site["lifetime_s"], json!({"p50": null, "p99": null}));
-    assert_eq!(site["waiting"][1], json!({"reason": "select", "stack": [], "count": 24, "longest_s": 12.0}));
+    assert_eq!(
+        site["waiting"][1],
+        json!({"reason": "select", "stack": [], "count": 24, "longest_s": 12.0, "share": 0.0234, "seen": 1.0})
+    );
     assert_eq!((&site["verdict"], &site["proven"]), (&json!("suspect"), &Value::Null));
 }
 

@@ -8,6 +8,7 @@
 pub mod ages;
 pub mod lifetimes;
 pub mod loss;
+mod presence;
 pub mod process;
 pub mod site;
 pub mod survival;

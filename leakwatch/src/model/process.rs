@@ -120,6 +120,8 @@ pub struct ProcessModel {
     times: VecDeque<f64>,
     by_state: Option<LiveByState>,
     stack_bytes: Option<u64>,
+    /// Bytes of task stacks at the last censuses.
+    stacks: VecDeque<Point>,
     census_unreadable: u64,
     thread_names: ThreadNames,
     children: ChildrenSample,
@@ -146,6 +148,7 @@ impl ProcessModel {
             times: VecDeque::new(),
             by_state: None,
             stack_bytes: None,
+            stacks: VecDeque::new(),
             census_unreadable: 0,
             thread_names: ThreadNames::default(),
             children: ChildrenSample::default(),
@@ -294,6 +297,12 @@ impl ProcessModel {
         self.stack_bytes
     }
 
+    /// Growth of the task stacks, bytes per minute; `None`: not known, or not yet.
+    pub fn stack_growth_per_min(&self) -> Option<f64> {
+        let stacks: Vec<Point> = self.stacks.iter().copied().collect();
+        growth_per_min(&stacks)
+    }
+
     /// Live tasks by status at the last census, system tasks among them.
     pub fn by_state(&self) -> Option<LiveByState> {
         self.by_state
@@ -393,6 +402,7 @@ impl ProcessModel {
     fn take_census(&mut self, census: &Census, classify: &mut dyn Classify) {
         for site in &mut self.sites {
             site.waiting.clear();
+            site.stack_bytes = None;
         }
         self.take_followed(&census.followed, classify);
         let mut groups: Vec<&Waiting> = census.waiting.iter().collect();
@@ -400,12 +410,24 @@ impl ProcessModel {
         for group in groups {
             let place = self.place(group.site, classify);
             let Some(site) = place.and_then(|place| self.sites.get_mut(place)) else { continue };
+            if group.stack_bytes > 0 {
+                site.stack_bytes = Some(site.stack_bytes.unwrap_or(0).saturating_add(group.stack_bytes));
+            }
             if site.waiting.len() < self.limits.waiting_per_site {
                 let stack = group.stack.iter().take(self.limits.stack_depth).copied().collect();
                 site.waiting.push(Waiting { stack, reason: group.reason.clone(), ..*group });
             }
         }
+        for site in &mut self.sites {
+            site.presence.take(&site.waiting);
+        }
         self.by_state = Some(census.by_state);
+        if let Some(bytes) = census.stack_bytes {
+            self.stacks.push_back(Point { at_s: seconds(self.elapsed_ns()), live: bytes });
+            while self.stacks.len() > self.limits.site_samples.max(1) {
+                self.stacks.pop_front();
+            }
+        }
         self.stack_bytes = census.stack_bytes;
         self.census_unreadable = census.unreadable;
         self.totals.drift = census.drift.or(self.totals.drift);

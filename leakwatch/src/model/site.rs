@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use leakwatch_common::LIFETIME_BUCKETS;
 
 use super::ages::{self, Ages};
+use super::presence::Presence;
 use super::survival::{self, Histogram, Plateau};
 use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
 use crate::observe::{AgeSummary, Awaited, Followed, SiteId, SiteSample, Waiting};
@@ -113,6 +114,9 @@ pub(super) struct SiteState {
     pub(super) waiting: Vec<Waiting>,
     /// `None`: no proof was made that could say anything of it.
     pub(super) proven: Option<SiteProof>,
+    /// Their stacks' bytes, all groups together; `None`: not known for this runtime.
+    pub(super) stack_bytes: Option<u64>,
+    pub(super) presence: Presence,
     pub(super) followed: Option<Box<Followed>>,
     /// Sample in which it was met last.
     epoch: u64,
@@ -131,6 +135,8 @@ impl SiteState {
             series: VecDeque::new(),
             waiting: Vec::new(),
             proven: None,
+            stack_bytes: None,
+            presence: Presence::default(),
             followed: None,
             epoch: 0,
         }
@@ -312,6 +318,17 @@ impl<'a> SiteView<'a> {
     /// What proofs say of its tasks; `None`: no proof was made that could say anything of them.
     pub fn proven(&self) -> Option<&'a SiteProof> {
         self.state.proven.as_ref()
+    }
+
+    /// Bytes of its tasks' stacks at the last census; `None`: not known for this runtime.
+    pub fn stack_bytes(&self) -> Option<u64> {
+        self.state.stack_bytes
+    }
+
+    /// The share of the last ten censuses, 0 to 1, in which tasks waited for the same at the same place as this group of
+    /// [`Self::waiting`] does.
+    pub fn steadiness(&self, group: &Waiting) -> Option<f64> {
+        self.state.presence.share(group)
     }
 
     /// What following its tasks from look to look told, as of the last look at memory; `None`: they cannot be followed.

@@ -9,8 +9,7 @@ use super::{
     ZombieReport,
 };
 use crate::detect::{Detector, Evidence, Forecast};
-use crate::model::{Losses, ProcessModel, SiteView, growth_per_min, seconds};
-use crate::observe::Waiting;
+use crate::model::{Losses, ProcessModel, SiteView, float, growth_per_min, seconds};
 
 /// What a report says besides its processes.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +121,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
             rss_bytes: model.rss_bytes(),
             rss_growth_per_min: model.rss_growth_per_min(),
             task_stack_bytes: model.stack_bytes(),
+            task_stack_growth_per_min: model.stack_growth_per_min(),
         },
         proof: model.proof().cloned(),
         leaks: sites.iter().filter(|site| site.verdict == Verdict::Leak).count(),
@@ -223,7 +223,8 @@ fn site_report(
         leak_rate_per_min: plateau
             .and_then(|plateau| Some(plateau.share * site.start_rate_per_s(rates)? * 60.0)),
         proven: site.proven().map(|proven| proven.count),
-        waiting: waiting_report(site.waiting(), names),
+        stack_bytes: site.stack_bytes(),
+        waiting: waiting_report(site, names),
         verdict: finding.verdict,
         why: finding.why,
         confidence: finding.confidence,
@@ -239,7 +240,9 @@ fn address(address: u64) -> Option<String> {
 }
 
 /// Groups with named frames. Stacks that differ in addresses only are one.
-fn waiting_report(groups: &[Waiting], names: &mut dyn Names) -> Vec<WaitingReport> {
+fn waiting_report(site: &SiteView<'_>, names: &mut dyn Names) -> Vec<WaitingReport> {
+    let groups = site.waiting();
+    let all = groups.iter().fold(site.live(), |all, group| all.max(group.count));
     let mut reports: Vec<WaitingReport> = Vec::with_capacity(groups.len());
     for group in groups {
         let mut stack = Vec::with_capacity(group.stack.len());
@@ -251,10 +254,12 @@ fn waiting_report(groups: &[Waiting], names: &mut dyn Names) -> Vec<WaitingRepor
             stack.extend(frames.iter().filter(|frame| !frame.internal).map(ToString::to_string));
         }
         let longest_s = group.longest_ns.map(seconds);
+        let seen = site.steadiness(group);
         match reports.iter_mut().find(|report| report.reason == group.reason && report.stack == stack) {
             Some(report) => {
                 report.count = report.count.saturating_add(group.count);
                 report.longest_s = report.longest_s.into_iter().chain(longest_s).reduce(f64::max);
+                report.seen = report.seen.into_iter().chain(seen).reduce(f64::max);
             }
             None => {
                 reports.push(WaitingReport {
@@ -262,9 +267,14 @@ fn waiting_report(groups: &[Waiting], names: &mut dyn Names) -> Vec<WaitingRepor
                     stack,
                     count: group.count,
                     longest_s,
+                    share: 0.0,
+                    seen,
                 });
             }
         }
+    }
+    for report in &mut reports {
+        report.share = (float(report.count) / float(all.max(1))).min(1.0);
     }
     reports.sort_by_key(|report| Reverse(report.count));
     reports

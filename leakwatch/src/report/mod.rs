@@ -233,6 +233,8 @@ pub struct MemoryReport {
     pub rss_growth_per_min: Option<f64>,
     /// Stacks of all tasks.
     pub task_stack_bytes: Option<u64>,
+    /// Their growth, bytes per minute.
+    pub task_stack_growth_per_min: Option<f64>,
 }
 
 /// A place that spawns tasks of one type, seen on the stacks of some of their starts.
@@ -296,6 +298,8 @@ pub struct SiteReport {
     pub leak_rate_per_min: Option<f64>,
     /// Tasks proven unwakeable; `None` when no proof was tried.
     pub proven: Option<u64>,
+    /// Bytes of their stacks; `None`: not known for this runtime.
+    pub stack_bytes: Option<u64>,
     /// What the live ones wait for, largest group first.
     pub waiting: Vec<WaitingReport>,
     /// The verdict.
@@ -332,4 +336,8 @@ pub struct WaitingReport {
     pub count: u64,
     /// Longest wait, seconds.
     pub longest_s: Option<f64>,
+    /// Share of the site's live tasks that they are, 0 to 1.
+    pub share: f64,
+    /// Share of the last ten censuses in which there were such, 0 to 1.
+    pub seen: Option<f64>,
 }

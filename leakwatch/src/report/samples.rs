@@ -78,6 +78,7 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
         never_ending_interval: None,
         leak_rate_per_min: None,
         proven: None,
+        stack_bytes: None,
         waiting: Vec::new(),
         verdict: Verdict::Ok,
         why: "live tasks went from 0 to 0 in 1m without growth; 0 started and 0 ended".to_owned(),
@@ -90,7 +91,14 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
 
 fn waits(reason: &str, count: u64, longest_s: f64, stack: &[&str]) -> WaitingReport {
     let stack = stack.iter().map(|frame| (*frame).to_owned()).collect();
-    WaitingReport { reason: reason.to_owned(), stack, count, longest_s: Some(longest_s) }
+    WaitingReport {
+        reason: reason.to_owned(),
+        stack,
+        count,
+        longest_s: Some(longest_s),
+        share: crate::model::float(count) / 1_024.0,
+        seen: Some(1.0),
+    }
 }
 
 /// A server that leaks.
@@ -190,6 +198,7 @@ pub(crate) fn leaking() -> ProcessReport {
             rss_bytes: Some(129_000_000),
             rss_growth_per_min: Some(1_300_000.0),
             task_stack_bytes: Some(2_500_000),
+            task_stack_growth_per_min: Some(614_400.0),
         },
         sites: vec![leak, healthy, idle, first, site("main.unused", "/build/main.go", 1, "main.x"), system],
         ..process(4_242, "nats-server")

@@ -184,7 +184,9 @@ fn totals(process: &ProcessReport, overhead: Option<&Overhead>) -> Vec<String> {
         parts.push(format!("RSS {}{growth}", bytes(rss)));
     }
     if let Some(stacks) = process.memory.task_stack_bytes.filter(|bytes| *bytes > 0) {
-        parts.push(format!("{} stacks {}", noun(process), bytes(stacks)));
+        let growth = process.memory.task_stack_growth_per_min.filter(|growth| growth.abs() >= 1_024.0);
+        let growth = growth.map_or_else(String::new, |growth| format!(" ({}/min)", bytes_signed(growth)));
+        parts.push(format!("{} stacks {}{growth}", noun(process), bytes(stacks)));
     }
     parts.push(format!("watched {}", duration(process.watched_s)));
     parts.extend(overhead.and_then(super::overhead));
