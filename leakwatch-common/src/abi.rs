@@ -3,8 +3,8 @@
 use core::mem::size_of;
 
 use crate::{
-    COUNTERS, Chain, ChainKey, ChildValue, EventRecord, LiveKey, LiveValue, Note, ProbeDescriptor,
-    ProcessSlot, SiteCounters, SiteKey, StackRecord, TracepointLayout,
+    COUNTERS, Chain, ChainKey, ChildValue, EventRecord, Interpreter, LiveKey, LiveValue, Note,
+    ProbeDescriptor, ProcessSlot, SentKey, SiteCounters, SiteKey, StackRecord, TracepointLayout,
 };
 
 /// Raised by hand when a field changes its meaning but not the size of its type.
@@ -27,6 +27,8 @@ pub const ABI: u64 = {
         size_of::<ChainKey>(),
         size_of::<Chain>(),
         size_of::<ChildValue>(),
+        size_of::<Interpreter>(),
+        size_of::<SentKey>(),
     ];
     let mut hash = REVISION;
     let mut index = 0;

@@ -57,10 +57,13 @@ pub enum Counter {
     ChildTableFull = 22,
     /// A thread ended that was not in the live table: it was being made while the threads of before were listed.
     ThreadEndWithoutStart = 23,
+    /// A thread or child was made by an interpreter whose frames could not be read: its site is where the interpreter's
+    /// own code made it.
+    FramesUnreadable = 24,
 }
 
 /// Number of counters: the length of one process's row.
-pub const COUNTERS: usize = 24;
+pub const COUNTERS: usize = 25;
 
 impl Counter {
     /// Each execution of the uprobe program that was not silent raises exactly one of these.
@@ -99,6 +102,7 @@ impl Counter {
         Self::ChildrenEnded,
         Self::ChildTableFull,
         Self::ThreadEndWithoutStart,
+        Self::FramesUnreadable,
     ];
 
     /// The name under which the figure is reported, `snake_case`.
@@ -128,6 +132,7 @@ impl Counter {
             Self::ChildrenEnded => "children_ended",
             Self::ChildTableFull => "child_table_full",
             Self::ThreadEndWithoutStart => "thread_end_without_start",
+            Self::FramesUnreadable => "frames_unreadable",
         }
     }
 }

@@ -10,6 +10,7 @@
 mod abi;
 mod counter;
 mod event;
+mod interpreter;
 mod layout;
 pub mod limits;
 mod live;
@@ -21,6 +22,7 @@ mod stack;
 pub use abi::ABI;
 pub use counter::{COUNTERS, Counter};
 pub use event::{EventKind, EventRecord, name_of_words, words_of_name};
+pub use interpreter::{Interpreter, MANAGED_FRAMES, ManagedFrame, ManagedFrames, NOT_INDIRECT, SentKey};
 pub use live::{LiveKey, LiveState, LiveValue};
 pub use probe::{
     AT_TASK, Action, INSTRUCTION_POINTER, Note, ProbeDescriptor, Register, RuntimeKind, TaskSource, fact,

@@ -26,5 +26,7 @@ pub const TASK_STACK_EVERY: u64 = 64;
 pub const CHAINS_PER_PROCESS: u32 = 32;
 /// Most call chains over all processes.
 pub const CHAINS: u32 = 1 << 12;
+/// Most stacks of interpreters that are remembered as sent; the least recently used goes first, and is sent again.
+pub const SENT: u32 = 1 << 12;
 /// Most children of watched processes that are followed to their end.
 pub const CHILDREN: u32 = 1 << 15;

@@ -6,7 +6,7 @@
 //! kernel, with no copy. That is exact and not a guess: the instruction pointer fixes where the first return address is,
 //! each return address fixes where the next one is.
 
-use crate::EventRecord;
+use crate::{EventRecord, ManagedFrames};
 
 /// Most bytes of a stack that are sent, from the stack pointer up.
 pub const STACK_BYTES: usize = 16 << 10;
@@ -17,8 +17,8 @@ pub const STACK_PIECE: usize = 1 << 10;
 /// Most return addresses of a chain; a power of two.
 pub const CHAIN_LINKS: usize = 16;
 
-/// Registers of the program that an unwinder of x86-64 needs: the instruction and stack pointer, and those that a
-/// function must preserve.
+/// Registers of the program that an unwinder of x86-64 needs: the instruction and stack pointer, those that a function must
+/// preserve, and `rdi`, where glibc's `vfork` keeps its return address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     feature = "user",
@@ -35,6 +35,7 @@ pub struct UserRegisters {
     pub r13: u64,
     pub r14: u64,
     pub r15: u64,
+    pub rdi: u64,
 }
 
 /// A ring-buffer record with a stack. That of a thread or child follows the plain record of the same event; that of a
@@ -54,6 +55,8 @@ pub struct StackRecord {
     pub length: u32,
     /// Thread that did it.
     pub thread: u32,
+    /// Frames of the interpreter that the process has; none where it has none.
+    pub managed: ManagedFrames,
     /// The stack from `rsp` up.
     pub stack: [u8; STACK_BYTES],
 }
@@ -80,10 +83,15 @@ pub struct ChainKey {
 )]
 #[repr(C)]
 pub struct ChainLink {
-    /// Bytes from the stack pointer to where it is.
+    /// Bytes from the stack pointer to where it is, or [`ChainLink::IN_RDI`].
     pub offset: u64,
     /// The return address.
     pub address: u64,
+}
+
+impl ChainLink {
+    /// The return address is in this register.
+    pub const IN_RDI: u64 = u64::MAX;
 }
 
 /// Calls that lead from a site to the system call: when all of it is so, the site is this one.
@@ -98,6 +106,9 @@ pub struct Chain {
     pub rip: u64,
     /// The site that is then counted.
     pub site: u64,
+    /// Not 0: the calls lead from an interpreter, and the site is a place in what it interprets, that of its frames. The
+    /// site above is counted where those cannot be read.
+    pub managed: u64,
     /// How many of `links` there are.
     pub count: u64,
     /// The outermost first: it differs most.
@@ -126,8 +137,21 @@ pub mod thread_site {
     pub const UNKNOWN: u64 = 0;
     /// Set in the number of a stack that was sent: what it means is known to the user side.
     pub const STACK: u64 = 1 << 63;
-    /// Set, with the thread's id below, in the site of a thread that was alive at attach.
+    /// Set, with the thread's id below and without [`STACK`], in the site of a thread that was alive at attach.
     pub const SEEN: u64 = 1 << 62;
+
+    /// Both set, above a hash: the number of a stack of an interpreter. All that is made on an equal stack has it.
+    pub const FRAMES: u64 = STACK | SEEN;
+
+    /// The number of an interpreter's frames with this hash.
+    pub const fn of_frames(hash: u64) -> u64 {
+        FRAMES | hash
+    }
+
+    /// Whether a site is the number of a stack of an interpreter.
+    pub const fn is_frames(site: u64) -> bool {
+        site & FRAMES == FRAMES
+    }
 
     /// A number for a stack that no other stack of a watch has: the microsecond, of 25 days, and the child's id, which
     /// is below 2^22 (`PID_MAX_LIMIT`, include/linux/threads.h).

@@ -4,20 +4,21 @@
 //! never make a storm dearer than [`limits::STACKS_PER_SECOND`] copies, and never drop one without counting it.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, pt_regs},
+    bindings::{BPF_ANY, BPF_RB_FORCE_WAKEUP, pt_regs},
     helpers::{
         bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user,
         generated::{bpf_get_current_task_btf, bpf_probe_read_user as read_user, bpf_task_pt_regs},
     },
 };
 use leakwatch_common::{
-    CHAIN_LINKS, ChainKey, Counter, EventRecord, ProcessSlot, STACK_PIECE, StackRecord, UserRegisters,
-    limits, thread_site,
+    CHAIN_LINKS, ChainKey, ChainLink, Counter, EventRecord, ProcessSlot, STACK_PIECE, SentKey, StackRecord,
+    UserRegisters, limits, thread_site,
 };
 
 use crate::{
     counters::{Row, increment},
-    maps::{CHAINS, EVENTS, STACK_BUDGETS},
+    frames,
+    maps::{CHAINS, EVENTS, FRAMES, SENT, STACK_BUDGETS},
 };
 
 /// Registers of the current thread as it entered the kernel; `None`: the kernel did not give them.
@@ -36,27 +37,70 @@ pub(crate) fn registers() -> Option<UserRegisters> {
         r13: regs.r13,
         r14: regs.r14,
         r15: regs.r15,
+        rdi: regs.rdi,
     })
 }
 
-/// The site of what `event` tells of, as [`thread_site`] says: that of a known call chain, or the number of the stack
-/// that is about to be sent ([`send`]).
+/// Where something was made.
+#[derive(Clone, Copy)]
+pub(crate) struct Made {
+    /// As [`thread_site`] says: that of a known call chain, the number of an interpreter's stack, or the number of the
+    /// stack that is to be sent.
+    pub(crate) site: u64,
+    /// The stack is to be sent ([`send`]).
+    pub(crate) send: bool,
+}
+
+/// Finds out where something is made.
 #[inline(always)]
-pub(crate) fn site(row: Row, slot: ProcessSlot, registers: &UserRegisters, time_ns: u64, made: u32) -> u64 {
-    let known = by_chain(slot.incarnation, registers);
-    if known != thread_site::UNKNOWN {
-        known
-    } else if within_budget(slot.slot, Budget::Threads, time_ns) {
-        thread_site::of_stack(time_ns, made)
-    } else {
+pub(crate) fn site(row: Row, slot: ProcessSlot, registers: &UserRegisters, time_ns: u64, made: u32) -> Made {
+    // Read always: the frames are sent with a stack, too.
+    let frames = frames::read(slot.incarnation);
+    let chain = by_chain(slot.incarnation, registers);
+    if chain.site != thread_site::UNKNOWN && !chain.managed {
+        return Made { site: chain.site, send: false };
+    }
+    if chain.managed {
+        if frames == thread_site::UNKNOWN {
+            row.add(Counter::FramesUnreadable);
+            return Made { site: chain.site, send: false };
+        }
+        let key = SentKey { site: frames, process: u64::from(slot.incarnation) };
+        if SENT.get_ptr(&key).is_some() {
+            return Made { site: frames, send: false };
+        }
+    }
+    let send = within_budget(slot.slot, Budget::Threads, time_ns);
+    if !send {
         row.add(Counter::StacksSkipped);
-        thread_site::UNKNOWN
+    }
+    // What an interpreter's stack means may be told by a later one that is equal. It is only taken for that of calls that
+    // lead from the interpreter, so where this one does not, nobody will tell, as if there were no number.
+    let site = if send && !chain.managed { thread_site::of_stack(time_ns, made) } else { frames };
+    Made { site, send }
+}
+
+/// What a known chain says.
+#[derive(Clone, Copy)]
+struct Known {
+    site: u64,
+    managed: bool,
+}
+
+/// The first of the process's chains that the stack holds.
+#[inline(always)]
+fn by_chain(process: u32, registers: &UserRegisters) -> Known {
+    let index = matching_chain(process, registers);
+    // SAFETY: as in `matching_chain`.
+    match unsafe { CHAINS.get(&ChainKey { process, index }) } {
+        Some(chain) => Known { site: chain.site, managed: chain.managed != 0 },
+        None => Known { site: thread_site::UNKNOWN, managed: false },
     }
 }
 
-/// The site of the first of the process's chains that the stack holds. Not inlined: it is verified once.
+/// Its index; that of none, where the stack holds none. Not inlined: it is verified once.
 #[inline(never)]
-fn by_chain(process: u32, registers: &UserRegisters) -> u64 {
+fn matching_chain(process: u32, registers: &UserRegisters) -> u32 {
     let mut index = 0;
     while index < limits::CHAINS_PER_PROCESS {
         // SAFETY: the user side writes whole chains, and a torn one does not match or matches rightly.
@@ -68,6 +112,13 @@ fn by_chain(process: u32, registers: &UserRegisters) -> u64 {
         let mut matching = 0;
         while matching < CHAIN_LINKS as u64 && matching < chain.count {
             let link = &chain.links[matching as usize & (CHAIN_LINKS - 1)];
+            if link.offset == ChainLink::IN_RDI {
+                if link.address != registers.rdi {
+                    break;
+                }
+                matching += 1;
+                continue;
+            }
             let place = registers.rsp.wrapping_add(link.offset);
             // SAFETY: the helper checks the address and fails instead of faulting.
             match unsafe { bpf_probe_read_user(place as *const u64) } {
@@ -76,10 +127,10 @@ fn by_chain(process: u32, registers: &UserRegisters) -> u64 {
             }
         }
         if matching == chain.count {
-            return chain.site;
+            return index - 1;
         }
     }
-    thread_site::UNKNOWN
+    limits::CHAINS_PER_PROCESS
 }
 
 /// What stacks are sent of; each has a budget of its own.
@@ -120,9 +171,9 @@ pub(crate) fn within_budget(slot: u32, of: Budget, time_ns: u64) -> bool {
     true
 }
 
-/// Sends the stack on which `event` happened. `false`: the ring was full.
+/// Sends the stack on which `event` happened, with the frames that [`site`] read if it did. `false`: the ring was full.
 #[inline(always)]
-pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters) -> bool {
+pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters, with_frames: bool) -> bool {
     let Some(mut entry) = EVENTS.reserve::<StackRecord>(0) else { return false };
     let record = entry.as_mut_ptr();
     let mut length = 0;
@@ -145,13 +196,16 @@ pub(crate) fn send(row: Row, event: &EventRecord, registers: &UserRegisters) -> 
         (&raw mut (*record).registers).write(*registers);
         (&raw mut (*record).length).write(length as u32);
         (&raw mut (*record).thread).write(bpf_get_current_pid_tgid() as u32);
+        match FRAMES.get_ptr(0) {
+            Some(frames) if with_frames => (&raw mut (*record).managed).write(*frames),
+            _ => (&raw mut (*record).managed.count).write(0),
+        }
+    }
+    if with_frames && thread_site::is_frames(event.site) {
+        let key = SentKey { site: event.site, process: u64::from(event.process) };
+        // Where it cannot be remembered it is sent again.
+        let _remembered = SENT.insert(&key, &0, u64::from(BPF_ANY));
     }
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
     true
-}
-
-/// Whether a site is the number of a stack that [`send`] is to send.
-#[inline(always)]
-pub(crate) const fn is_stack(site: u64) -> bool {
-    site & thread_site::STACK != 0
 }

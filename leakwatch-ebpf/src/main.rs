@@ -16,6 +16,7 @@
 
 mod counters;
 mod creation;
+mod frames;
 mod maps;
 mod processes;
 mod registers;

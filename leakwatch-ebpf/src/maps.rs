@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use leakwatch_common::{
-    ABI, COUNTERS, Chain, ChainKey, ChildValue, LiveKey, LiveValue, Note, ProbeDescriptor, ProcessSlot,
-    SiteCounters, SiteKey, TracepointLayout, limits,
+    ABI, COUNTERS, Chain, ChainKey, ChildValue, Interpreter, LiveKey, LiveValue, ManagedFrames, Note,
+    ProbeDescriptor, ProcessSlot, SentKey, SiteCounters, SiteKey, TracepointLayout, limits,
 };
 
 /// tgid -> slot. Written by the user side; a miss means "not watched".
@@ -52,6 +52,19 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 
 /// Call chains that lead to a site. Written by the user side.
 #[map]
 pub(crate) static CHAINS: HashMap<ChainKey, Chain> = HashMap::with_max_entries(limits::CHAINS, 0);
+
+/// Incarnation -> how the frames of its interpreter are read. Written by the user side.
+#[map]
+pub(crate) static INTERPRETERS: HashMap<u32, Interpreter> = HashMap::with_max_entries(limits::PROCESSES, 0);
+
+/// Frames of the thread that runs: larger than our stack should carry. Written and read here, within one program that
+/// is not interrupted by itself.
+#[map]
+pub(crate) static FRAMES: PerCpuArray<ManagedFrames> = PerCpuArray::with_max_entries(1, 0);
+
+/// Stacks of interpreters that were sent. Written and read here.
+#[map]
+pub(crate) static SENT: LruHashMap<SentKey, u32> = LruHashMap::with_max_entries(limits::SENT, 0);
 
 /// Slot -> the second in which stacks were sent last, and how many: of threads and children, of tasks. Written here.
 #[map]

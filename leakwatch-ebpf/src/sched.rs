@@ -15,7 +15,7 @@ use leakwatch_common::{
 
 use crate::{
     counters::Row,
-    creation,
+    creation::{self, Made},
     maps::{CHILDREN, TRACEPOINTS},
     processes,
     ring::{self, Urgency},
@@ -41,9 +41,9 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
     if registers.is_none() {
         row.add(Counter::StackUnreadable);
     }
-    let site = match &registers {
+    let Made { site, send } = match &registers {
         Some(registers) => creation::site(row, slot, registers, now, made),
-        None => thread_site::UNKNOWN,
+        None => Made { site: thread_site::UNKNOWN, send: false },
     };
     let kind = if flags & CLONE_THREAD != 0 {
         thread_started(row, slot, now, made, site);
@@ -55,9 +55,9 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
     let record = record(slot, kind, now, u64::from(made), site, 0, flags);
     // A thread that began or ended can wait to be told of; where it was made is told at once, below.
     ring::send(row, record, if kind == EventKind::Fork { Urgency::Now } else { Urgency::Lazy });
-    if creation::is_stack(site)
+    if send
         && let Some(registers) = &registers
-        && !creation::send(row, &record, registers)
+        && !creation::send(row, &record, registers, true)
     {
         row.add(Counter::StacksSkipped);
     }

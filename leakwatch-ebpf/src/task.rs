@@ -158,9 +158,10 @@ fn send_stack(ctx: &ProbeContext, hit: &Hit, facts: Facts, started: u64) {
         r13: register(Register::R13),
         r14: register(Register::R14),
         r15: register(Register::R15),
+        rdi: register(Register::Rdi),
     };
     // A sample that does not fit is no loss.
-    let _sent = creation::send(hit.row, &record(hit, EventKind::TaskStart, facts, 0), &user);
+    let _sent = creation::send(hit.row, &record(hit, EventKind::TaskStart, facts, 0), &user, false);
 }
 
 /// Counts an end to its site. `born_ns` 0: its birth was not seen. `before_seen`: see

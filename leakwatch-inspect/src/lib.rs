@@ -10,10 +10,12 @@
 //!   caller's business.
 #![forbid(unsafe_code)]
 
+pub mod btf;
 pub mod elf;
 pub mod function;
 pub mod go;
 mod probe;
+pub mod python;
 mod reader;
 pub mod tokio_rt;
 

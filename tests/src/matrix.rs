@@ -70,6 +70,20 @@ pub const WITH_TOKIO: [&str; 6] = ["uv", "sccache", "lychee", "deno", "turbo", "
 /// Those of `THIRD_PARTY` that are of Rust, and have no tokio.
 pub const WITHOUT_TOKIO: [&str; 2] = ["ruff", "rg"];
 
+/// The machine's own Python, and every other that is installed beside it.
+pub fn pythons() -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/usr/bin/python3")];
+    let root = std::process::Command::new("pyenv").arg("root").output().ok();
+    let root = root.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let versions = std::fs::read_dir(Path::new(root.trim()).join("versions")).ok();
+    let others =
+        versions.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path().join("bin/python3")));
+    let mut others: Vec<PathBuf> = others.filter(|path| path.exists()).collect();
+    others.sort();
+    found.extend(others);
+    found
+}
+
 /// Flavours of the programs of threads; `xtask/src/targets/c.rs` says how each is built.
 pub const NATIVE_FLAVOURS: [&str; 5] = ["plain", "pointers", "debug", "strip", "static"];
 

@@ -100,6 +100,9 @@ impl Names for ImageNames<'_> {
     }
 
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
+        if let Some(place) = self.0.threads.place(pc) {
+            return vec![name_of(place.clone())];
+        }
         let mut frames = self.0.image.frames(pc);
         if frames.is_empty() {
             frames = self.0.modules.frames(pc);

@@ -630,7 +630,7 @@ fn runtimes(session: &Session) -> Vec<RuntimeReport> {
             kind: RuntimeKind::Thread.name().to_owned(),
             version: None,
             mode: report::Mode::Probes,
-            problems: Vec::new(),
+            problems: session.no_lines().map(str::to_owned).into_iter().collect(),
         }];
     }
     counted

@@ -111,8 +111,8 @@ impl Session {
     /// kernel refuses, or when the process ends meanwhile. Nothing is left attached then.
     pub async fn attach(kernel: &mut Kernel, process: Process, ask: &Ask) -> Result<Self, CollectError> {
         let pid = process.pid();
-        let image = Image::of_process(&process)?;
-        let modules = Modules::of_process(&process)?;
+        let mut image = Image::of_process(&process)?;
+        let mut modules = Modules::of_process(&process)?;
         let memory = ProcessMemory::open(&process)?;
         let runtimes = if ask.probes.is_empty() {
             recognised(pid, &image, &modules, &memory, ask)?
@@ -123,7 +123,11 @@ impl Session {
         let stream = if ask.stream { process_flags::STREAM } else { 0 };
         let plan: Vec<&Runtime> = runtimes.iter().collect();
         let mut threads = Threads::new(pid);
-        let attached = attach::attach(kernel, &mut watched, &memory, &plan, &mut threads, stream).await;
+        let views = Views { image: &mut image, modules: &mut modules, memory: &memory };
+        let attached = match threads.find_interpreter(&views, kernel, &watched) {
+            Ok(()) => attach::attach(kernel, &mut watched, &memory, &plan, &mut threads, stream).await,
+            Err(error) => Err(error.into()),
+        };
         let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
         let children = Children::of(pid, process.comm());
         let mut session = Self {
@@ -184,6 +188,11 @@ impl Session {
     /// Its runtimes.
     pub fn runtimes(&self) -> &[Counted] {
         &self.runtimes
+    }
+
+    /// Why it is not known which lines of an interpreter's program make its threads, where it has an interpreter.
+    pub fn no_lines(&self) -> Option<&str> {
+        self.threads.no_lines()
     }
 
     /// The number that its events carry.

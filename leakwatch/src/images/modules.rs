@@ -237,6 +237,12 @@ impl Modules {
         &self.files
     }
 
+    /// The module that is loaded with this bias: of an executable, that of the program itself.
+    pub fn at_link(&self, bias: u64, elf: &Elf) -> Option<&Module> {
+        let code = elf.segments.iter().find(|segment| segment.executable)?;
+        self.at(code.address.start.wrapping_add(bias)).map(|(module, _)| module)
+    }
+
     /// Modules that there was no room for.
     pub fn left_out(&self) -> usize {
         self.left_out

@@ -3,7 +3,10 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{HashMap, MapData, MapError};
-use leakwatch_common::{Chain, ChainKey, ChildValue, RuntimeKind, SiteCounters, SiteKey, limits};
+use leakwatch_common::{
+    Chain, ChainKey, ChildValue, Interpreter, RuntimeKind, SiteCounters, SiteKey, limits,
+};
+use leakwatch_inspect::btf::Btf;
 
 use super::{
     batch,
@@ -28,6 +31,17 @@ impl Kernel {
             }
             Err(source) => Err(KernelError::Map { map: "CHAINS", source: Box::new(source) }),
         }
+    }
+
+    /// Has the frames of the process's interpreter read where it makes threads and children.
+    pub fn set_interpreter(
+        &mut self,
+        watched: &Watched,
+        interpreter: Interpreter,
+    ) -> Result<(), KernelError> {
+        let map_error = |source| KernelError::Map { map: "INTERPRETERS", source: Box::new(source) };
+        let mut table = self.interpreters()?;
+        table.insert(watched.slot.incarnation, Plain(interpreter), 0).map_err(map_error)
     }
 
     /// Removes a thread's site of which nothing will be counted any more, to make room.
@@ -57,6 +71,8 @@ impl Kernel {
                 break;
             }
         }
+        // A process without an interpreter has no entry.
+        drop(self.interpreters()?.remove(&incarnation));
         let mut children = Vec::new();
         let map = hash_map(&self.ebpf, "CHILDREN")?;
         batch::for_each::<u32, ChildValue>(map.fd().as_fd(), |pid, child| {
@@ -75,8 +91,21 @@ impl Kernel {
         Ok(())
     }
 
+    fn interpreters(&mut self) -> Result<HashMap<&mut MapData, u32, Plain<Interpreter>>, KernelError> {
+        let map = self.ebpf.map_mut("INTERPRETERS").ok_or(KernelError::Missing { name: "INTERPRETERS" })?;
+        HashMap::try_from(map)
+            .map_err(|source| KernelError::Map { map: "INTERPRETERS", source: Box::new(source) })
+    }
+
     fn chains(&mut self) -> Result<HashMap<&mut MapData, Plain<ChainKey>, Plain<Chain>>, KernelError> {
         let map = self.ebpf.map_mut("CHAINS").ok_or(KernelError::Missing { name: "CHAINS" })?;
         HashMap::try_from(map).map_err(|source| KernelError::Map { map: "CHAINS", source: Box::new(source) })
     }
+}
+
+/// Where this kernel keeps a thread's pointer to its thread-local variables, in its `task_struct`; `None`: the kernel
+/// does not tell (it has no type information), or its processor is another.
+pub fn thread_pointer() -> Option<u32> {
+    let bytes = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
+    Btf::parse(&bytes)?.offset("task_struct", &["thread", "fsbase"])
 }

@@ -13,6 +13,7 @@ mod ring;
 mod tables;
 
 pub use calibrate::calibration_points;
+pub use chains::thread_pointer;
 pub use object::{Kernel, KernelError, KernelLog, LoadedProgram, Options, Tracepoint, Watched};
 pub use ring::EventReader;
 pub use tables::LiveTask;

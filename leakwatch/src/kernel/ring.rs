@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{MapData, RingBuf};
-use leakwatch_common::{EventKind, EventRecord, RuntimeKind, StackRecord};
+use leakwatch_common::{EventKind, EventRecord, ManagedFrame, ManagedFrames, RuntimeKind, StackRecord};
 use zerocopy::FromBytes as _;
 
 use crate::observe::{Event, Observed, StackCopy};
@@ -59,12 +59,19 @@ fn decode(bytes: &[u8]) -> Observed {
                 thread: record.thread,
                 registers: record.registers,
                 bytes: stack.to_vec(),
+                managed: managed(&record.managed),
             })),
             _ => Observed::Malformed,
         };
     }
     let record = EventRecord::read_from_bytes(bytes).ok();
     record.as_ref().and_then(event).map_or(Observed::Malformed, Observed::Event)
+}
+
+/// The frames that were read.
+fn managed(frames: &ManagedFrames) -> Vec<ManagedFrame> {
+    let count = usize::try_from(frames.count).unwrap_or(usize::MAX);
+    frames.frames.get(..count).map_or_else(Vec::new, <[ManagedFrame]>::to_vec)
 }
 
 fn event(record: &EventRecord) -> Option<Event> {
@@ -96,11 +103,15 @@ mod tests {
             registers: UserRegisters::default(),
             length: 2048,
             thread: 3,
+            managed: ManagedFrames { count: 2, ..ManagedFrames::default() },
             stack: [5; STACK_BYTES],
         };
         // Records of the ring are aligned to 8 bytes, as this one is.
         let Observed::Stack(stack) = decode(record.as_bytes()) else { panic!("a stack") };
-        assert_eq!((stack.bytes.len(), stack.thread, stack.event.task), (2048, 3, 7));
+        assert_eq!((stack.bytes.len(), stack.thread, stack.event.task, stack.managed.len()), (2048, 3, 7, 2));
+        record.managed.count = u64::MAX;
+        let Observed::Stack(stack) = decode(record.as_bytes()) else { panic!("a stack") };
+        assert_eq!(stack.managed, []);
         record.length = u32::MAX;
         assert_eq!(decode(record.as_bytes()), Observed::Malformed);
     }

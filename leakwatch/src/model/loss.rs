@@ -20,7 +20,7 @@ pub const CENSUS_UNREADABLE: &str = "census_unreadable";
 pub const SITES_OVER_LIMIT: &str = "sites_over_limit";
 
 /// The kernel counters that are losses, with whether they make counts wrong (not only details unknown).
-const KERNEL: [(Counter, bool); 13] = [
+const KERNEL: [(Counter, bool); 14] = [
     (Counter::TaskUnreadable, true),
     (Counter::StartWithoutEnd, true),
     (Counter::EndWithoutStart, false),
@@ -34,6 +34,7 @@ const KERNEL: [(Counter, bool); 13] = [
     (Counter::StackUnreadable, false),
     (Counter::ChildTableFull, false),
     (Counter::ThreadEndWithoutStart, false),
+    (Counter::FramesUnreadable, false),
 ];
 
 /// All losses of a process since attach.

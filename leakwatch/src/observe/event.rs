@@ -1,6 +1,6 @@
 //! Single events, as the ring buffer delivers them.
 
-use leakwatch_common::{EventKind, RuntimeKind, UserRegisters};
+use leakwatch_common::{EventKind, ManagedFrame, RuntimeKind, UserRegisters};
 
 /// One event of a watched process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct StackCopy {
     pub registers: UserRegisters,
     /// The bytes from the stack pointer up, as far as they could be read.
     pub bytes: Vec<u8>,
+    /// Frames of the interpreter that the thread ran, innermost first; none where none were read.
+    pub managed: Vec<ManagedFrame>,
 }
 
 /// What a poll of the ring buffer gives.

@@ -102,6 +102,10 @@ fn sentence(loss: &Loss) -> String {
         "stack_unreadable" => {
             format!("could not read the stack of {} of threads or processes", n("creation"))
         }
+        "frames_unreadable" => format!(
+            "could not read the interpreter's frames at {} of threads or processes: their site is the interpreter's own code",
+            n("creation")
+        ),
         "child_table_full" => {
             format!(
                 "had no room for {}: what they executed and when they ended is not known",

@@ -15,6 +15,7 @@ mod memory;
 mod places;
 mod processes;
 mod prove;
+mod python;
 mod recording;
 mod storm;
 mod third_party;

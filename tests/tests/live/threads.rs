@@ -126,24 +126,6 @@ fn a_storm_is_counted_exactly_and_its_stacks_are_bounded() {
 }
 
 #[test]
-fn python_threads() {
-    let python = Path::new("/usr/bin/python3");
-    let script = matrix::repository().join("tests/targets/python/threads.py");
-    need!(gate::live(), gate::file(python), gate::file(&script));
-    let mut target = NativeTarget::start(Command::new(python).arg(script));
-    let before = target.command("leak 10");
-    let agent = Agent::watch(target.pid(), &["--stacks"]);
-    target.command("leak 20");
-    let after = target.command("quick 15");
-    let report = agent.interrupt().report();
-    let process = report.process(target.pid());
-    let about = format!("{:#}", process.json());
-    let expected = Counts { live: after.threads, live_at_attach: before.threads, started: 35, ended: 15 };
-    assert_eq!(process.tasks(), expected, "{about}");
-    assert_eq!(process.drift(), 0, "{about}");
-}
-
-#[test]
 fn a_go_programs_threads_are_its_runtimes_and_counted_once() {
     for flavour in ["plain", "cgo"] {
         let binary = matrix::go_target(matrix::GO_RELEASES[matrix::GO_RELEASES.len() - 1], flavour);

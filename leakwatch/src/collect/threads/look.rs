@@ -3,10 +3,18 @@
 use leakwatch_common::{RuntimeKind, thread_site};
 use rustc_hash::FxHashMap;
 
-use super::{Threads, Views, at, frames, glue, own_frame, syscalls};
+use super::{
+    Threads, Views, at, frames, glue, own_frame,
+    python::{self, PythonThread},
+    syscalls,
+};
 use crate::{
-    host::{HostError, Memory, threads},
-    images::NativeStack,
+    host::{
+        HostError, Memory,
+        maps::{self, Mapping},
+        threads,
+    },
+    images::{Frame, NativeStack},
     observe::{Census, CensusTask, LiveByState, SiteId, TaskStatus, ThreadNames, Waiting},
 };
 
@@ -37,6 +45,7 @@ impl Threads {
         let mut names: FxHashMap<String, u64> = FxHashMap::default();
         let mut groups: FxHashMap<Group, u64> = FxHashMap::default();
         let mut unwound = 0;
+        let mut managed = None;
         for (asked, tid) in threads::ids(self.pid)?.into_iter().enumerate() {
             // A thread that is gone meanwhile is no thread that could not be read.
             let Some(thread) = threads::info(self.pid, tid).filter(|thread| !thread.has_ended()) else {
@@ -58,6 +67,14 @@ impl Threads {
                 && (with_stacks || self.wants_task(tid))
             {
                 unwound += 1;
+                if let Some(frames) = self.managed_stack(views, place.sp, &mut managed) {
+                    self.note_managed(tid, &frames);
+                    if with_stacks {
+                        stack = frames.into_iter().filter_map(|frame| self.place_of(frame)).collect();
+                    }
+                    *groups.entry((self.site_of(tid), reason, stack)).or_default() += 1;
+                    continue;
+                }
                 let frames = self.unwind_blocked(views, place);
                 self.note_task(views, tid, &frames);
                 if with_stacks {
@@ -98,6 +115,23 @@ impl Threads {
         Ok((census, ThreadNames(names)))
     }
 
+    /// The frames of a blocked thread that an interpreter runs, innermost first; `None`: none does. `found` keeps what
+    /// one look needs to tell.
+    fn managed_stack(
+        &self,
+        views: &Views<'_, impl Memory>,
+        sp: u64,
+        found: &mut Option<Interpreted>,
+    ) -> Option<Vec<Frame>> {
+        let python = self.python.as_ref()?;
+        let found = found.get_or_insert_with(|| Interpreted {
+            threads: python.threads(views.memory),
+            mappings: views.modules.dir().mappings().unwrap_or_default(),
+        });
+        let frames = python.frames_of(views.memory, found.on_stack(sp)?);
+        Some(frames.into_iter().filter_map(|frame| python.describe(views.memory, frame)).collect())
+    }
+
     /// The site of a live thread.
     fn site_of(&self, tid: u32) -> SiteId {
         let number = self.live.get(&tid).copied().unwrap_or(thread_site::UNKNOWN);
@@ -115,12 +149,28 @@ impl Threads {
         if !self.wants_task(tid) {
             return;
         }
-        let Some(routine) = routine(views, stack) else { return };
+        if let Some(routine) = routine(views, stack) {
+            self.learn_routine(tid, routine);
+        }
+    }
+
+    /// The same of a thread of an interpreter, by its frames.
+    fn note_managed(&mut self, tid: u32, frames: &[Frame]) {
+        if self.wants_task(tid)
+            && let Some(routine) = python::routine_of(frames)
+        {
+            self.learn_routine(tid, routine.function.clone());
+        }
+    }
+
+    fn learn_routine(&mut self, tid: u32, routine: String) {
         let routine = self.routine(routine);
         let id = self.site_of(tid);
         if id.site == thread_site::UNKNOWN {
             // Of a thread from before the attach, and of one whose stack was not sent, this is all that is known.
-            if let Some(&number) = self.live.get(&tid).filter(|number| **number & thread_site::SEEN != 0) {
+            if let Some(&number) =
+                self.live.get(&tid).filter(|number| **number & thread_site::FRAMES == thread_site::SEEN)
+            {
                 self.known.insert(number, at(RuntimeKind::Thread, thread_site::UNKNOWN, routine));
                 self.learnt = true;
             }
@@ -137,6 +187,25 @@ pub(super) fn state_text(pid: u32, tid: u32, state: char, place: Option<threads:
         (None, 'R') => "running".to_owned(),
         (None, 'T' | 't') => "stopped".to_owned(),
         (None, _) => threads::wait_channel(pid, tid).unwrap_or_else(|| "waiting".to_owned()),
+    }
+}
+
+/// What an interpreter and the kernel tell of a process's threads, of one moment.
+struct Interpreted {
+    /// By thread pointer.
+    threads: Vec<PythonThread>,
+    mappings: Vec<Mapping>,
+}
+
+impl Interpreted {
+    /// The interpreter's thread on whose stack this is: its thread pointer is the next one above, in the same mapping
+    /// (`allocate_stack` of glibc's nptl, and `__pthread_create` of musl, place it so). The first thread's is
+    /// elsewhere, and is not found.
+    fn on_stack(&self, sp: u64) -> Option<PythonThread> {
+        let above = self.threads.partition_point(|thread| thread.thread_pointer < sp);
+        let thread = self.threads.get(above)?;
+        let stack = maps::find(&self.mappings, sp)?;
+        stack.contains(thread.thread_pointer).then_some(*thread)
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod dump;
 mod glue;
 mod look;
+mod python;
 mod syscalls;
 
 use std::{
@@ -16,14 +17,18 @@ use std::{
     ops::Range,
 };
 
-use leakwatch_common::{CHAIN_LINKS, Chain, ChainLink, EventKind, RuntimeKind, SiteCounters, thread_site};
+use leakwatch_common::{
+    CHAIN_LINKS, Chain, ChainLink, EventKind, ManagedFrame, RuntimeKind, SiteCounters, UserRegisters,
+    thread_site,
+};
 use rustc_hash::FxHashMap;
 
+use self::python::{Located, NoPython, Python};
 use super::{error::CollectError, sample::empty_site};
 use crate::{
     host::{Memory, threads},
     images::{Created, Frame, Image, Modules, NativeStack, NativeUnwinder, Registers, frames},
-    kernel::{Kernel, KernelError, Watched},
+    kernel::{self, Kernel, KernelError, Watched},
     observe::{Event, SiteId, SiteSample, StackCopy},
 };
 
@@ -40,6 +45,10 @@ const MOST_CREATIONS: usize = 1 << 14;
 /// Functions that threads run, as far as they are told apart.
 const MOST_ROUTINES: usize = 4096;
 
+/// Why an interpreter's frames are not read.
+const NO_THREAD_POINTER: &str = "lines of Python are not known: this kernel does not tell where it keeps a thread's \
+                                 pointer (no BTF)";
+
 /// What a site's threads or children are made by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Creation {
@@ -47,9 +56,16 @@ pub struct Creation {
     pub created: Created,
     /// It is code of a runtime that makes threads for itself.
     pub system: bool,
-    /// The stack on which the first of them was made: return addresses, innermost first.
+    /// The stack on which the first of them was made, innermost first: return addresses, and places of an interpreter's
+    /// program ([`Threads::place`]).
     pub stack: Vec<u64>,
 }
+
+/// From here up addresses are numbers of places in an interpreter's program: no program's memory is there.
+const PLACES: u64 = 1 << 61;
+
+/// Places in an interpreter's program that are kept.
+const MOST_PLACES: usize = 1 << 16;
 
 /// Who knows names and code: the process's files and memory.
 pub(super) struct Views<'a, M> {
@@ -81,6 +97,17 @@ pub struct Threads {
     folded: BTreeMap<SiteId, SiteSample>,
     /// Numbers all of whose threads ended, with their last figures.
     done: BTreeMap<u64, SiteSample>,
+    /// Where an interpreter is in the process, and how many modules were there when it was looked for.
+    located: Option<Located>,
+    searched: usize,
+    /// The interpreter that the process runs.
+    python: Option<Python>,
+    /// Why there is none, where that is odd.
+    no_python: Option<String>,
+    /// Places in its program, by number less [`PLACES`].
+    places: Vec<Frame>,
+    /// Their numbers.
+    place_numbers: FxHashMap<Frame, u64>,
     /// Something was learnt since the figures were translated last.
     learnt: bool,
 }
@@ -160,6 +187,7 @@ impl Threads {
         let at_attach = u64::from(self.at_attach.contains(&id.site));
         if id.runtime == RuntimeKind::Thread
             && id.site & (thread_site::STACK | thread_site::SEEN) != 0
+            && !thread_site::is_frames(id.site)
             && counters.ended == counters.started + at_attach
         {
             let (started, ended, lifetimes) = (counters.started, counters.ended, counters.lifetimes);
@@ -230,15 +258,14 @@ impl Threads {
         let runtime =
             if stack.event.kind == EventKind::Fork { RuntimeKind::Process } else { RuntimeKind::Thread };
         let frames = self.unwind(views, stack);
+        self.find_interpreter(views, kernel, watched)?;
         let site = find_site(views, &frames);
         self.learnt = true;
-        let pc = match site {
+        let number = match site {
             Some((index, creation)) => {
                 let pc = frames.frames.get(index).map_or(thread_site::UNKNOWN, |frame| frame.pc);
-                if self.creations.len() < MOST_CREATIONS {
-                    self.creations.entry(pc).or_insert(creation);
-                }
-                if let Some(chain) = chain(&frames, index, stack.registers.rsp)
+                let managed = self.is_interpreted(views, pc);
+                if let Some(chain) = chain(&frames, index, &stack.registers, managed)
                     && !self.chains.contains(&chain)
                 {
                     let number = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
@@ -246,14 +273,107 @@ impl Threads {
                         self.chains.push(chain);
                     }
                 }
-                pc
+                self.note_creation(pc, creation.clone());
+                let place = if managed { self.interpreted(views, &stack.managed, creation) } else { None };
+                place.unwrap_or(pc)
             }
             None => thread_site::UNKNOWN,
         };
         if self.known.len() < MOST_KNOWN {
-            self.known.insert(stack.event.site, at(runtime, pc, 0));
+            self.known.insert(stack.event.site, at(runtime, number, 0));
         }
         Ok(())
+    }
+
+    fn note_creation(&mut self, number: u64, creation: Creation) {
+        if self.creations.len() < MOST_CREATIONS {
+            self.creations.entry(number).or_insert(creation);
+        }
+    }
+
+    /// Looks for an interpreter in the process, unless it is known, and has the kernel side read its frames.
+    ///
+    /// # Errors
+    /// When the kernel's table cannot be written.
+    pub(super) fn find_interpreter(
+        &mut self,
+        views: &Views<'_, impl Memory>,
+        kernel: &mut Kernel,
+        watched: &Watched,
+    ) -> Result<(), KernelError> {
+        if self.python.is_some() || self.no_python.is_some() {
+            return Ok(());
+        }
+        // A library that is loaded later brings another module.
+        let modules = views.modules.all().len();
+        if self.located.is_none() && self.searched != modules {
+            self.searched = modules;
+            self.located = Located::find(views.image, views.modules);
+        }
+        let Some(located) = &self.located else { return Ok(()) };
+        match Python::of(located, views.memory) {
+            Ok(python) => match kernel::thread_pointer() {
+                Some(thread_pointer) => {
+                    kernel.set_interpreter(watched, python.for_kernel(thread_pointer))?;
+                    self.python = Some(python);
+                }
+                None => self.no_python = Some(NO_THREAD_POINTER.to_owned()),
+            },
+            Err(NoPython::Odd(why)) => self.no_python = Some(why),
+            Err(NoPython::Early) => {}
+        }
+        Ok(())
+    }
+
+    /// Why the lines of an interpreter's program are not known, where there is one.
+    pub(super) fn no_lines(&self) -> Option<&str> {
+        self.no_python.as_deref()
+    }
+
+    /// Whether a place in native code is in the interpreter.
+    fn is_interpreted(&self, views: &Views<'_, impl Memory>, pc: u64) -> bool {
+        let Some(python) = &self.python else { return false };
+        views.modules.at(pc).is_some_and(|(module, _)| python.owns(module))
+    }
+
+    /// The number of the place in an interpreter's program from which something was made. `native` is what its native
+    /// stack tells.
+    fn interpreted(
+        &mut self,
+        views: &Views<'_, impl Memory>,
+        managed: &[ManagedFrame],
+        native: Creation,
+    ) -> Option<u64> {
+        let python = self.python.as_ref()?;
+        let frames: Vec<Frame> =
+            managed.iter().filter_map(|frame| python.describe(views.memory, *frame)).collect();
+        let index = python::site_of(&frames)?;
+        let numbers: Vec<u64> = frames.iter().filter_map(|frame| self.place_of(frame.clone())).collect();
+        let number = *numbers.get(index)?;
+        let own = frames.into_iter().nth(index)?;
+        let created = Created { function: Some(own.function), file: own.file, line: own.line };
+        let stack = native.stack.into_iter().chain(numbers).collect();
+        self.note_creation(number, Creation { created, system: false, stack });
+        Some(number)
+    }
+
+    /// The number of a place in an interpreter's program; `None`: there is no room for more.
+    fn place_of(&mut self, frame: Frame) -> Option<u64> {
+        if let Some(&number) = self.place_numbers.get(&frame) {
+            return Some(number);
+        }
+        let number = PLACES + self.places.len() as u64;
+        if self.places.len() >= MOST_PLACES {
+            return None;
+        }
+        self.places.push(frame.clone());
+        self.place_numbers.insert(frame, number);
+        Some(number)
+    }
+
+    /// The place in an interpreter's program that a number of a stack stands for; `None`: it is an address.
+    pub fn place(&self, number: u64) -> Option<&Frame> {
+        self.places.get(usize::try_from(number.checked_sub(PLACES)?).ok()?)
     }
 
     /// The frames of a stack that was sent.
@@ -327,14 +447,21 @@ fn own_frame(views: &mut Views<'_, impl Memory>, pc: u64) -> Option<Frame> {
 }
 
 /// How the kernel side recognises the frames from the site to the system call.
-fn chain(stack: &NativeStack, site: usize, sp: u64) -> Option<Chain> {
+fn chain(stack: &NativeStack, site: usize, registers: &UserRegisters, managed: bool) -> Option<Chain> {
     let rip = stack.frames.first()?.pc;
-    let mut chain = Chain { rip, site: stack.frames.get(site)?.pc, ..Chain::default() };
+    let (sp, rdi) = (registers.rsp, registers.rdi);
+    let (site_pc, managed) = (stack.frames.get(site)?.pc, u64::from(managed));
+    let mut chain = Chain { rip, site: site_pc, managed, ..Chain::default() };
     if site > CHAIN_LINKS {
         return None;
     }
     for (link, frame) in chain.links.iter_mut().zip(stack.frames.get(1..=site)?.iter().rev()) {
-        *link = ChainLink { offset: frame.at?.checked_sub(sp)?, address: frame.pc };
+        let offset = match frame.at {
+            Some(at) => at.checked_sub(sp)?,
+            None if frame.pc == rdi => ChainLink::IN_RDI,
+            None => return None,
+        };
+        *link = ChainLink { offset, address: frame.pc };
         chain.count += 1;
     }
     Some(chain)

@@ -57,15 +57,16 @@ impl Registers {
 impl From<&UserRegisters> for Registers {
     fn from(user: &UserRegisters) -> Self {
         let mut registers = Self::at(user.rip, user.rsp);
-        let preserved = [
+        let others = [
             (X86_64::RBP, user.rbp),
             (X86_64::RBX, user.rbx),
             (X86_64::R12, user.r12),
             (X86_64::R13, user.r13),
             (X86_64::R14, user.r14),
             (X86_64::R15, user.r15),
+            (X86_64::RDI, user.rdi),
         ];
-        for (register, value) in preserved {
+        for (register, value) in others {
             registers.set(register.0, Some(value));
         }
         registers
@@ -77,7 +78,8 @@ impl From<&UserRegisters> for Registers {
 pub struct NativeFrame {
     /// Where it stands: of the innermost the next instruction, of the others the return address.
     pub pc: u64,
-    /// Where on the stack that return address is; `None`: in no place on it (the innermost).
+    /// Where on the stack that return address is; `None`: in no place on it (the innermost, and what `vfork` was called
+    /// by).
     pub at: Option<u64>,
 }
 
@@ -142,6 +144,8 @@ impl NativeUnwinder {
             }
             stack.frames.push(NativeFrame { pc, at: step.at });
             registers = step.registers;
+            // A callee need not preserve it.
+            registers.set(X86_64::RDI.0, None);
         }
         stack
     }

@@ -24,7 +24,7 @@ fn here() -> UserRegisters {
         asm!(
             "lea {ip}, [rip]", "mov [{into} + 0], {ip}", "mov [{into} + 8], rsp", "mov [{into} + 16], rbp",
             "mov [{into} + 24], rbx", "mov [{into} + 32], r12", "mov [{into} + 40], r13",
-            "mov [{into} + 48], r14", "mov [{into} + 56], r15",
+            "mov [{into} + 48], r14", "mov [{into} + 56], r15", "mov [{into} + 64], rdi",
             ip = out(reg) _, into = in(reg) &raw mut user, options(nostack),
         );
     }
