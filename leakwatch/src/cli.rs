@@ -262,6 +262,9 @@ pub struct DumpArgs {
     /// The threads too; of a program without a runtime that leakwatch knows they are there anyway.
     #[arg(long)]
     pub threads: bool,
+    /// Prove which goroutines nothing alive can ever wake, and have their state end with "(leaked)". It takes a second or more.
+    #[arg(long)]
+    pub prove: bool,
 }
 
 /// `leakwatch diff`.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{End, output, watch::say};
+use super::{End, output, prove, watch::say};
 use crate::{
     agent::clock,
     cli::{DumpArgs, DumpFormat},
@@ -30,7 +30,19 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
     if let Some(path) = &args.output {
         output::check(path)?;
     }
-    let dump = take(args.pid, args.system, if args.threads { Whose::Threads } else { Whose::Runtimes })?;
+    // A proof first: who is proven waits for ever, and so is in the dump.
+    let proof = args.prove.then(|| prove::proof(args.pid)).transpose()?;
+    let mut dump = take(args.pid, args.system, if args.threads { Whose::Threads } else { Whose::Runtimes })?;
+    if let Some(proof) = &proof {
+        let leaked = dump.mark_leaked(&proof.proven.iter().map(|task| task.id).collect());
+        say(&format!(
+            "{leaked} goroutines are proven to wait for ever; `leakwatch prove --pid {}` tells why",
+            args.pid
+        ))?;
+        for problem in &proof.problems {
+            say(problem)?;
+        }
+    }
     for runtime in &dump.runtimes {
         if runtime.unreadable > 0 {
             say(&format!(

@@ -15,7 +15,7 @@ use crate::{
     export,
     host::{Process, maps},
     images::Image,
-    report::proof::{Explanation, ProofReport},
+    report::proof::{Explanation, Proof, ProofReport},
     text,
 };
 
@@ -39,15 +39,23 @@ pub(super) fn run(args: &ProveArgs) -> anyhow::Result<End> {
     Ok(if leaks { End::Leak } else { End::Done })
 }
 
-/// A proof of a process, with names; of these goroutines also why they are proven or are not.
-pub(super) fn prove(pid: u32, why: &[u64]) -> anyhow::Result<ProofReport> {
+/// A proof of a process, without names.
+pub(super) fn proof(pid: u32) -> anyhow::Result<Proof> {
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let subject = Subject::of(&process, &image)?;
+    Ok(agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default())
+}
+
+/// A proof of a process, with names; of these goroutines also why they are proven or are not.
+pub(super) fn prove(pid: u32, why: &[u64]) -> anyhow::Result<ProofReport> {
     if why.is_empty() {
-        let proof = agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default();
+        let proof = proof(pid)?;
         return Ok(ProofReport::of(dump::take(pid, true, Whose::Go)?, proof));
     }
+    let process = Process::open(pid)?;
+    let image = Image::of_process(&process)?;
+    let subject = Subject::of(&process, &image)?;
     let (proof, whys) = agent::explain(&subject, why, Options::default())?;
     let maps = maps::of_process(&process)?;
     let place = |address: u64| {

@@ -1,6 +1,7 @@
 //! A proof with names, grouped by where goroutines wait and what made them, and in words why nothing can wake them.
 
-use rustc_hash::FxHashMap;
+use leakwatch_common::RuntimeKind;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::dump::{Dump, Frame, Origin, RuntimeDump, Task};
 use crate::detect::proof::reason;
@@ -13,7 +14,7 @@ pub use crate::{
 /// A proof of one process.
 #[derive(Clone, Debug)]
 pub struct ProofReport {
-    /// The process, and its proven goroutines with their stacks; each of them has the mark `leaked`.
+    /// The process, and its proven goroutines with their stacks; the state of each ends with `(leaked)`.
     pub dump: Dump,
     /// How it was proven.
     pub proof: Proof,
@@ -112,7 +113,6 @@ impl ProofReport {
         let proven: FxHashMap<u64, &ProvenTask> = proof.proven.iter().map(|task| (task.id, task)).collect();
         for runtime in &mut dump.runtimes {
             runtime.tasks.retain(|task| !task.system && proven.contains_key(&task.id));
-            runtime.tasks.iter_mut().for_each(|task| task.marks.leaked = true);
         }
         let mut groups = Vec::new();
         for runtime in &dump.runtimes {
@@ -129,9 +129,10 @@ impl ProofReport {
                 }
             }
         }
-        let named: rustc_hash::FxHashSet<u64> =
+        let named: FxHashSet<u64> =
             dump.runtimes.iter().flat_map(|runtime| &runtime.tasks).map(|task| task.id).collect();
         proof.proven.retain(|task| named.contains(&task.id));
+        dump.mark_leaked(&named);
         for group in &mut groups {
             group.objects.sort_unstable();
             group.objects.dedup();
@@ -139,6 +140,31 @@ impl ProofReport {
         }
         groups.sort_by(|a, b| b.ids.len().cmp(&a.ids.len()).then_with(|| a.ids.cmp(&b.ids)));
         Self { dump, proof, groups, whys: Vec::new() }
+    }
+}
+
+impl Dump {
+    /// Has the states of these goroutines, by number, end with `(leaked)`, as the runtime itself prints those that it found
+    /// (`goroutineheader`, runtime/traceback.go of Go 1.26 and later). The answer: how many there are.
+    pub fn mark_leaked(&mut self, ids: &FxHashSet<u64>) -> usize {
+        let mut marked = 0;
+        for runtime in self.runtimes.iter_mut().filter(|runtime| runtime.kind == RuntimeKind::Go.name()) {
+            let mut states: FxHashMap<u32, u32> = FxHashMap::default();
+            let leaks = |task: &&mut Task| ids.contains(&task.id) && !task.system;
+            for task in runtime.tasks.iter_mut().filter(leaks) {
+                marked += 1;
+                // Where the runtime found it as well, it is said once.
+                task.marks.leaked = false;
+                let names = &mut runtime.states;
+                let state = states.entry(task.state).or_insert_with(|| {
+                    let name = names.get(task.state as usize).map_or("waiting", String::as_str);
+                    names.push(format!("{name} (leaked)"));
+                    u32::try_from(names.len() - 1).unwrap_or(u32::MAX)
+                });
+                task.state = *state;
+            }
+        }
+        marked
     }
 }
 

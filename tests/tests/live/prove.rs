@@ -228,6 +228,40 @@ fn a_watch_proves() {
     }
 }
 
+/// A dump marks those who are proven, in every form, and nobody else.
+#[test]
+fn a_dump_marks_the_proven() {
+    for release in ["1.22.10", "1.27.3"] {
+        need!(gate::live(), gate::file(&binary(release, "plain")));
+        let mut target = Target::start(&binary(release, "plain"));
+        target.command("make 1");
+        let known = Known::of(&mut target);
+        let pid = target.pid().to_string();
+        let dump = |format: &str| {
+            let outcome = agent::run(["dump", "--prove", "--pid", &pid, "--format", format]);
+            assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+            outcome
+        };
+        let text = dump("text");
+        let marked: BTreeSet<u64> = text
+            .stdout
+            .lines()
+            .filter(|line| line.contains(" (leaked)"))
+            .filter_map(|line| line.strip_prefix("goroutine ")?.split_once(' ')?.0.parse().ok())
+            .collect();
+        let wrong = known.names(marked.difference(&known.leaks).copied());
+        assert!(wrong.is_empty() && marked.len() * 100 >= 98 * known.leaks.len(), "go {release}: {wrong:?}");
+        assert!(text.stderr.contains("are proven to wait for ever"), "{}", text.stderr);
+        assert!(text.stdout.contains("[chan receive (leaked)"), "as the runtime prints it");
+        let json: Value = serde_json::from_str(&dump("json").stdout).expect("JSON");
+        let tasks = json["runtimes"][0]["tasks"].as_array().expect("tasks");
+        let leaked = |task: &&Value| task["state"].as_str().is_some_and(|state| state.ends_with(" (leaked)"));
+        let ids: BTreeSet<u64> = tasks.iter().filter(leaked).filter_map(|task| task["id"].as_u64()).collect();
+        assert!(ids.is_subset(&known.leaks) && ids.len() * 100 >= 98 * known.leaks.len(), "go {release}");
+        assert!(dump("folded").stdout.contains("(leaked)"), "go {release}");
+    }
+}
+
 /// The judge of proofs: somebody who was proven and runs all the same, by a trick that Go forbids, is counted and told.
 #[test]
 fn a_proof_that_was_wrong_is_told() {
