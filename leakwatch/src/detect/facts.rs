@@ -7,7 +7,7 @@
 use leakwatch_common::{LIFETIME_BUCKETS, bucket_floor_ns};
 
 use super::Evidence;
-use crate::model::{float, seconds};
+use crate::model::{Point, float, seconds};
 use crate::observe::{Cohort, Followed};
 
 /// A task is a survivor from this many times the longest lifetime seen on.
@@ -28,6 +28,15 @@ pub struct Lives {
     pub older_ended: u64,
     /// The longest life seen, seconds; of those from before the attach the part after it.
     pub longest_s: f64,
+}
+
+/// Births and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turnover {
+    /// Started.
+    pub born: u64,
+    /// Ended.
+    pub ended: u64,
 }
 
 /// Tasks that have outlived all that ended, by when they were started.
@@ -121,6 +130,23 @@ impl Survivors {
         let (early, late) = self.births.split_at(self.births.len() / 2);
         let mean = |births: &[u64]| float(births.iter().sum()) / float(births.len().max(1) as u64);
         self.births.len() >= LEAST && mean(late) <= MORE * mean(early)
+    }
+
+    /// Births and ends in the two halves of the watch, the present stretch left out; `None` where the live counts that are
+    /// kept do not cover them.
+    pub fn ends_by_half(&self, series: &[Point]) -> Option<[Turnover; 2]> {
+        let half = self.births.len() / 2;
+        let live_at = |stretches: usize| {
+            let at_s = series.last()?.at_s - self.followed_s + float(stretches as u64) * self.stretch_s;
+            let point = series.iter().rev().find(|point| point.at_s <= at_s + 0.5)?;
+            (at_s - point.at_s <= self.stretch_s).then_some(point.live)
+        };
+        let turnover = |from: usize, to: usize| {
+            let born = self.births.get(from..to)?.iter().sum::<u64>();
+            let ended = born.saturating_add(live_at(from)?).saturating_sub(live_at(to)?);
+            Some(Turnover { born, ended })
+        };
+        Some([turnover(0, half)?, turnover(half, 2 * half)?])
     }
 
     /// Survivors per second, over the stretches that count.

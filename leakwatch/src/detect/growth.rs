@@ -127,14 +127,15 @@ impl Growth {
         let (Some(course), Some(growth)) = (Quarters::of(&series), evidence.growth_per_min) else {
             return self.not_yet(seen);
         };
-        let trend = trend::mann_kendall(&lives);
         let (low, high) = course.steps();
-        let rises = growth > 0.0 && trend.p_rising <= self.p_most;
         let stays = course.last_least > course.first_most && course.rise() >= float(self.rise_least);
         let steady =
             low >= 0.0 && high <= self.step_most * course.rise() && course.late_share() >= self.late_least;
-        if rises && stays && steady {
-            return Course::Grows { why: grows(evidence, seen, growth), chance: trend.p_rising };
+        if growth > 0.0 && stays && steady {
+            let trend = trend::mann_kendall(&lives);
+            if trend.p_rising <= self.p_most {
+                return Course::Grows { why: grows(evidence, seen, growth), chance: trend.p_rising };
+            }
         }
         Course::Holds { why: holds(evidence, seen, growth) }
     }

@@ -101,7 +101,10 @@ impl Survival {
         let none_left = survivors.all().live == 0;
         let early = survivors.cohorts.is_empty();
         match course {
-            Course::Grows { why, .. } if early && survivors.steady_births() => {
+            Course::Grows { why, chance } if early && survivors.steady_births() => {
+                if let Some(finding) = self.pile_up(evidence, survivors, why, sure * (1.0 - chance)) {
+                    return finding;
+                }
                 let why = format!(
                     "{why}; no more are started than before, and those that ended lived for up to {}: lives become \
                      longer, as in a queue that is served too slowly, or some never end",
@@ -120,6 +123,35 @@ impl Survival {
             Course::Grows { why, .. } => grows(why, 0.6 * sure),
             other => of_course(other, sure),
         }
+    }
+
+    /// As many are started as ever, fewer end, and so it was from the beginning of the watch on: what they wait for cannot
+    /// keep up, and each waits longer than the one before. Tasks that merely live long end later, not fewer.
+    fn pile_up(
+        &self,
+        evidence: &Evidence<'_>,
+        survivors: &Survivors,
+        why: &str,
+        sure: f64,
+    ) -> Option<Finding> {
+        let halves = survivors.ends_by_half(evidence.series)?;
+        let [early, late] = halves;
+        let from_the_beginning = early.ended >= self.survivors_least && 2 * early.ended >= late.ended;
+        let too_few = 5 * late.ended < 4 * late.born && 5 * early.ended < 4 * early.born;
+        let long = survivors.followed_s >= 1.5 * self.running_least_s;
+        let confidence = rounded(0.85 * sure);
+        if !(from_the_beginning && too_few && long && confidence >= self.leak_least) {
+            return None;
+        }
+        let why = format!(
+            "tasks pile up: in the first half of the watch {} were started and {} ended, in the second {} and {}; {why}",
+            count(early.born, ""),
+            count(early.ended, ""),
+            count(late.born, ""),
+            count(late.ended, ""),
+        );
+        let settles = "as many ends as starts would take it back".to_owned();
+        Some(Finding::new(Verdict::Leak, why, confidence, settles))
     }
 
     /// Tasks outlive all that ended, of one stretch after the other.

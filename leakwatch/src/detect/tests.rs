@@ -410,8 +410,24 @@ fn more_traffic_is_no_leak() {
 #[test]
 fn growth_without_more_traffic_is_suspect_even_where_tasks_end() {
     // A queue that is served too slowly: as many come as ever, and each waits longer than the one before.
-    let slow = growing(ended(followed((10, 0, 0), &[(60, 40, 0); 12]), &[(40.0, 300)])).judge();
-    assert_eq!(slow.verdict, Verdict::Suspect, "{}", slow.why);
+    let queue = |births| growing(ended(followed((10, 0, 0), &[(births, 5, 0); 12]), &[(40.0, 300)])).judge();
+    let slow = queue(25);
+    assert_eq!(slow.verdict, Verdict::Leak, "{}", slow.why);
+    assert!(
+        slow.why.starts_with("tasks pile up: in the first half of the watch 125 were started and 75 ended"),
+        "{}",
+        slow.why
+    );
+    // Nearly as many end as are started.
+    let nearly = queue(100);
+    assert_eq!(nearly.verdict, Verdict::Suspect, "{}", nearly.why);
+    // Ends began late: tasks that live long.
+    let mut cohorts = [(25, 25, 0); 12];
+    cohorts[..2].fill((25, 0, 0));
+    let lives = watch((0..=60).map(|s: u64| 10 + 5 * s.min(50)));
+    let long =
+        Watch { followed: Some(ended(followed((10, 0, 0), &cohorts), &[(50.0, 50)])), ..lives }.judge();
+    assert!(long.verdict < Verdict::Leak, "{}", long.why);
 }
 
 #[test]

@@ -8,8 +8,8 @@
 
 use super::float;
 
-/// Most points that enter a trend: pairs grow with the square, and 32 points give 496 of them.
-pub const MOST_POINTS: usize = 32;
+/// Most points that enter a trend: pairs grow with the square, and 24 points give 276 of them.
+pub const MOST_POINTS: usize = 24;
 
 /// Result of the Mann-Kendall test.
 #[derive(Clone, Copy, Debug, PartialEq)]
