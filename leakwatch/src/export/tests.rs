@@ -113,7 +113,7 @@ fn the_schema_has_every_promised_field() {
     assert_eq!(site["lifetime_s"], json!({"p50": null, "p99": null}));
     assert_eq!(
         site["waiting"][1],
-        json!({"reason": "select", "stack": [], "count": 24, "longest_s": 12.0, "share": 0.023438, "seen": 1.0})
+        json!({"reason": "select", "stack": [], "count": 24, "longest_s": 12.0, "share": 0.023_438, "seen": 1.0})
     );
     assert_eq!((&site["verdict"], &site["proven"]), (&json!("suspect"), &Value::Null));
 }
