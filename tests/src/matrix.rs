@@ -43,7 +43,7 @@ pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
 ];
 
 /// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
-pub const THIRD_PARTY: [&str; 18] = [
+pub const THIRD_PARTY: [&str; 19] = [
     "caddy",
     "traefik",
     "nats-server",
@@ -59,6 +59,7 @@ pub const THIRD_PARTY: [&str; 18] = [
     "turbo",
     "mini-redis-server",
     "redis-benchmark",
+    "obstore",
     "ruff",
     "rg",
     "panicparse",

@@ -26,7 +26,7 @@ use iced_x86::Instruction;
 
 pub use calls::{Taken, taken};
 pub use locations::SourceLocation;
-pub use version::TokioVersion;
+pub use version::{TokioVersion, may_be_in};
 
 use crate::go::disasm;
 use crate::{Arch, Elf, ProbeAction, ProbeSite, Problem};

@@ -2,8 +2,8 @@
 //!
 //! With v0 mangling `raw::poll::<T, S>` says it. With legacy mangling type arguments are dropped from names of functions,
 //! but not from drop glue: `drop_in_place<Cell<T, S>>`, which `dealloc` calls, and those of its parts. The compiler merges
-//! equal functions, so that a type may call drop glue with another type's name: a name is certain only when no other
-//! vtable has the same one, or when `poll` calls the future's own code.
+//! equal functions, so that a type may call drop glue with another type's name: a name is certain only when `poll` calls the
+//! future's own code, or when no type with other code has the same one (`types`).
 //!
 //! Must never make a name up: without symbols there is none.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -25,7 +25,7 @@ pub(super) struct Names {
     pub(super) task: Option<String>,
     /// The scheduler's type.
     pub(super) scheduler: Option<String>,
-    /// No other type can be meant.
+    /// It is not from code that the compiler may have merged with another type's.
     pub(super) certain: bool,
 }
 
@@ -44,15 +44,6 @@ pub(super) fn find(code: &Code<'_>, vtables: &[Found]) -> Vec<Names> {
         for (names, reached) in names.iter_mut().zip(&deeper).filter(|(names, _)| names.task.is_none()) {
             *names = name(reached, &symbols);
         }
-    }
-    let mut count: BTreeMap<(Option<String>, Option<String>), usize> = BTreeMap::new();
-    for name in &names {
-        let same = count.entry((name.task.clone(), name.scheduler.clone())).or_default();
-        *same = same.saturating_add(1);
-    }
-    for name in &mut names {
-        let same = count.get(&(name.task.clone(), name.scheduler.clone()));
-        name.certain |= name.task.is_some() && same == Some(&1);
     }
     names
 }

@@ -28,6 +28,7 @@ const MAX_KEPT: usize = 1 << 16;
 /// What a function has in its code.
 #[derive(Debug, Default)]
 struct Facts {
+    /// What it calls, or lets others call.
     calls: Vec<u64>,
     /// A Location of the worker's file, and its message.
     worker_loop: bool,
@@ -102,7 +103,8 @@ impl<'c, 'a> Own<'c, 'a> {
         let mut facts = Facts::default();
         let (mut message, mut workers) = (false, false);
         for instruction in self.code.decode(&function)? {
-            if let Some(address) = self.code.address_taken(&instruction) {
+            let taken = self.code.address_taken(&instruction);
+            if let Some(address) = taken {
                 message |= self.messages.contains(&address);
                 if let Some(location) = locations::read(self.code, address) {
                     workers |= ["/multi_thread/worker.rs", "/thread_pool/worker.rs"]
@@ -111,11 +113,12 @@ impl<'c, 'a> Own<'c, 'a> {
                     facts.never_scheduled |= location.file.ends_with("/runtime/blocking/schedule.rs");
                 }
             }
-            let target = self.code.target(&instruction).filter(|target| !function.contains(target));
-            if let Some(target) = target.filter(|target| self.code.is_function(*target))
-                && !facts.calls.contains(&target)
-            {
-                facts.calls.push(target);
+            // A function whose address is passed on is called, too: what may panic runs below `__rust_try`.
+            let targets = [self.code.target(&instruction), taken];
+            for target in targets.into_iter().flatten().filter(|target| !function.contains(target)) {
+                if self.code.is_function(target) && !facts.calls.contains(&target) {
+                    facts.calls.push(target);
+                }
             }
         }
         facts.worker_loop = message && workers;

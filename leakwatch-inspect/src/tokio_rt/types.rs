@@ -44,7 +44,7 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>, loca
     let resumed = locations::resumed(code);
     let names = names::find(code, &tables);
     let mut own = Own::new(code);
-    let types: Vec<TaskType> = kept
+    let mut types: Vec<TaskType> = kept
         .into_iter()
         .zip(names)
         .map(|((table, makers), names)| {
@@ -80,7 +80,22 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>, loca
             }
         })
         .collect();
+    let doubtful: Vec<bool> = types.iter().map(|task| is_doubtful(task, &types)).collect();
+    for (task, doubtful) in types.iter_mut().zip(doubtful) {
+        task.name_is_certain |= task.name.is_some() && !doubtful;
+    }
     (!types.is_empty()).then_some(Made { form, types, starts: starts.sites, problems: starts.problems })
+}
+
+/// Has another type the same name that cannot be the same type: its async block stands elsewhere, or neither says where it
+/// stands and both run on the same scheduler? A type has one vtable for each of its schedulers.
+fn is_doubtful(task: &TaskType, types: &[TaskType]) -> bool {
+    let same_name = types.iter().filter(|other| other.vtable != task.vtable && other.name == task.name);
+    let place = |task: &TaskType| task.locations.first().cloned();
+    same_name.into_iter().any(|other| match (place(task), place(other)) {
+        (None, None) => task.scheduler == other.scheduler,
+        (own, others) => own != others,
+    })
 }
 
 /// Tells the versions apart, by the file names in the assertions of the code that completes tasks.

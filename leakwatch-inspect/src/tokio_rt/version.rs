@@ -48,6 +48,11 @@ pub(super) fn is_unnamed(image: &[u8], versions: &[TokioVersion]) -> bool {
                 || has(b"`spawn_local` called from outside of a `task::LocalSet`")))
 }
 
+/// Is there any sign of tokio? Cheap, and generous: most libraries have none.
+pub fn may_be_in(image: &[u8]) -> bool {
+    memchr::memmem::find(image, b"/tokio-1.").is_some() || is_unnamed(image, &[])
+}
+
 /// `1.54.1/src/...` as a version.
 pub(super) fn parse(text: &[u8]) -> Option<TokioVersion> {
     let end = memchr::memchr(b'/', text)?;

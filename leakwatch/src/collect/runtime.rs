@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     host::{MappedFile, Memory, ReadError},
-    images::Image,
+    images::{Image, Library},
     observe::{Census, CensusTask},
 };
 
@@ -62,6 +62,12 @@ impl ProbedFile {
     /// The executable of a process. The path to attach through is good while the image lives.
     pub fn of_image(image: &Image) -> Arc<Self> {
         Arc::new(Self { attach_path: image.attach_path(), path: image.path().to_owned(), open: None })
+    }
+
+    /// A library with a runtime in it. The path to attach through is good while the image lives that it is of.
+    pub fn of_library(library: &Library) -> Arc<Self> {
+        let path = library.file.path().to_owned();
+        Arc::new(Self { attach_path: library.file.attach_path(), path, open: None })
     }
 
     /// A file that a process has mapped.
@@ -194,28 +200,35 @@ pub(super) fn recognise(
     }
     let go = inspection.go.iter().map(|facts| go(image, facts, mode));
     let mut runtimes = go.collect::<Result<Vec<_>, _>>().map_err(&incomplete)?;
-    runtimes.extend(tokio(image, &inspection.tokio, mode).map_err(&incomplete)?);
+    runtimes.extend(tokio(image, mode).map_err(&incomplete)?);
     Ok(runtimes)
 }
 
-/// The plans for each tokio version in a program. All their tasks are looked for together, with the first.
-fn tokio(image: &Image, all: &[TokioFacts], mode: Mode) -> Result<Vec<Runtime>, String> {
-    let file = ProbedFile::of_image(image);
+/// The plans for each tokio version in a program and its libraries. All their tasks are looked for together, with the first.
+fn tokio(image: &Image, mode: Mode) -> Result<Vec<Runtime>, String> {
+    let mut parts = vec![(&image.inspection().tokio[..], image.bias())];
+    let mut files = vec![ProbedFile::of_image(image)];
+    for library in image.libraries() {
+        parts.push((&library.inspection.tokio[..], library.bias));
+        files.push(ProbedFile::of_library(library));
+    }
     let mut runtimes = Vec::new();
-    for (index, facts) in all.iter().enumerate() {
+    let all =
+        parts.iter().zip(&files).flat_map(|((facts, _), file)| facts.iter().map(move |one| (one, file)));
+    for (index, (facts, file)) in all.enumerate() {
         let problems: Vec<String> = facts.problems.iter().map(|problem| problem.0.clone()).collect();
         let complete = !facts.starts.is_empty() && !facts.ends.is_empty();
         let probes = match mode {
-            Mode::Auto | Mode::Probes if complete => tokio_probes(&file, facts)?,
+            Mode::Auto | Mode::Probes if complete => tokio_probes(file, facts)?,
             Mode::Probes => return Err(problems.join("; ")),
             Mode::Auto | Mode::Memory => Vec::new(),
         };
-        let of_all = if index == 0 { all } else { &[] };
+        let of_all = if index == 0 { &parts[..] } else { &[] };
         runtimes.push(Runtime {
             kind: RuntimeKind::Tokio,
             version: facts.version.map(|version| version.to_string()),
             probes,
-            tasks: Some(Tasks::Tokio(TokioRuntime::new(of_all, image.bias()))),
+            tasks: Some(Tasks::Tokio(TokioRuntime::new(of_all))),
             problems,
             places: Vec::new(),
         });

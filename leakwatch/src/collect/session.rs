@@ -113,6 +113,7 @@ impl Session {
         let pid = process.pid();
         let mut image = Image::of_process(&process)?;
         let mut modules = Modules::of_process(&process)?;
+        image.look_for_libraries(&modules);
         let memory = ProcessMemory::open(&process)?;
         let runtimes = if ask.probes.is_empty() {
             recognised(pid, &image, &modules, &memory, ask)?

@@ -110,12 +110,13 @@ impl KeptTask {
 }
 
 impl TokioRuntime {
-    /// Of these facts, in a program that is loaded this much above its link-time addresses.
-    pub fn new(facts: &[TokioFacts], bias: u64) -> Self {
-        let types: FxHashMap<u64, Type> = facts
+    /// Of these facts, each of a file that is loaded this much above its link-time addresses.
+    pub fn new(files: &[(&[TokioFacts], u64)]) -> Self {
+        let types: FxHashMap<u64, Type> = files
             .iter()
-            .flat_map(|facts| facts.types.iter().map(|task| (facts.form, task)))
-            .map(|(form, task)| {
+            .flat_map(|(facts, bias)| facts.iter().map(|facts| (facts, *bias)))
+            .flat_map(|(facts, bias)| facts.types.iter().map(move |task| (facts.form, task, bias)))
+            .map(|(form, task, bias)| {
                 let kind = match task.kind {
                     Some(TaskKind::Blocking) => RuntimeKind::TokioBlocking,
                     Some(TaskKind::Async) | None => RuntimeKind::Tokio,
@@ -472,7 +473,7 @@ impl TokioRuntime {
             && state >> state::REFERENCES <= state::MOST_REFERENCES
             && (known.id_offset.is_none() || (1..1 << 56).contains(&id));
         plausible.then_some(())?;
-        let Some(status) = status(state) else {
+        let Some(status) = status(state).filter(|_| !is_freed(header.address, state)) else {
             return Some(Seen::Dead { address: header.address });
         };
         let made = match known.kind {
@@ -526,6 +527,18 @@ fn state_text(state: u64) -> &'static str {
     }
 }
 
+/// Did glibc write the first word of freed memory there? That is the next free piece's address, mangled with its own
+/// (`PROTECT_PTR` of `malloc/malloc.c`, since 2.32). In a program at fixed addresses the heap is low, and such a word may be
+/// a state that can be.
+fn is_freed(address: u64, word: u64) -> bool {
+    /// Bytes between two pieces of one heap.
+    const HEAP: u64 = 1 << 32;
+    /// No heap begins below. What a state that can be makes of a low address is smaller.
+    const LOWEST: u64 = 1 << 20;
+    let next = word ^ (address >> 12);
+    next == 0 || (next.is_multiple_of(16) && next >= LOWEST && next.abs_diff(address) < HEAP)
+}
+
 /// The status in tokio's words.
 fn reason(status: TaskStatus) -> &'static str {
     match status {
@@ -576,7 +589,7 @@ mod tests {
             ends: Vec::new(),
             problems: Vec::new(),
         };
-        TokioRuntime::new(&[facts], BIAS)
+        TokioRuntime::new(&[(&[facts], BIAS)])
     }
 
     /// A task: state, next of the queue, vtable, owner, scheduler, id, neighbours in the list.
@@ -632,6 +645,22 @@ mod tests {
             (group.site.runtime, group.count, group.reason.as_str()),
             (RuntimeKind::TokioBlocking, 1, "running")
         );
+    }
+
+    #[test]
+    fn what_glibc_writes_over_a_task_is_no_state() {
+        // A heap of a program at fixed addresses: the last free piece, and one with another one behind it.
+        assert!(is_freed(0x3be5_8f00, 0x3be58));
+        assert!(is_freed(0x03b5_8f00, 0x03b5_8f00 >> 12 ^ 0x03b5_9000));
+        for (address, state) in [
+            (0x3be5_8f00, 0xc8),
+            (0x3be5_8f00, 0x88),
+            (0x2be5_0f00, 0xcc),
+            (0x5555_5556_0000, 0xc8),
+            (0x7f12_3400_0d80, 0x88),
+        ] {
+            assert!(!is_freed(address, state), "{address:#x}");
+        }
     }
 
     #[test]

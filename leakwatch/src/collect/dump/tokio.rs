@@ -26,7 +26,7 @@ pub fn tokio_tasks(process: &Process, image: &Image, now_ns: u64) -> Result<Vec<
     let memory = ProcessMemory::open(process)?;
     let versions: Vec<String> = facts.iter().filter_map(|facts| Some(facts.version?.to_string())).collect();
     let version = (!versions.is_empty()).then(|| versions.join(", "));
-    let runtime = TokioRuntime::new(facts, image.bias());
+    let runtime = TokioRuntime::new(&[(facts, image.bias())]);
     let mut dumps = [RuntimeKind::Tokio, RuntimeKind::TokioBlocking]
         .map(|kind| TaskDump::new(kind, version.clone(), now_ns));
     let read = runtime.for_each_kept(&memory, |task| {

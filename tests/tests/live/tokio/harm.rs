@@ -96,7 +96,7 @@ fn a_program_that_becomes_another_or_ends() {
     target.command("spawn mutex 20");
     target.command("storm 3000");
     let now = target.truth();
-    target.into_inner().crash();
+    target.into_inner().kill();
     let report = agent.wait().report();
     let images = report.images(pid);
     assert_eq!(images.len(), 2, "{:#}", report.json());

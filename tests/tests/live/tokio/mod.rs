@@ -8,6 +8,7 @@ mod harm;
 mod late;
 mod matrix;
 mod memory;
+mod mixed;
 mod storm;
 mod third_party;
 mod two;

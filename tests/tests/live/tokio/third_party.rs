@@ -36,7 +36,7 @@ fn command(name: &str, folder: &Folder) -> Command {
 /// Starts a server and waits until it listens.
 #[track_caller]
 fn server(command: &mut Command, port: u16) -> Guard {
-    let name = format!("{:?}", command.get_program());
+    let name = command.get_program().display().to_string();
     let mut guard = Guard::start_as_is(command);
     let ready = eventually(PATIENCE, || {
         assert!(guard.is_running(), "{name} ends instead of listening");
@@ -299,7 +299,7 @@ fn uv() {
         (200, "text/html", format!("<!DOCTYPE html><html><body>{link}</body></html>"))
     });
     let folder = Folder::new("uv");
-    let requirements: String = (0..PAGES).map(|n| format!("pkg{n}\n")).collect();
+    let requirements = (0..PAGES).map(|n| format!("pkg{n}")).collect::<Vec<_>>().join("\n");
     fs::write(folder.path().join("all.in"), requirements).expect("a file");
     let index = format!("http://127.0.0.1:{}/simple", pages.port());
     let mut uv = command("uv", &folder);
@@ -316,14 +316,15 @@ fn lychee() {
     let pages = Pages::start(|path| (200, "text/html", format!("<html><body>{path}</body></html>")));
     let folder = Folder::new("lychee");
     let port = pages.port();
-    let links: String =
-        (0..PAGES).map(|n| format!("<a href=\"http://127.0.0.1:{port}/{n}\">x</a>\n")).collect();
+    let link = |n| format!("<a href=\"http://127.0.0.1:{port}/{n}\">x</a>");
+    let links = (0..PAGES).map(link).collect::<Vec<_>>().join("\n");
     fs::write(folder.path().join("index.html"), format!("<html><body>{links}</body></html>"))
         .expect("a file");
     let mut lychee = command("lychee", &folder);
     lychee.args(["--no-progress", "--max-concurrency", "40", "index.html"]);
     watch_fetching("lychee", &mut lychee, &pages, 1);
-    assert_eq!(pages.asked(), PAGES as u64, "lychee looks at each once");
+    // One that was held back for too long is asked for again.
+    assert!(pages.asked() >= PAGES as u64, "lychee looks at each: {} requests", pages.asked());
 }
 
 #[test]
