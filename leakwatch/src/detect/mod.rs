@@ -15,6 +15,7 @@ pub mod growth;
 pub mod proof;
 pub mod survival;
 pub mod units;
+pub mod zombies;
 
 #[cfg(test)]
 mod tests;

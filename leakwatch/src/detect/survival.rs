@@ -89,9 +89,14 @@ impl Rule for Survival {
 impl Survival {
     fn of_survivors(&self, evidence: &Evidence<'_>, survivors: &Survivors, course: &Course) -> Finding {
         let sure = of_span(survivors.followed_s) * of_losses(evidence.losses);
+        // Two steps are no course.
+        let steps = survivors.births.iter().filter(|born| **born > 0).count();
+        let by_ages =
+            || (steps >= self.stretches_least).then(|| self.by_ages(evidence, course, sure)).flatten();
         let said = self
             .outlive(survivors, sure)
-            .or_else(|| self.by_ages(evidence, course, sure))
+            .or_else(by_ages)
+            .or_else(|| self.pile_up(evidence, survivors, course, sure))
             .or_else(|| self.stuck(evidence, survivors, sure))
             .or_else(|| self.steps(survivors, sure));
         if let Some(finding) = said {
@@ -101,10 +106,7 @@ impl Survival {
         let none_left = survivors.all().live == 0;
         let early = survivors.cohorts.is_empty();
         match course {
-            Course::Grows { why, chance } if early && survivors.steady_births() => {
-                if let Some(finding) = self.pile_up(evidence, survivors, why, sure * (1.0 - chance)) {
-                    return finding;
-                }
+            Course::Grows { why, .. } if early && survivors.steady_births() => {
                 let why = format!(
                     "{why}; no more are started than before, and those that ended lived for up to {}: lives become \
                      longer, as in a queue that is served too slowly, or some never end",
@@ -131,15 +133,20 @@ impl Survival {
         &self,
         evidence: &Evidence<'_>,
         survivors: &Survivors,
-        why: &str,
+        course: &Course,
         sure: f64,
     ) -> Option<Finding> {
+        let Course::Grows { why, chance } = course else { return None };
+        // Where nobody is old enough to count, the lives of those that end are as long as the watch.
+        if survivors.lives.is_none() || !survivors.cohorts.is_empty() || !survivors.steady_births() {
+            return None;
+        }
         let halves = survivors.ends_by_half(evidence.series)?;
         let [early, late] = halves;
         let from_the_beginning = early.ended >= self.survivors_least && 2 * early.ended >= late.ended;
         let too_few = 5 * late.ended < 4 * late.born && 5 * early.ended < 4 * early.born;
         let long = survivors.followed_s >= 1.5 * self.running_least_s;
-        let confidence = rounded(0.85 * sure);
+        let confidence = rounded(0.85 * sure * (1.0 - chance));
         if !(from_the_beginning && too_few && long && confidence >= self.leak_least) {
             return None;
         }
@@ -267,7 +274,7 @@ impl Survival {
             count(site.live(), "live task"),
             duration(still_s),
             group.reason,
-            match young.live {
+            match survivors.births.iter().sum::<u64>() {
                 0 => "and none was added".to_owned(),
                 added => format!("and {} were added under watch", count(added, "")),
             },

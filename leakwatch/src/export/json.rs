@@ -155,6 +155,9 @@ struct ZombiesJson<'a> {
     command: &'a str,
     count: u64,
     oldest_s: Option<f64>,
+    verdict: Verdict,
+    why: &'a str,
+    confidence: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -327,7 +330,14 @@ impl<'a> From<&'a ForksReport> for ForksJson<'a> {
 
 impl<'a> From<&'a ZombieReport> for ZombiesJson<'a> {
     fn from(zombies: &'a ZombieReport) -> Self {
-        Self { command: &zombies.command, count: zombies.count, oldest_s: known(zombies.oldest_s) }
+        Self {
+            command: &zombies.command,
+            count: zombies.count,
+            oldest_s: known(zombies.oldest_s),
+            verdict: zombies.verdict,
+            why: &zombies.why,
+            confidence: number(zombies.confidence),
+        }
     }
 }
 

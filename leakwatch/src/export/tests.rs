@@ -16,6 +16,13 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
+fn zombie() -> Value {
+    json!({
+        "command": "gzip", "count": 1, "oldest_s": 12.5, "verdict": "not_yet", "confidence": 0.0,
+        "why": "1 child ended and was not collected, the oldest for at least 12s",
+    })
+}
+
 #[test]
 fn the_schema_has_every_promised_field() {
     let json = parse(&to_json(&samples::report(vec![samples::leaking()])));
@@ -69,7 +76,7 @@ fn the_schema_has_every_promised_field() {
         process["forks"],
         json!({"count": 1, "rate_per_s": 0.0167, "ended": 1, "live": 0, "by_command": gzip})
     );
-    assert_eq!(process["zombies"], json!([{"command": "gzip", "count": 1, "oldest_s": 12.5}]));
+    assert_eq!(process["zombies"], json!([zombie()]));
     assert_eq!(
         process["memory"],
         json!({"rss_bytes": 129_000_000, "rss_growth_per_min": 1_300_000.0, "task_stack_bytes": 2_500_000, "task_stack_growth_per_min": 614_400.0})

@@ -8,7 +8,7 @@ use super::{
     RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
     ZombieReport,
 };
-use crate::detect::{Detector, Evidence, Forecast};
+use crate::detect::{Detector, Evidence, Forecast, zombies};
 use crate::model::{Losses, ProcessModel, SiteView, float, growth_per_min, seconds};
 
 /// What a report says besides its processes.
@@ -97,6 +97,9 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
         .map(|site| site_report(&site, &losses, &info.blind, &mut *names, detector, rates))
         .collect();
     sort_worst_first(&mut sites);
+    let zombies = zombies_report(model);
+    let leaks = sites.iter().filter(|site| site.verdict == Verdict::Leak).count()
+        + zombies.iter().filter(|zombies| zombies.verdict == Verdict::Leak).count();
     let threads = model.threads();
     ProcessReport {
         pid: info.pid,
@@ -116,7 +119,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
             by_name: model.thread_names().to_vec(),
         },
         forks: forks_report(model, rates),
-        zombies: zombies_report(model),
+        zombies,
         memory: MemoryReport {
             rss_bytes: model.rss_bytes(),
             rss_growth_per_min: model.rss_growth_per_min(),
@@ -124,7 +127,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
             task_stack_growth_per_min: model.stack_growth_per_min(),
         },
         proof: model.proof().cloned(),
-        leaks: sites.iter().filter(|site| site.verdict == Verdict::Leak).count(),
+        leaks,
         losses: losses.named,
         sites,
     }
@@ -150,10 +153,18 @@ fn forks_report(model: &ProcessModel, rates: Span) -> ForksReport {
 }
 
 fn zombies_report(model: &ProcessModel) -> Vec<ZombieReport> {
-    let zombies = model.children().zombies.iter().map(|zombies| ZombieReport {
-        command: zombies.command.clone(),
-        count: zombies.count,
-        oldest_s: zombies.since_ns.map(|since| seconds(model.last_ns().saturating_sub(since))),
+    let zombies = model.children().zombies.iter().map(|zombies| {
+        let oldest_s = zombies.since_ns.map(|since| seconds(model.last_ns().saturating_sub(since)));
+        // Of one from before the attach only a least age is known.
+        let finding = zombies::judge(zombies.count, oldest_s.unwrap_or_else(|| seconds(model.elapsed_ns())));
+        ZombieReport {
+            command: zombies.command.clone(),
+            count: zombies.count,
+            oldest_s,
+            verdict: finding.verdict,
+            why: finding.why,
+            confidence: finding.confidence,
+        }
     });
     let mut zombies: Vec<ZombieReport> = zombies.collect();
     zombies.sort_by(|a, b| (b.count, &a.command).cmp(&(a.count, &b.command)));

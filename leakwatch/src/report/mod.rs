@@ -96,7 +96,7 @@ pub struct ProcessReport {
     pub sites: Vec<SiteReport>,
     /// What proofs have shown; `None`: none was asked for.
     pub proof: Option<ProofSample>,
-    /// Number of sites whose verdict is [`Verdict::Leak`].
+    /// Number of sites, and of commands of zombies, whose verdict is [`Verdict::Leak`].
     pub leaks: usize,
 }
 
@@ -214,7 +214,7 @@ pub struct CommandReport {
 }
 
 /// Children that ended and that the process has not collected.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ZombieReport {
     /// What they executed.
     pub command: String,
@@ -222,6 +222,12 @@ pub struct ZombieReport {
     pub count: u64,
     /// Seconds since the oldest of them ended; `None`: one ended before the attach.
     pub oldest_s: Option<f64>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in one sentence with its figures.
+    pub why: String,
+    /// How sure, 0 to 1.
+    pub confidence: f64,
 }
 
 /// Memory.

@@ -101,6 +101,18 @@ fn waits(reason: &str, count: u64, longest_s: f64, stack: &[&str]) -> WaitingRep
     }
 }
 
+/// A child that nobody collected.
+fn zombie() -> ZombieReport {
+    ZombieReport {
+        command: "gzip".to_owned(),
+        count: 1,
+        oldest_s: Some(12.5),
+        verdict: Verdict::NotYet,
+        why: "1 child ended and was not collected, the oldest for at least 12s".to_owned(),
+        confidence: 0.0,
+    }
+}
+
 /// A server that leaks.
 pub(crate) fn leaking() -> ProcessReport {
     let server = "/build/nats-server/server/server.go";
@@ -193,7 +205,7 @@ pub(crate) fn leaking() -> ProcessReport {
             by_name: vec![("nats-*".to_owned(), 14)],
         },
         forks: one_fork(),
-        zombies: vec![ZombieReport { command: "gzip".to_owned(), count: 1, oldest_s: Some(12.5) }],
+        zombies: vec![zombie()],
         memory: MemoryReport {
             rss_bytes: Some(129_000_000),
             rss_growth_per_min: Some(1_300_000.0),

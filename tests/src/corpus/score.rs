@@ -91,7 +91,10 @@ impl Case {
             let at_s = process["watched_s"].as_f64().unwrap_or(0.0);
             let sites: Vec<&Value> =
                 process["sites"].as_array().into_iter().flatten().filter(|site| shape.owns(site)).collect();
-            let worst = sites.iter().max_by_key(|site| rank(&site["verdict"]));
+            // Children that ended and were not collected are no site.
+            let zombies = process["zombies"].as_array().into_iter().flatten();
+            let zombies = zombies.filter(|_| shape.functions.iter().any(|function| function == "zombies"));
+            let worst = sites.iter().copied().chain(zombies).max_by_key(|site| rank(&site["verdict"]));
             let Some(worst) = worst else { continue };
             lives.push((at_s, sites.iter().filter_map(|site| site["live"].as_u64()).sum()));
             worst["verdict"].as_str().unwrap_or_default().clone_into(&mut case.verdict);

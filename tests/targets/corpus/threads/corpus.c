@@ -136,6 +136,10 @@ static void children_never_end(void) {
     VARYING(0.5, { if (!fork()) { for (;;) pause(); } });
 }
 
+static void children_never_reaped(void) {
+    VARYING(0.5, { if (!fork()) _exit(0); });
+}
+
 // --- fine ---
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -208,6 +212,7 @@ static const struct shape {
     {"stopped growing", 1, "stopped_growing", stopped_growing},
     {"join of one that never ends", 1, "never_joined", never_joined},
     {"children that never end", 1, "children_never_end", children_never_end},
+    {"children never reaped", 1, "zombies", children_never_reaped},
     {"fixed pool", 0, "fixed_pool", fixed_pool},
     {"idle pool", 0, "idle_pool", idle_pool},
     {"thread per request", 0, "request_threads", request_threads},
