@@ -1,11 +1,11 @@
 //! What the fuzz targets do with foreign bytes. Must use nothing but leakwatch-inspect's public API, so that its
 //! stable tests can include this file and replay the corpus (`leakwatch-inspect/tests/handmade/corpus.rs`).
 
-use leakwatch_inspect::Elf;
 use leakwatch_inspect::elf::Arch;
 use leakwatch_inspect::go::pclntab::{Pclntab, PclntabLocation};
 use leakwatch_inspect::go::version::{GoVersion, find_build_info, guess_version};
 use leakwatch_inspect::go::{dwarf, globals};
+use leakwatch_inspect::{Elf, Inspection, tokio_rt};
 
 /// Functions, pcs and words that are looked at of one input: more would only repeat.
 const SAMPLES: usize = 32;
@@ -97,13 +97,7 @@ pub fn inspect(image: &[u8]) {
     let Ok(inspection) = leakwatch_inspect::inspect(image) else { return };
     let elf = &inspection.elf;
     looked_at(dwarf::offsets(elf, image));
-    for facts in &inspection.tokio {
-        for site in facts.starts.iter().map(|start| &start.site).chain(&facts.ends) {
-            assert_eq!(elf.bytes(image, site.address, site.bytes.len()), Some(site.bytes.as_slice()));
-            assert!(elf.executable_at(site.address) && site.task_register < 16);
-        }
-        assert!(!facts.types.is_empty());
-    }
+    tokio_facts(&inspection, image);
     let Some(go) = inspection.go else { return };
     for site in [&go.start, &go.end].into_iter().flatten() {
         assert_eq!(elf.file_offset(site.address), Some(site.file_offset));
@@ -122,6 +116,35 @@ pub fn inspect(image: &[u8]) {
         }
     }
     assert!(go.wait_reasons.len() <= 64);
+}
+
+/// The bytes as a program with tokio in it, and as the code of a function that takes addresses.
+pub fn tokio(image: &[u8]) {
+    if let Ok(inspection) = leakwatch_inspect::inspect(image) {
+        tokio_facts(&inspection, image);
+    }
+    if tokio_rt::may_be_in(image) {
+        let middle = 0x1000 + (image.len() / 2) as u64;
+        for fixed in [false, true] {
+            looked_at(tokio_rt::taken(image, 0x1000, Some(middle), fixed));
+        }
+    }
+}
+
+fn tokio_facts(inspection: &Inspection, image: &[u8]) {
+    let elf = &inspection.elf;
+    for facts in &inspection.tokio {
+        for site in facts.starts.iter().map(|start| &start.site).chain(&facts.ends) {
+            assert_eq!(elf.bytes(image, site.address, site.bytes.len()), Some(site.bytes.as_slice()));
+            assert_eq!(elf.file_offset(site.address), Some(site.file_offset));
+            assert!(elf.executable_at(site.address) && site.task_register < 16);
+        }
+        assert!(!facts.types.is_empty());
+        for task in &facts.types {
+            assert!(task.functions.iter().all(|function| elf.executable_at(*function)));
+            assert!(!task.worker_loop || task.kind == Some(tokio_rt::TaskKind::Blocking));
+        }
+    }
 }
 
 /// The answer does not matter, only that there is one.

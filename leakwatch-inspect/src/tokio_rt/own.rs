@@ -15,13 +15,14 @@ use super::{VtableForm, locations};
 /// What the worker's loop asserts each time it takes its core back (`Context::run_task`, `Context::park` of
 /// `src/runtime/scheduler/multi_thread/worker.rs`, until 1.20 `src/runtime/thread_pool/worker.rs`).
 const CORE_MISSING: &[u8] = b"core missing";
-/// How many calls below `poll` that stands: `Harness::poll`, `CoreStage::poll`, `BlockingTask::poll`, the closure, `run`,
-/// `Context::run`, `Context::run_task`, where nothing is inlined.
-const LOOP_DEPTH: u8 = 9;
+/// How many calls below `poll` that stands: eleven where little is inlined (`Harness::poll`, `poll_inner`, `poll_future`,
+/// `Core::poll`, `BlockingTask::poll`, `worker::run`, `enter_runtime`, `LocalKey::with`, `Scoped::set`, `Context::run`,
+/// `Context::run_task`).
+const LOOP_DEPTH: u8 = 14;
 /// How many calls below the vtable's function the scheduler's `schedule` is.
 const SCHEDULE_DEPTH: u8 = 3;
 /// Most functions that are looked at for one type.
-const MAX_LOOKED_AT: usize = 300;
+const MAX_LOOKED_AT: usize = 1000;
 /// Functions whose facts are kept.
 const MAX_KEPT: usize = 1 << 16;
 

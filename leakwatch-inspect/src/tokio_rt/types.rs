@@ -83,8 +83,17 @@ pub(super) fn of_form(code: &Code<'_>, form: VtableForm, found: Vec<Found>, loca
     let doubtful: Vec<bool> = types.iter().map(|task| is_doubtful(task, &types)).collect();
     for (task, doubtful) in types.iter_mut().zip(doubtful) {
         task.name_is_certain |= task.name.is_some() && !doubtful;
+        // Where nothing is inlined the loop is too far down to be reached, but the closure has a name.
+        let by_name = task.name_is_certain && task.name.as_deref().is_some_and(is_of_worker);
+        task.worker_loop |= by_name && task.kind == Some(TaskKind::Blocking);
     }
     (!types.is_empty()).then_some(Made { form, types, starts: starts.sites, problems: starts.problems })
+}
+
+/// Is it a closure of tokio's worker threads?
+fn is_of_worker(name: &str) -> bool {
+    let of_module = |module: &str| name.contains(&format!("tokio::runtime::{module}::worker::"));
+    ["scheduler::multi_thread", "thread_pool"].into_iter().any(of_module)
 }
 
 /// Has another type the same name that cannot be the same type: its async block stands elsewhere, or neither says where it

@@ -7,15 +7,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::image::{USUAL, all};
-use super::runtime;
+use super::{runtime, tokio};
 
 #[path = "../../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "the file is a crate of its own elsewhere")]
 pub(super) mod fuzz;
 
 type Target = fn(&[u8]);
-const TARGETS: [(&str, Target); 4] =
-    [("elf", fuzz::elf), ("pclntab", fuzz::pclntab), ("version", fuzz::version), ("inspect", fuzz::inspect)];
+const TARGETS: [(&str, Target); 5] = [
+    ("elf", fuzz::elf),
+    ("pclntab", fuzz::pclntab),
+    ("version", fuzz::version),
+    ("inspect", fuzz::inspect),
+    ("tokio", fuzz::tokio),
+];
 
 /// All targets that take a whole file.
 pub(super) fn exercise(image: &[u8]) {
@@ -41,6 +46,9 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     for kind in runtime::KINDS {
         seeds.insert(("inspect", format!("handmade-{kind:?}")), runtime::build(kind, false));
         seeds.insert(("inspect", format!("handmade-{kind:?}-dwarf")), runtime::build(kind, true));
+    }
+    for form in tokio::FORMS {
+        seeds.insert(("tokio", format!("handmade-{form:?}")), tokio::build(form));
     }
     let usual = USUAL.build();
     for cut in [3, 5, 40, 64, 100, 0x208, 0x340, 0x820, 0xd40] {

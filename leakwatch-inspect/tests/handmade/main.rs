@@ -6,4 +6,5 @@ mod elf;
 mod image;
 mod pclntab;
 mod runtime;
+mod tokio;
 mod version;
