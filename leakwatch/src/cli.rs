@@ -1,6 +1,6 @@
 //! What was typed: clap types only. What it means is decided by the commands.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
@@ -44,6 +44,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch running processes and report their tasks.
     Watch(Box<WatchArgs>),
+    /// Start a program, watch it from its first instruction to its end, and report what it left behind.
+    Run(Box<RunArgs>),
     /// Print every task of a process with its stack, now, without stopping it.
     Dump(DumpArgs),
     /// Compare two dumps, reports or profiles: what appeared, grew, stayed, went.
@@ -199,6 +201,56 @@ pub struct WatchArgs {
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,
+}
+
+/// `leakwatch run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Exit with 3 when the program succeeded but tasks of it leaked or were left behind.
+    #[arg(long)]
+    pub fail_on_leak: bool,
+    /// Tasks younger than this are not called left behind when the program ends, and its children may run on for this
+    /// long.
+    #[arg(long, value_name = "TIME", value_parser = parse_grace, default_value = "100ms")]
+    pub grace: SignedDuration,
+    /// Do not report sites whose function, task or `file:line` matches this regular expression (repeatable).
+    #[arg(long, value_name = "REGEX")]
+    pub ignore: Vec<String>,
+    /// Watch the program alone, not the children that it forks.
+    #[arg(long)]
+    pub no_follow: bool,
+    /// How to print what was left behind.
+    #[arg(short, long, value_enum, default_value_t = RunFormat::Text)]
+    pub format: RunFormat,
+    /// Write it there instead of to standard error; standard output is the program's own.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Look this often.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "200ms")]
+    pub interval: SignedDuration,
+    /// Runtimes that the user names.
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    /// Sizes.
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// How `run` prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// The whole report.
+    Json,
+    /// Annotations of GitHub's workflows.
+    Github,
+    /// `JUnit` XML: a test case for each site.
+    Junit,
 }
 
 /// `leakwatch events`.
@@ -444,6 +496,12 @@ pub enum ModeArg {
     Probes,
     /// Memory alone.
     Memory,
+}
+
+/// A time that may be none at all.
+fn parse_grace(text: &str) -> Result<SignedDuration, String> {
+    let time = text.parse::<SignedDuration>().ok().filter(|time| !time.is_negative());
+    time.ok_or_else(|| "expected a time such as 0ms, 500ms, 30s, 5m or 1h30m".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<SignedDuration, String> {

@@ -3,6 +3,7 @@
 //! The only floor that reads time. It decides when to look, never what the figures mean.
 
 pub mod clock;
+mod main_program;
 mod names;
 mod overhead;
 mod pace;
@@ -10,6 +11,7 @@ mod proofs;
 mod prove;
 mod watcher;
 
+pub use main_program::Main;
 pub use names::ImageNames;
 pub use proofs::Pace as ProofPace;
 pub use prove::{explain, prove};

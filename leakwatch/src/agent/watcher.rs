@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     clock,
+    main_program::{Main, MainProgram},
     names::ImageNames,
     overhead::Meter,
     pace::Pace,
@@ -76,6 +77,8 @@ pub struct Options {
     pub follow: bool,
     /// Prove which goroutines nothing alive can wake; `None`: do not.
     pub prove: Option<ProofPace>,
+    /// The program that we started ourselves; `None`: all were running.
+    pub main: Option<Main>,
 }
 
 /// A process to watch.
@@ -204,7 +207,8 @@ pub async fn watch(
         options,
         watches: Vec::new(),
         ended: ended_sender,
-        census: Pace::new(CENSUS_EVERY_NS),
+        // What a short program did last is wanted.
+        census: Pace::new(options.main.map_or(CENSUS_EVERY_NS, |_| nanoseconds(options.interval))),
         ages: Pace::new(0),
         closing: false,
         forked: BTreeSet::new(),
@@ -241,11 +245,13 @@ pub async fn watch(
         }
     });
     let mut in_full = false;
+    let mut main = MainProgram::new(options.main);
     loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            _ = interrupt.recv() => if !main.pass_on(rustix::process::Signal::INT) { break },
+            _ = terminate.recv() => if !main.pass_on(rustix::process::Signal::TERM) { break },
+            () = main.over() => break,
             () = &mut deadline => {
                 in_full = true;
                 break;
@@ -255,6 +261,9 @@ pub async fn watch(
                 watcher.process_ended(kernel, incarnation, sink)?;
                 if watcher.watches.iter().all(|watch| watch.info.exited) {
                     break;
+                }
+                if main.pid().is_some_and(|pid| !watcher.watches_live(pid)) {
+                    main.ended();
                 }
             }
             _ = ticks.tick() => {
@@ -304,6 +313,11 @@ struct Watcher<'o> {
 }
 
 impl Watcher<'_> {
+    /// A process of this id is watched and has not ended.
+    fn watches_live(&self, pid: u32) -> bool {
+        self.watches.iter().any(|watch| watch.info.pid == pid && !watch.info.exited)
+    }
+
     async fn attach(
         &mut self,
         kernel: &mut Kernel,
@@ -322,6 +336,7 @@ impl Watcher<'_> {
             runtimes: Vec::new(),
             streaming: self.options.stream,
             blind: Vec::new(),
+            grace_ns: self.options.main.map(|main| nanoseconds(main.grace)),
         };
         let id = process.id();
         let ask = Ask {
@@ -441,8 +456,7 @@ impl Watcher<'_> {
         let mut open = vec![pid];
         while let Some(pid) = open.pop() {
             self.forked.remove(&pid);
-            let watched = |watch: &Watch| watch.info.pid == pid && !watch.info.exited;
-            if self.closing || self.watches.iter().any(watched) {
+            if self.closing || self.watches_live(pid) {
                 continue;
             }
             if self.followed == MOST_FOLLOWED {
@@ -614,6 +628,10 @@ impl Watcher<'_> {
             }
         }
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A figure that changes with every start and end of a task or thread.

@@ -54,6 +54,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         rates: Span::Watch,
         named: None,
         prove: None,
+        main: None,
         follow: false,
     };
     let text_options = text::Options { color: colour(), ..text::Options::default() };

@@ -37,6 +37,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         rates: Span::Watch,
         named: startup::named(&args.runtime)?,
         prove: None,
+        main: None,
         follow: false,
     };
     if let Some(path) = &args.trace {

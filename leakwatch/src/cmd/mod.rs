@@ -22,6 +22,7 @@ mod output;
 mod profiles;
 mod prove;
 mod record;
+mod run;
 mod startup;
 mod watch;
 
@@ -34,6 +35,8 @@ pub enum End {
     Done,
     /// A leak was found, and the user asked to be told by the exit code.
     Leak,
+    /// The program that was run has this exit code.
+    Code(u8),
     /// `doctor` found something that keeps leakwatch from working.
     Unfit,
 }
@@ -48,6 +51,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         None => watch_command(&cli.watch, cli.verbose),
         Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
         Some(Command::Events(args)) => events::run(&args, cli.verbose),
+        Some(Command::Run(args)) => run::run(&args, cli.verbose),
         Some(Command::Dump(args)) => dump::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Prove(args)) => prove::run(&args),

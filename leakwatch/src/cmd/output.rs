@@ -26,6 +26,13 @@ pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// A result beside what a program that we ran wrote to standard output.
+pub(super) fn write_to_stderr(text: &str) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    err.write_all(text.as_bytes())?;
+    err.flush()
+}
+
 /// One result that is written in pieces: to standard output, or to a temporary file beside its name, renamed at the end.
 ///
 /// # Errors

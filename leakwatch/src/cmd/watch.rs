@@ -62,6 +62,7 @@ pub(super) fn run_with(
         named: startup::named(&args.runtime)?,
         follow: args.follow,
         prove: args.prove.map(|every| proof_pace(every, args.budget)).transpose()?,
+        main: None,
     };
     if let Some(path) = &args.output {
         output::check(path)?;

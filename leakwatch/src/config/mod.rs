@@ -5,10 +5,12 @@
 
 mod error;
 mod flags;
+mod patterns;
 mod profile;
 mod shipped;
 mod words;
 
 pub use error::ConfigError;
 pub use flags::{FunctionFlag, named};
+pub use patterns::patterns;
 pub use shipped::{Shipped, shipped};

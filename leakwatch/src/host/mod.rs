@@ -9,6 +9,7 @@
 
 mod activity;
 pub mod capability;
+pub mod child;
 pub mod container;
 mod error;
 pub mod exe;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use leakwatch_common::LIFETIME_BUCKETS;
+use leakwatch_common::{LIFETIME_BUCKETS, bucket_floor_ns};
 
 use super::ages::{self, Ages};
 use super::presence::Presence;
@@ -308,6 +308,23 @@ impl<'a> SiteView<'a> {
     /// Ages of the live tasks, as of the last time when they were read.
     pub fn ages(&self) -> Ages {
         self.state.ages
+    }
+
+    /// Live tasks that are at least this old, as of the last time when ages were read. Ages are known in half octaves: one
+    /// that is not certainly that old is left out. Where births are not seen, all are as old as the watch.
+    pub fn older_than(&self, age_ns: u64) -> u64 {
+        let Some(young) = self.state.young.as_ref() else {
+            return if self.elapsed_ns >= age_ns { self.live() } else { 0 };
+        };
+        let perhaps_younger: u64 = young
+            .iter()
+            .enumerate()
+            .filter(|(bucket, _)| bucket_floor_ns(*bucket) < age_ns)
+            .map(|(_, count)| count)
+            .sum();
+        let from_before = self.live().saturating_sub(young.iter().sum());
+        let old_enough = if self.elapsed_ns >= age_ns { 0 } else { from_before };
+        self.live().saturating_sub(perhaps_younger).saturating_sub(old_enough)
     }
 
     /// What the live tasks waited for at the last census, largest group first.

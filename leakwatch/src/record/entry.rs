@@ -183,6 +183,7 @@ impl From<InfoLine> for ProcessInfo {
                 })
                 .collect(),
             streaming: line.streaming,
+            grace_ns: None,
             blind: line.blind.into_iter().filter_map(RuntimeKind::from_id).collect(),
         }
     }

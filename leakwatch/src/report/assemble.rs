@@ -51,6 +51,8 @@ pub struct ProcessInfo {
     pub streaming: bool,
     /// Runtimes of which nobody knows what was alive at attach.
     pub blind: Vec<RuntimeKind>,
+    /// Tasks that are at least this old when the process ends were left behind, ns; `None`: nobody asks.
+    pub grace_ns: Option<u64>,
 }
 
 /// A process to be reported.
@@ -92,10 +94,8 @@ pub fn assemble<'a>(
 pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Span) -> ProcessReport {
     let ProcessInput { info, model, names } = input;
     let losses = model.losses();
-    let mut sites: Vec<SiteReport> = model
-        .sites()
-        .map(|site| site_report(&site, &losses, &info.blind, &mut *names, detector, rates))
-        .collect();
+    let mut sites: Vec<SiteReport> =
+        model.sites().map(|site| site_report(&site, &losses, info, &mut *names, detector, rates)).collect();
     sort_worst_first(&mut sites);
     let zombies = zombies_report(model);
     let leaks = sites.iter().filter(|site| site.verdict == Verdict::Leak).count()
@@ -191,7 +191,7 @@ fn tasks_report(info: &ProcessInfo, model: &ProcessModel, losses: &Losses, rates
 fn site_report(
     site: &SiteView<'_>,
     losses: &Losses,
-    blind: &[RuntimeKind],
+    info: &ProcessInfo,
     names: &mut dyn Names,
     detector: &Detector,
     rates: Span,
@@ -210,6 +210,7 @@ fn site_report(
     if let Some(most) = spawns.first() {
         (name.function, name.file, name.line) = (most.function.clone(), most.file.clone(), most.line);
     }
+    let left_behind = left_behind(site, info, name.task.as_deref());
     SiteReport {
         runtime: id.runtime.name().to_owned(),
         function: name.function.or_else(|| address(id.site)),
@@ -221,7 +222,7 @@ fn site_report(
         task: name.task.or_else(|| address(id.entry)),
         system: site.system(),
         live: site.live(),
-        live_at_attach: (!blind.contains(&id.runtime)).then(|| site.live_at_attach()),
+        live_at_attach: (!info.blind.contains(&id.runtime)).then(|| site.live_at_attach()),
         started: site.started(),
         ended: site.ended(),
         start_rate_per_s: site.start_rate_per_s(rates),
@@ -233,6 +234,7 @@ fn site_report(
         never_ending_interval: plateau.map(|plateau| plateau.interval),
         leak_rate_per_min: plateau
             .and_then(|plateau| Some(plateau.share * site.start_rate_per_s(rates)? * 60.0)),
+        left_behind,
         proven: site.proven().map(|proven| proven.count),
         stack_bytes: site.stack_bytes(),
         waiting: waiting_report(site, names),
@@ -243,6 +245,17 @@ fn site_report(
         forecast,
         recent,
     }
+}
+
+/// What the task of Go's main goroutine is called.
+const MAIN_GOROUTINE: &str = "runtime.main";
+
+/// Tasks of a site that the process left behind when it ended: alive, and not only just started. The main goroutine is
+/// not among them. Of threads it is not known: those that the process's end ended have ended, too.
+fn left_behind(site: &SiteView<'_>, info: &ProcessInfo, task: Option<&str>) -> Option<u64> {
+    let grace_ns = info.grace_ns.filter(|_| info.exited && site.id().runtime.is_task())?;
+    let is_main = site.id().runtime == RuntimeKind::Go && task == Some(MAIN_GOROUTINE);
+    Some(if is_main || site.system() { 0 } else { site.older_than(grace_ns) })
 }
 
 /// An address in place of a name; `None` when there is none.

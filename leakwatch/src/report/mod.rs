@@ -9,6 +9,7 @@ pub mod clock;
 pub mod diff;
 pub mod digest;
 pub mod dump;
+pub mod leftovers;
 pub mod machine;
 pub mod names;
 pub mod proof;
@@ -98,6 +99,13 @@ pub struct ProcessReport {
     pub proof: Option<ProofSample>,
     /// Number of sites, and of commands of zombies, whose verdict is [`Verdict::Leak`].
     pub leaks: usize,
+}
+
+impl ProcessReport {
+    /// Tasks that it left behind when it ended; 0 when nobody asked.
+    pub fn left_behind(&self) -> u64 {
+        self.sites.iter().filter_map(|site| site.left_behind).sum()
+    }
 }
 
 /// A Kubernetes pod.
@@ -302,6 +310,8 @@ pub struct SiteReport {
     pub never_ending_interval: Option<(f64, f64)>,
     /// Tasks per minute that never end.
     pub leak_rate_per_min: Option<f64>,
+    /// Alive when the process ended, and not only just started; `None`: it lives, or nobody asks (`leakwatch run` does).
+    pub left_behind: Option<u64>,
     /// Tasks proven unwakeable; `None` when no proof was tried.
     pub proven: Option<u64>,
     /// Bytes of their stacks; `None`: not known for this runtime.

@@ -77,6 +77,7 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
         never_ending_share: None,
         never_ending_interval: None,
         leak_rate_per_min: None,
+        left_behind: None,
         proven: None,
         stack_bytes: None,
         waiting: Vec::new(),

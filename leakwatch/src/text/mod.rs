@@ -12,6 +12,7 @@ mod digest;
 mod dump;
 mod goroutines;
 mod headline;
+mod leftovers;
 mod machine;
 mod notes;
 mod proof;
@@ -28,6 +29,7 @@ pub use diff::diff;
 pub use digest::write_digest;
 pub use dump::{write_dump, write_folded};
 pub use goroutines::read_goroutines;
+pub use leftovers::{github, leftover_sentence, leftovers};
 pub use machine::machine;
 pub use proof::proof;
 

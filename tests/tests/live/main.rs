@@ -17,6 +17,7 @@ mod processes;
 mod prove;
 mod python;
 mod recording;
+mod run;
 mod storm;
 mod third_party;
 mod threads;

@@ -114,7 +114,12 @@ const GUESTS: &[Guest] = &[
     Guest { name: "toml", floors: &["config"], why: "one floor knows the configuration's form" },
     Guest { name: "cpp_demangle", floors: &["images"], why: "one floor gives names to addresses" },
     Guest { name: "rustc_demangle", floors: &["images"], why: "one floor gives names to addresses" },
-    Guest { name: "regex", floors: &["images", "collect", "config"], why: "symbols are searched by pattern" },
+    Guest {
+        name: "regex",
+        floors: &["images", "collect", "config", "cmd"],
+        why: "symbols are searched by pattern, and sites ignored",
+    },
+    Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },
     Guest { name: "clap", floors: &["cli", "cmd", "main"], why: "one floor knows flags" },
     Guest {
@@ -151,6 +156,7 @@ const CLOCKS: [&str; 4] = ["SystemTime", "Instant", "Timestamp", "Zoned"];
 /// Modules that may say `unsafe`.
 const UNSAFE: &[(&str, &str)] = &[
     ("host::memory", "reads another process's memory into uninitialised bytes"),
+    ("host::child", "stops a program that it starts before its first instruction"),
     ("host::exe", "maps a file that another program could cut short"),
     ("kernel", "bytes of maps and rings as shared types"),
 ];
