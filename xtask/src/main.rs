@@ -17,6 +17,7 @@ mod dumps;
 mod ebpf;
 mod layouts;
 mod overhead;
+mod proofs;
 mod shell;
 mod soak;
 mod targets;
@@ -79,6 +80,12 @@ const TASKS: &[Task] = &[
         usage: "[MINUTES]",
         help: "five servers under mixed load while leakwatch proves, 15 minutes: nobody who was proven may run again",
         run: soak::run,
+    },
+    Task {
+        name: "proofs",
+        usage: "[MB…]",
+        help: "measure what a proof costs on heaps of 1 and 8 GB, with a million goroutines, and what it does to a server's answers",
+        run: proofs::run,
     },
     Task {
         name: "overhead",

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     println!("{minutes} minutes with {}", agent::binary().map_err(anyhow::Error::msg)?.display());
     let length = Duration::from_secs(minutes.saturating_mul(60));
-    let rows = soak::soak(length, &soak::SERVERS, &["--prove=5s", "--budget", "100%"]);
+    let rows = soak::soak(length, &soak::SERVERS, &["--prove=5s", "--budget", "20%"]);
     println!(
         "| server | load: steps, reloads | goroutines | heap | proofs | passes of the last | judged | proven | refuted | processor time |"
     );

@@ -116,12 +116,12 @@ impl Prover {
         self.sweep = Some(sweep);
         self.proof.collections += u32::from(collected);
         if collected {
-            self.marks.clear();
+            self.marks.clear(&mut self.spans);
         }
         if self.spans.wasteful() {
             let budget = self.spans.budget();
             self.spans = super::Spans::new(budget);
-            self.marks.clear();
+            self.marks.clear(&mut self.spans);
         }
         for _ in 0..TRIES {
             if self.spans.refresh(memory, &self.heap.layout, self.heap.mheap)?.unsettled == 0 {

@@ -58,7 +58,8 @@ fn has(bits: &[u64], at: u64) -> bool {
 
 impl Marks {
     /// Forgets everything.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&mut self, spans: &mut Spans) {
+        spans.forget_marks();
         self.marked.clear();
         self.scanned.clear();
         if let Some(trace) = self.trace.as_mut() {
@@ -167,7 +168,7 @@ impl Marks {
     /// Marks the object that holds an address, if one does; whether that is new.
     #[inline]
     fn mark(&mut self, spans: &mut Spans, address: u64) -> bool {
-        let Some(number) = spans.find(address) else { return false };
+        let Some(number) = spans.find_unmarked(address) else { return false };
         let Some(span) = spans.get_mut(number) else { return false };
         let index = span.index(address);
         if index >= span.objects() {
@@ -185,6 +186,7 @@ impl Marks {
                 span.queued = true;
                 self.queue.push_back(number);
             }
+            spans.count_marked(number);
         }
         new
     }

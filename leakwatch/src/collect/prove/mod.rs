@@ -166,7 +166,7 @@ impl Prover {
     /// A new proof for a process.
     pub fn new(heap: GoHeap, around: &impl Surroundings, options: Options) -> Self {
         // Marks are 2 bits for an object of 8 bytes at least, and tables are less than half of that.
-        const LEAST: u64 = 256 << 20;
+        const LEAST: u64 = 32 << 20;
         let budget = LEAST.max(around.resident_bytes() / 16);
         Self {
             heap,

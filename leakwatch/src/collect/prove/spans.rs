@@ -41,6 +41,10 @@ pub(super) struct Span {
     pub(super) size: u64,
     /// Bytes of the span.
     pub(super) bytes: u64,
+    /// How many objects it has.
+    objects: u64,
+    /// Those of them that are not marked.
+    unmarked: u64,
     /// The first of its objects' bits.
     pub(super) first: u64,
     /// `2^32 / size` rounded up, or 0 where that is not exact.
@@ -58,7 +62,7 @@ pub(super) struct Span {
 impl Span {
     /// How many objects it has.
     pub(super) fn objects(&self) -> u64 {
-        self.bytes.checked_div(self.size).unwrap_or(0)
+        self.objects
     }
 
     /// Which object holds an address of the span.
@@ -115,12 +119,15 @@ pub(super) struct Spans {
     first_arena: u64,
     arenas: Vec<u32>,
     tables: Vec<Box<[u32]>>,
+    /// For each table a bit a page: an object there is not marked. A word that leads elsewhere is done with at a glance.
+    dark: Vec<[u64; PAGES_OF_ARENA / 64]>,
     /// Bits that were given out, and those of them that are in use.
     bits: u64,
     live_bits: u64,
-    /// Addresses of all `mspan`s, sorted, and the bytes of one: the allocator's own records, which name the first object of
-    /// each span.
-    records: (Vec<u64>, u64),
+    /// Addresses of all `mspan`s with their places in `allspans`, sorted.
+    list: Vec<(u64, u32)>,
+    /// The allocator's own records, which name the first object of each span: addresses and lengths, sorted.
+    records: Vec<(u64, u64)>,
     /// Where the collector keeps what it came across: addresses and lengths, sorted.
     gathered: Vec<(u64, u64)>,
     /// Spans with specials: their number and `mspan.specials`.
@@ -180,8 +187,11 @@ impl Spans {
 
     /// Bytes that this table takes.
     pub(super) fn own_bytes(&self) -> u64 {
-        let spans = self.spans.capacity() * size_of::<Span>() + self.prints.capacity() * 20;
-        let tables = self.tables.len() * size_of::<[u32; PAGES_OF_ARENA]>() + self.arenas.len() * 4;
+        let spans = self.spans.capacity() * size_of::<Span>()
+            + self.prints.capacity() * 12
+            + self.list.capacity() * 16;
+        let tables = self.tables.len() * (size_of::<[u32; PAGES_OF_ARENA]>() + PAGES_OF_ARENA / 8)
+            + self.arenas.len() * 4;
         (spans + tables + self.specials.capacity() * 16) as u64
     }
 
@@ -203,9 +213,8 @@ impl Spans {
     /// The span in use that holds an address.
     #[inline]
     pub(super) fn find(&self, address: u64) -> Option<u32> {
-        let arena = (address >> ARENA_SHIFT).wrapping_sub(self.first_arena);
-        let table = *self.arenas.get(usize::try_from(arena).ok()?)?;
-        let page = (address >> PAGE_SHIFT) as usize & (PAGES_OF_ARENA - 1);
+        let (arena, page) = place(address, self.first_arena);
+        let table = *self.arenas.get(arena)?;
         let number = *self.tables.get(table as usize)?.get(page)?;
         (number != NONE).then_some(number)
     }
@@ -234,10 +243,11 @@ impl Spans {
         layout: &HeapLayout,
         mheap: u64,
     ) -> Result<Refreshed, ProveError> {
-        let addresses = self.list(memory, layout, mheap)?;
-        if addresses.len() != self.records.0.len() {
-            self.records = (addresses.clone(), u64::from(layout.mspan_size));
-            self.records.0.sort_unstable();
+        let addresses = self.read_list(memory, layout, mheap)?;
+        let longer = addresses.len() != self.list.len();
+        if longer {
+            self.list = addresses.iter().copied().zip(0..).collect();
+            self.list.sort_unstable();
         }
         self.prints.resize(addresses.len().max(self.prints.len()), 0);
         self.at.resize(self.prints.len(), NONE);
@@ -287,6 +297,7 @@ impl Spans {
                 }
             }
         }
+        let stale = longer || !changed.is_empty();
         // First what is no more, then what is new: pages change hands.
         for &(place, ..) in &changed {
             self.retire(place);
@@ -302,11 +313,38 @@ impl Spans {
                 Admitted::NotYet => refreshed.unsettled += 1,
             }
         }
+        if stale {
+            self.find_records(layout);
+        }
         Ok(refreshed)
     }
 
+    /// Finds out which memory belongs to the allocator. It makes `mspan`s one behind the other in chunks of 16 KiB (`fixalloc`,
+    /// runtime/mfixalloc.go): what stands alone, as an entry of a damaged list might, is believed only in its name of a span
+    /// that is there.
+    fn find_records(&mut self, layout: &HeapLayout) {
+        let size = u64::from(layout.mspan_size);
+        let in_use = |place: u32| self.at.get(place as usize).is_some_and(|&number| number != NONE);
+        let is_next = |a: &(u64, u32), b: &(u64, u32)| b.0.wrapping_sub(a.0) == size;
+        self.records = self
+            .list
+            .chunk_by(is_next)
+            .filter(|chunk| chunk.iter().any(|&(_, place)| in_use(place)))
+            .filter_map(|chunk| match chunk {
+                [(record, _)] => Some((record.saturating_add(u64::from(layout.mspan_start)), 8)),
+                [(first, _), .., (last, _)] => Some((*first, last.saturating_add(size) - first)),
+                [] => None,
+            })
+            .collect();
+    }
+
     /// `mheap.allspans`, a slice that only grows.
-    fn list(&self, memory: &impl Memory, layout: &HeapLayout, mheap: u64) -> Result<Vec<u64>, ProveError> {
+    fn read_list(
+        &self,
+        memory: &impl Memory,
+        layout: &HeapLayout,
+        mheap: u64,
+    ) -> Result<Vec<u64>, ProveError> {
         const TRIES: usize = 4;
         let header = mheap.wrapping_add(u64::from(layout.mheap_allspans));
         let cap = self.budget / 16;
@@ -339,12 +377,10 @@ impl Spans {
     /// Blanks the allocator's and the collector's own records in memory that was read from an address: they name the first
     /// object of every span, or what the collector came across, and nobody reaches an object by them.
     pub(super) fn blank_records(&self, from: u64, bytes: &mut [u8]) {
-        let (records, size) = &self.records;
         let end = from.saturating_add(bytes.len() as u64);
-        let first = records.partition_point(|record| record.saturating_add(*size) <= from);
-        let records = records.get(first..).unwrap_or_default().iter().take_while(|&&record| record < end);
-        let records = records.map(|&record| (record, *size));
-        blank(from, bytes, records);
+        let first = self.records.partition_point(|(start, size)| start.saturating_add(*size) <= from);
+        let records = self.records.get(first..).unwrap_or_default();
+        blank(from, bytes, records.iter().copied().take_while(|(start, _)| *start < end));
         self.blank_gathered(from, bytes);
     }
 
@@ -409,6 +445,8 @@ impl Spans {
             start: raw.start,
             size,
             bytes,
+            objects,
+            unmarked: objects,
             first: self.bits,
             magic,
             no_scan: raw.class & 1 == 1,
@@ -464,6 +502,7 @@ impl Spans {
             if *table == NONE {
                 *table = u32::try_from(self.tables.len()).unwrap_or(NONE);
                 self.tables.push(vec![NONE; PAGES_OF_ARENA].into_boxed_slice());
+                self.dark.push([0; PAGES_OF_ARENA / 64]);
                 self.within_budget()?;
             }
         }
@@ -473,7 +512,7 @@ impl Spans {
     fn within_budget(&self) -> Result<(), ProveError> {
         let bytes = (self.tables.len() * size_of::<[u32; PAGES_OF_ARENA]>() + self.arenas.len() * 4) as u64
             + self.bits / 4
-            + (self.spans.len() * size_of::<Span>() + self.prints.len() * 20) as u64;
+            + (self.spans.len() * size_of::<Span>() + self.prints.len() * 28) as u64;
         if bytes > self.budget {
             return Err(ProveError::TooLarge { bytes, budget: self.budget });
         }
@@ -486,14 +525,68 @@ impl Spans {
 
     fn fill(&mut self, start: u64, bytes: u64, number: u32) {
         for address in (start..start + bytes).step_by(1 << PAGE_SHIFT) {
-            let arena = usize::try_from((address >> ARENA_SHIFT) - self.first_arena).unwrap_or(usize::MAX);
-            let table = self.arenas.get(arena).copied().unwrap_or(NONE);
-            let page = (address >> PAGE_SHIFT) as usize & (PAGES_OF_ARENA - 1);
-            if let Some(entry) = self.tables.get_mut(table as usize).and_then(|table| table.get_mut(page)) {
+            let (arena, page) = place(address, self.first_arena);
+            let table = self.arenas.get(arena).copied().unwrap_or(NONE) as usize;
+            if let Some(entry) = self.tables.get_mut(table).and_then(|table| table.get_mut(page)) {
                 *entry = number;
             }
         }
+        self.darken(start, bytes, number != NONE);
     }
+
+    /// Sets or clears the bits of pages that say that an object there is not marked.
+    fn darken(&mut self, start: u64, bytes: u64, dark: bool) {
+        for address in (start..start + bytes).step_by(1 << PAGE_SHIFT) {
+            let (arena, page) = place(address, self.first_arena);
+            let table = self.arenas.get(arena).copied().unwrap_or(NONE) as usize;
+            if let Some(word) = self.dark.get_mut(table).and_then(|dark| dark.get_mut(page >> 6)) {
+                let bit = 1 << (page & 63);
+                *word = if dark { *word | bit } else { *word & !bit };
+            }
+        }
+    }
+
+    /// One more object of a span is marked.
+    #[inline]
+    pub(super) fn count_marked(&mut self, number: u32) {
+        let Some(span) = self.spans.get_mut(number as usize) else { return };
+        span.unmarked = span.unmarked.saturating_sub(1);
+        if span.unmarked == 0 {
+            let (start, bytes) = (span.start, span.bytes);
+            self.darken(start, bytes, false);
+        }
+    }
+
+    /// No object is marked any more.
+    pub(super) fn forget_marks(&mut self) {
+        for number in 0..self.spans.len() {
+            let Some(span) = self.spans.get_mut(number).filter(|span| !span.gone) else { continue };
+            span.unmarked = span.objects;
+            let (start, bytes) = (span.start, span.bytes);
+            self.darken(start, bytes, true);
+        }
+    }
+
+    /// The span in use that holds an address, where an object of it is not marked; also where others of its page are.
+    #[inline]
+    pub(super) fn find_unmarked(&self, address: u64) -> Option<u32> {
+        let (arena, page) = place(address, self.first_arena);
+        let table = *self.arenas.get(arena)? as usize;
+        if self.dark.get(table)?.get(page >> 6)? & (1 << (page & 63)) == 0 {
+            return None;
+        }
+        let number = *self.tables.get(table)?.get(page)?;
+        (number != NONE).then_some(number)
+    }
+}
+
+/// Where the table of an address is, and its place there. Only right for addresses that are not below the first arena;
+/// others come out far away.
+#[inline]
+fn place(address: u64, first_arena: u64) -> (usize, usize) {
+    let arena = (address >> ARENA_SHIFT).wrapping_sub(first_arena);
+    let page = (address >> PAGE_SHIFT) as usize & (PAGES_OF_ARENA - 1);
+    (usize::try_from(arena).unwrap_or(usize::MAX), page)
 }
 
 /// Blanks ranges of memory that was read from an address.

@@ -678,6 +678,86 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// A word is passed over at a glance only where everything is marked: whatever was marked, forgotten and made anew.
+    #[test]
+    fn nothing_unmarked_is_passed_over(
+        size in proptest::sample::select(vec![64_u64, 512, 2048, 4096, 8192]),
+        steps in proptest::collection::vec((0..12_u8, 0..0x4000_u64), 1..60),
+    ) {
+        let mut world = World::new();
+        world.put(SPANS + 2 * 160 + 104, &[size]);
+        let layout = layout().1;
+        let (mut spans, mut marks) = (Spans::new(1 << 30), Marks::default());
+        spans.refresh(&world.memory(), &layout, MHEAP).expect("spans");
+        marks.begin(&mut spans);
+        for (step, offset) in steps {
+            match step {
+                0 => {
+                    marks.clear(&mut spans);
+                    marks.begin(&mut spans);
+                }
+                1 => {
+                    // The span is cut anew.
+                    let other = if offset % 2 == 0 { 128 } else { size };
+                    world.put(SPANS + 2 * 160 + 104, &[other]);
+                    spans.refresh(&world.memory(), &layout, MHEAP).expect("spans");
+                    marks.grow(&spans);
+                }
+                _ => marks.scan(&mut spans, DATA, &(STRUCTS + offset).to_le_bytes()),
+            }
+            for address in (STRUCTS..STRUCTS + 0x6000).step_by(64) {
+                if spans.object(address).is_some() && !marks.is_marked(&spans, address) {
+                    prop_assert!(spans.find_unmarked(address).is_some(), "{address:x}");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// However the tables are damaged, also to look like something: a goroutine whose channel is named by the program's own data is
+    /// never accused, and there is an end in bounded time and memory.
+    #[test]
+    fn damaged_tables_accuse_nobody(
+        changes in proptest::collection::vec((0..8_usize, 0..96_u64, 0..14_usize, any::<u64>()), 1..8),
+    ) {
+        let mut world = World::new();
+        let waits = world.goroutine(Does::Receives(A), &[]);
+        world.goroutine(Does::Runs, &[C]);
+        world.put(DATA + 24, &[A]);
+        for (table, word, kind, random) in changes {
+            let start = [SPANS, SPANS + 2 * 160, MHEAP, LIST, LIST + 0x1000, ALLP, SPECIALS, SPANS + 160][table];
+            let value = match kind {
+                0 => 1 << 60,
+                1 => u64::MAX,
+                2 => 0,
+                3 => A,
+                4 => DATA,
+                5 => DATA + random % 32 * 8,
+                6 => SPANS + random % 8 * 160,
+                7 => ARENA + random % 32 * 0x2000,
+                8 => start + random % 16 * 8,
+                9 => random % 0x4000,
+                10 => 1 << (random % 64),
+                11 => DATA.wrapping_sub(random % 160),
+                12 => OBJECTS + random % 0x2000,
+                _ => random,
+            };
+            world.put(start + word % 64 * 8, &[value]);
+        }
+        let options = Options { passes: 3, fewest: 2, ..Options::default() };
+        if let Ok(proof) = prove(&world.memory(), &Quiet, options) {
+            prop_assert!(proof.proven.iter().all(|task| task.id != waits), "{:?}", proof.proven);
+            prop_assert!(proof.own_bytes < 64 << 20, "{}", proof.own_bytes);
+        }
+    }
+}
+
 #[test]
 fn the_world_is_what_it_seems() {
     let mut world = World::new();
