@@ -149,10 +149,13 @@ impl Survivors {
         Some([turnover(0, half)?, turnover(half, 2 * half)?])
     }
 
-    /// Survivors per second, over the stretches that count.
+    /// Survivors per second, over the stretches that count. Tasks are met at the look after their start: those of the first
+    /// stretch may be met in the second one, and so on, and the first is left out.
     pub fn per_s(&self) -> f64 {
-        let over_s = float(self.cohorts.len() as u64) * self.stretch_s;
-        if over_s > 0.0 { float(self.all().live) / over_s } else { 0.0 }
+        let from = usize::from(self.cohorts.len() > 1);
+        let counted = self.cohorts.iter().skip(from);
+        let over_s = float((self.cohorts.len() - from.min(self.cohorts.len())) as u64) * self.stretch_s;
+        if over_s > 0.0 { float(counted.map(|cohort| cohort.live).sum()) / over_s } else { 0.0 }
     }
 }
 

@@ -348,23 +348,26 @@ fn grows(why: &str, confidence: f64) -> Finding {
 
 fn outlived(survivors: &Survivors) -> String {
     let all = survivors.all();
-    let than = match survivors.lives {
+    let old = duration(survivors.counted_s);
+    let who = match survivors.lives {
         Some(lives) => format!(
-            "have outlived all {} that ended (the longest lived for {})",
+            "{} of {} started under watch more than {old} ago are alive, longer than any of the {} that ended lived ({})",
+            count(all.live, ""),
+            count(all.born, "task"),
             count(lives.ended.saturating_add(lives.older_ended), ""),
             duration(lives.longest_s),
         ),
-        None => format!("live since at least {}, and none has ended", duration(survivors.counted_s)),
+        None => format!(
+            "all {} started under watch more than {old} ago are alive, and none has ended",
+            count(all.live, "task")
+        ),
     };
-    let ran = if all.stalled > 0 {
-        format!(", {} of them without running", count(all.stalled, ""))
-    } else {
-        String::new()
+    let ran = match all.stalled {
+        0 => String::new(),
+        stalled => format!(", {} without running again", count(stalled, "")),
     };
     format!(
-        "{} of {} started under watch {than}{ran}; they come from {} of {} stretches of {}, {} more a minute",
-        count(all.live, ""),
-        count(all.born, ""),
+        "{who}{ran}; they come from {} of {} stretches of {}, {} more a minute",
         survivors.stretches(),
         survivors.cohorts.len(),
         duration(survivors.stretch_s),

@@ -360,7 +360,7 @@ fn survivors_of_one_stretch_after_the_other_are_a_leak() {
     assert_eq!(leak.verdict, Verdict::Leak, "{}", leak.why);
     assert_eq!(
         leak.why,
-        "100 of 100 started under watch live since at least 10s, and none has ended, 100 of them without running; they \
+        "all 100 tasks started under watch more than 10s ago are alive, and none has ended, 100 without running again; they \
          come from 10 of 10 stretches of 5s, 120 more a minute"
     );
     let among_many = ended(followed((20, 20, 0), &[(2_500, 5, 5); 12]), &[(0.05, 29_000)]);
