@@ -1,11 +1,14 @@
 //! What the fuzz targets do with foreign bytes. Must use nothing but leakwatch-inspect's public API, so that its
 //! stable tests can include this file and replay the corpus (`leakwatch-inspect/tests/handmade/corpus.rs`).
 
+use leakwatch_inspect::btf::Btf;
 use leakwatch_inspect::elf::Arch;
+use leakwatch_inspect::function::{self, Function};
 use leakwatch_inspect::go::pclntab::{Pclntab, PclntabLocation};
 use leakwatch_inspect::go::version::{GoVersion, find_build_info, guess_version};
 use leakwatch_inspect::go::{dwarf, globals};
-use leakwatch_inspect::{Elf, Inspection, tokio_rt};
+use leakwatch_inspect::python::{LineTable, PythonLayout, line_at};
+use leakwatch_inspect::{Elf, Inspection, jvm, tokio_rt};
 
 /// Functions, pcs and words that are looked at of one input: more would only repeat.
 const SAMPLES: usize = 32;
@@ -143,6 +146,50 @@ fn tokio_facts(inspection: &Inspection, image: &[u8]) {
         for task in &facts.types {
             assert!(task.functions.iter().all(|function| elf.executable_at(*function)));
             assert!(!task.worker_loop || task.kind == Some(tokio_rt::TaskKind::Blocking));
+        }
+    }
+}
+
+/// The bytes as a table of lines, whose first four say of which form, from which line, and where to look: CPython's and
+/// HotSpot's.
+pub fn lines(input: &[u8]) {
+    let Some((&[form, first, low, high], table)) = input.split_first_chunk::<4>() else { return };
+    let form = match form % 3 {
+        0 => LineTable::Begins,
+        1 => LineTable::Ranges,
+        _ => LineTable::Locations,
+    };
+    let at = u16::from_le_bytes([low, high]);
+    for at in [u64::from(at), 0, u64::MAX] {
+        assert_ne!(line_at(form, table, i32::from(first), at), Some(0));
+    }
+    assert_ne!(jvm::line_of(table, u32::from(at)), Some(0));
+    assert!(jvm::scopes(table, u32::from(at)).len() <= table.len() + 1);
+    looked_at((PythonLayout::told(table), PythonLayout::of_version(u32::from(low), u32::from(high))));
+}
+
+/// The bytes as the kernel's type information.
+pub fn btf(input: &[u8]) {
+    let Some(btf) = Btf::parse(input) else { return };
+    looked_at((btf.offset("task", &["thread", "fsbase"]), btf.offset("inner", &["fsbase"])));
+}
+
+/// The bytes as a file with functions that somebody named: where they could be probed.
+pub fn functions(image: &[u8]) {
+    let Ok(elf) = Elf::parse(image) else { return };
+    let named = elf.symbols(image, ["runtime.text", "main.main", "runtime.goexit"]);
+    let starts = elf.segments.iter().filter(|s| s.executable).map(|s| (s.address.start, 0));
+    let places = named.iter().flatten().map(|symbol| (symbol.address, symbol.size)).chain(starts);
+    for (address, size) in places.take(SAMPLES) {
+        for size in [size, 0, 64, u64::MAX] {
+            let function = Function { name: "f".to_owned(), address, size };
+            if let Ok(point) = function::at_entry(&elf, image, &function, &[7, 6]) {
+                assert_eq!(elf.bytes(image, point.address, point.bytes.len()), Some(point.bytes.as_slice()));
+            }
+            for point in function::at_exits(&elf, image, &function, &[]).unwrap_or_default() {
+                assert_eq!(elf.file_offset(point.address), Some(point.file_offset));
+            }
+            looked_at(function::no_return_probe(&elf, image, &function));
         }
     }
 }

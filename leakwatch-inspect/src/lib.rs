@@ -14,6 +14,7 @@ pub mod btf;
 pub mod elf;
 pub mod function;
 pub mod go;
+pub mod jvm;
 mod probe;
 pub mod python;
 mod reader;

@@ -30,9 +30,9 @@ fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [ebpf] [bpftrace]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [ebpf] [bpftrace] [java]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 4] = ["go", "third-party", "ebpf", "bpftrace"];
+    const ALL: [&str; 5] = ["go", "third-party", "ebpf", "bpftrace", "java"];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
         bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
@@ -51,6 +51,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         bail!("not installed: {}", failures.join(", "));
     }
     Ok(())
+}
+
+/// A JVM that compiles what it runs, for the live tests of Java; Debian's, where there is none.
+fn java() -> Result<PathBuf> {
+    let java = PathBuf::from("/usr/bin/java");
+    if !java.is_file() || !java.with_file_name("javac").is_file() {
+        apt::install(&["default-jdk-headless"], "live tests watch a Java program")?;
+    }
+    Ok(java)
 }
 
 fn install(name: &str) -> Result<()> {
@@ -72,6 +81,7 @@ fn install(name: &str) -> Result<()> {
                 bail!("{}", failures.join("; "));
             }
         }
+        "java" => println!("java          {}", java()?.display()),
         "ebpf" => println!("bpf-linker    {}", ebpf_toolchain()?.display()),
         "bpftrace" => println!("bpftrace      {}", bpftrace()?.display()),
         _ => bail!("unknown part {name:?}"),

@@ -14,12 +14,15 @@ use super::{runtime, tokio};
 pub(super) mod fuzz;
 
 type Target = fn(&[u8]);
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 8] = [
     ("elf", fuzz::elf),
     ("pclntab", fuzz::pclntab),
     ("version", fuzz::version),
     ("inspect", fuzz::inspect),
     ("tokio", fuzz::tokio),
+    ("functions", fuzz::functions),
+    ("lines", fuzz::lines),
+    ("btf", fuzz::btf),
 ];
 
 /// All targets that take a whole file.
@@ -46,10 +49,21 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     for kind in runtime::KINDS {
         seeds.insert(("inspect", format!("handmade-{kind:?}")), runtime::build(kind, false));
         seeds.insert(("inspect", format!("handmade-{kind:?}-dwarf")), runtime::build(kind, true));
+        seeds.insert(("functions", format!("handmade-{kind:?}")), runtime::build(kind, false));
     }
     for form in tokio::FORMS {
         seeds.insert(("tokio", format!("handmade-{form:?}")), tokio::build(form));
     }
+    for (name, form, table) in [
+        ("python-3.9", 0, &[6, 1, 44, 0xfe, 2, 0x7f][..]),
+        ("python-3.10", 1, &[6, 0, 44, 1, 4, 0x80, 2, 2]),
+        ("python-3.11", 2, &[0xf8, 0xd9, 2, 3, 0xf0, 4, 1, 1, 1, 0xe8, 3, 0x80, 0x10]),
+        ("java", 0, &[3, 34, 0xff, 2, 1, 0]),
+        ("java-scopes", 0, &[0, 0, 7, 11, 1, 3, 0]),
+    ] {
+        seeds.insert(("lines", name.to_owned()), [&[form, 10, 4, 0], table].concat());
+    }
+    seeds.insert(("btf", "handmade".to_owned()), type_information());
     let usual = USUAL.build();
     for cut in [3, 5, 40, 64, 100, 0x208, 0x340, 0x820, 0xd40] {
         seeds.insert(("elf", format!("truncated-{cut:04x}")), usual[..cut].to_vec());
@@ -79,6 +93,21 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
         seeds.insert(("version", format!("handmade-{name}")), kind.build());
     }
     seeds
+}
+
+/// `struct inner { u64 a; u64 fsbase; }` and `struct task { u64; struct inner thread; }`, as a kernel tells of its own.
+fn type_information() -> Vec<u8> {
+    const STRINGS: &[u8] = b"\0task\0thread\0fsbase\0inner\0";
+    const STRUCT: u32 = 4 << 24;
+    let types = [0, 1 << 24, 8, 64]
+        .into_iter()
+        .chain([20, STRUCT | 2, 16, 0, 1, 0, 13, 1, 64])
+        .chain([1, 1 << 31 | STRUCT | 2, 24, 0, 1, 0, 6, 2, 64])
+        .flat_map(u32::to_le_bytes)
+        .collect::<Vec<u8>>();
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+    let head = [0x0001_eb9f, 24, 0, length(&types), length(&types), length(STRINGS)];
+    head.into_iter().flat_map(u32::to_le_bytes).chain(types).chain(STRINGS.iter().copied()).collect()
 }
 
 #[test]

@@ -27,7 +27,7 @@ use leakwatch_inspect::{InspectError, Inspection, Problem};
 
 use crate::host::{Executable, HostError, Memory, Process, maps};
 
-pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers};
+pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers, RuntimeStep};
 pub use demangle::{demangle, without_parameters};
 pub use libraries::Library;
 pub use modules::{Module, Modules};

@@ -114,6 +114,6 @@ impl Threads {
     ) -> NativeStack {
         let memory = views.memory;
         let read = |address| memory.read_u64(address).ok();
-        self.unwinder.unwind(views.modules, Registers::at(place.pc, place.sp), read)
+        self.unwind_from(views, &Registers::at(place.pc, place.sp), read)
     }
 }

@@ -4,7 +4,7 @@ use leakwatch_common::{RuntimeKind, thread_site};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Threads, Views, at, frames, glue, own_frame,
+    Threads, Views, at, frames, glue, jvm, own_frame,
     python::{self, PythonThread},
     syscalls,
 };
@@ -46,6 +46,7 @@ impl Threads {
         let mut groups: FxHashMap<Group, u64> = FxHashMap::default();
         let mut unwound = 0;
         let mut managed = None;
+        self.find_jvm(views);
         for (asked, tid) in threads::ids(self.pid)?.into_iter().enumerate() {
             // A thread that is gone meanwhile is no thread that could not be read.
             let Some(thread) = threads::info(self.pid, tid).filter(|thread| !thread.has_ended()) else {
@@ -72,13 +73,17 @@ impl Threads {
                     if with_stacks {
                         stack = frames.into_iter().filter_map(|frame| self.place_of(frame)).collect();
                     }
-                    *groups.entry((self.site_of(tid), reason, stack)).or_default() += 1;
-                    continue;
-                }
-                let frames = self.unwind_blocked(views, place);
-                self.note_task(views, tid, &frames);
-                if with_stacks {
-                    stack = frames.frames.iter().map(|frame| frame.pc).collect();
+                } else {
+                    let frames = self.unwind_blocked(views, place);
+                    let memory = views.memory;
+                    let java = self.java_frames(views, &frames, |address| memory.read_u64(address).ok());
+                    match jvm::routine_of(&java) {
+                        Some(routine) if self.wants_task(tid) => self.learn_routine(tid, routine),
+                        _ => self.note_task(views, tid, &frames),
+                    }
+                    if with_stacks {
+                        stack = self.with_java(&frames, &java);
+                    }
                 }
             }
             let site = self.site_of(tid);

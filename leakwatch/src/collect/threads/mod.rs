@@ -8,6 +8,7 @@
 
 pub mod dump;
 mod glue;
+mod jvm;
 mod look;
 mod python;
 mod syscalls;
@@ -23,7 +24,10 @@ use leakwatch_common::{
 };
 use rustc_hash::FxHashMap;
 
-use self::python::{Located, NoPython, Python};
+use self::{
+    jvm::{JavaFrame, Jvm},
+    python::{Located, NoPython, Python},
+};
 use super::{error::CollectError, sample::empty_site};
 use crate::{
     host::{Memory, threads},
@@ -104,7 +108,10 @@ pub struct Threads {
     python: Option<Python>,
     /// Why there is none, where that is odd.
     no_python: Option<String>,
-    /// Places in its program, by number less [`PLACES`].
+    /// The JVM that it runs, and how many modules were there when it was looked for.
+    jvm: Option<Jvm>,
+    jvm_searched: usize,
+    /// Places in an interpreter's program, by number less [`PLACES`].
     places: Vec<Frame>,
     /// Their numbers.
     place_numbers: FxHashMap<Frame, u64>,
@@ -257,21 +264,25 @@ impl Threads {
     ) -> Result<(), KernelError> {
         let runtime =
             if stack.event.kind == EventKind::Fork { RuntimeKind::Process } else { RuntimeKind::Thread };
-        let frames = self.unwind(views, stack);
         self.find_interpreter(views, kernel, watched)?;
+        self.find_jvm(views);
+        let frames = self.unwind(views, stack);
+        if let Some(number) = self.take_java(views, stack, &frames, kernel, watched)? {
+            self.learnt = true;
+            if self.known.len() < MOST_KNOWN {
+                self.known.insert(stack.event.site, at(runtime, number, 0));
+            }
+            return Ok(());
+        }
         let site = find_site(views, &frames);
         self.learnt = true;
         let number = match site {
             Some((index, creation)) => {
                 let pc = frames.frames.get(index).map_or(thread_site::UNKNOWN, |frame| frame.pc);
                 let managed = self.is_interpreted(views, pc);
-                if let Some(chain) = chain(&frames, index, &stack.registers, managed)
-                    && !self.chains.contains(&chain)
-                {
-                    let number = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
-                    if kernel.add_chain(watched, number, chain)? {
-                        self.chains.push(chain);
-                    }
+                if let Some(mut chain) = chain(&frames, index, &stack.registers, &[]) {
+                    chain.managed = u64::from(managed);
+                    self.add_chain(&chain, kernel, watched)?;
                 }
                 self.note_creation(pc, creation.clone());
                 let place = if managed { self.interpreted(views, &stack.managed, creation) } else { None };
@@ -283,6 +294,84 @@ impl Threads {
             self.known.insert(stack.event.site, at(runtime, number, 0));
         }
         Ok(())
+    }
+
+    /// Has the kernel side recognise calls from now on, if there is room.
+    fn add_chain(
+        &mut self,
+        chain: &Chain,
+        kernel: &mut Kernel,
+        watched: &Watched,
+    ) -> Result<(), KernelError> {
+        let number = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
+        if !self.chains.contains(chain) && kernel.add_chain(watched, number, *chain)? {
+            self.chains.push(*chain);
+        }
+        Ok(())
+    }
+
+    /// Looks for a JVM in the process, unless it is known.
+    fn find_jvm(&mut self, views: &Views<'_, impl Memory>) {
+        let modules = views.modules.all().len();
+        if self.jvm.is_none() && self.jvm_searched != modules {
+            self.jvm_searched = modules;
+            self.jvm = Jvm::find(views.modules, views.memory);
+        }
+    }
+
+    /// As [`Self::take_stack`], where Java code made something; the number of the place. `None`: it did not.
+    fn take_java(
+        &mut self,
+        views: &Views<'_, impl Memory>,
+        stack: &StackCopy,
+        frames: &NativeStack,
+        kernel: &mut Kernel,
+        watched: &Watched,
+    ) -> Result<Option<u64>, KernelError> {
+        let java = self.java_frames(views, frames, copied(stack, views.memory));
+        let methods =
+            || java.iter().flat_map(|frame| frame.methods.iter().map(move |method| (frame.index, method)));
+        let user = methods().find(|(_, method)| !jvm::is_library(&method.function));
+        let library = || methods().find(|(_, method)| !method.function.starts_with("java.lang.Thread."));
+        let Some((index, method)) = user.or_else(library) else { return Ok(None) };
+        let Some(number) = self.place_of(method.clone()) else { return Ok(None) };
+        let created =
+            Created { function: Some(method.function.clone()), file: method.file.clone(), line: method.line };
+        let whole = self.with_java(frames, &java);
+        self.note_creation(number, Creation { created, system: false, stack: whole });
+        let words: Vec<(u64, u64)> =
+            java.iter().filter(|frame| frame.index <= index).filter_map(|frame| frame.word).collect();
+        if let Some(mut chain) = chain(frames, index, &stack.registers, &words) {
+            chain.site = number;
+            self.add_chain(&chain, kernel, watched)?;
+        }
+        Ok(Some(number))
+    }
+
+    /// The Java frames of a stack; none where the process has no JVM.
+    fn java_frames(
+        &self,
+        views: &Views<'_, impl Memory>,
+        frames: &NativeStack,
+        read: impl FnMut(u64) -> Option<u64>,
+    ) -> Vec<JavaFrame> {
+        let jvm = self.jvm.as_ref();
+        jvm.map_or_else(Vec::new, |jvm| jvm.frames(views.memory, views.modules, frames, read))
+    }
+
+    /// A stack's return addresses, with the numbers of places for those that are in Java code.
+    fn with_java(&mut self, frames: &NativeStack, java: &[JavaFrame]) -> Vec<u64> {
+        let mut numbers = Vec::with_capacity(frames.frames.len());
+        for (index, frame) in frames.frames.iter().enumerate() {
+            match java.iter().find(|java| java.index == index) {
+                Some(java) => {
+                    let places = java.methods.iter().filter_map(|method| self.place_of(method.clone()));
+                    numbers.extend(places);
+                }
+                None => numbers.push(frame.pc),
+            }
+        }
+        numbers
     }
 
     fn note_creation(&mut self, number: u64, creation: Creation) {
@@ -378,17 +467,24 @@ impl Threads {
 
     /// The frames of a stack that was sent.
     pub(super) fn unwind(&mut self, views: &mut Views<'_, impl Memory>, stack: &StackCopy) -> NativeStack {
-        let base = stack.registers.rsp;
+        let read = copied(stack, views.memory);
+        self.unwind_from(views, &Registers::from(&stack.registers), read)
+    }
+
+    /// The frames of a stack whose words `read` gives, with those of Java code.
+    fn unwind_from(
+        &mut self,
+        views: &mut Views<'_, impl Memory>,
+        registers: &Registers,
+        read: impl FnMut(u64) -> Option<u64>,
+    ) -> NativeStack {
         let memory = views.memory;
-        let read = |address: u64| {
-            if (base..base.saturating_add(STACK_SPAN)).contains(&address) {
-                let from = usize::try_from(address - base).ok()?;
-                let bytes = stack.bytes.get(from..from.checked_add(8)?)?;
-                return bytes.try_into().ok().map(u64::from_le_bytes);
-            }
-            memory.read_u64(address).ok()
-        };
-        self.unwinder.unwind(views.modules, Registers::from(&stack.registers), read)
+        match &self.jvm {
+            Some(jvm) => self.unwinder.unwind_with(views.modules, *registers, read, &|registers, read| {
+                jvm.step(memory, registers, read)
+            }),
+            None => self.unwinder.unwind(views.modules, *registers, read),
+        }
     }
 
     /// See [`NativeUnwinder::function_at`].
@@ -426,6 +522,19 @@ impl Threads {
     }
 }
 
+/// Words of a stack that was sent; what is not of that stack is read from the process.
+fn copied<'a>(stack: &'a StackCopy, memory: &'a impl Memory) -> impl FnMut(u64) -> Option<u64> + 'a {
+    let base = stack.registers.rsp;
+    move |address| {
+        if (base..base.saturating_add(STACK_SPAN)).contains(&address) {
+            let from = usize::try_from(address - base).ok()?;
+            let bytes = stack.bytes.get(from..from.checked_add(8)?)?;
+            return bytes.try_into().ok().map(u64::from_le_bytes);
+        }
+        memory.read_u64(address).ok()
+    }
+}
+
 /// The first frame outside of what only leads to the system call.
 fn find_site(views: &mut Views<'_, impl Memory>, stack: &NativeStack) -> Option<(usize, Creation)> {
     for (index, frame) in stack.frames.iter().enumerate().skip(1) {
@@ -446,16 +555,22 @@ fn own_frame(views: &mut Views<'_, impl Memory>, pc: u64) -> Option<Frame> {
     frames(views.image, views.modules, pc).into_iter().find(|frame| !glue::is_glue(frame))
 }
 
-/// How the kernel side recognises the frames from the site to the system call.
-fn chain(stack: &NativeStack, site: usize, registers: &UserRegisters, managed: bool) -> Option<Chain> {
+/// How the kernel side recognises the frames from the site to the system call; `words` are further words of the stack,
+/// with their addresses, that must be there.
+fn chain(stack: &NativeStack, site: usize, registers: &UserRegisters, words: &[(u64, u64)]) -> Option<Chain> {
     let rip = stack.frames.first()?.pc;
     let (sp, rdi) = (registers.rsp, registers.rdi);
-    let (site_pc, managed) = (stack.frames.get(site)?.pc, u64::from(managed));
-    let mut chain = Chain { rip, site: site_pc, managed, ..Chain::default() };
-    if site > CHAIN_LINKS {
+    let mut chain = Chain { rip, site: stack.frames.get(site)?.pc, ..Chain::default() };
+    if site + words.len() > CHAIN_LINKS {
         return None;
     }
-    for (link, frame) in chain.links.iter_mut().zip(stack.frames.get(1..=site)?.iter().rev()) {
+    let mut links = chain.links.iter_mut();
+    // In this order: the other one would take a link for which there is no word.
+    for ((place, word), link) in words.iter().zip(links.by_ref()) {
+        *link = ChainLink { offset: place.checked_sub(sp)?, address: *word };
+        chain.count += 1;
+    }
+    for (link, frame) in links.zip(stack.frames.get(1..=site)?.iter().rev()) {
         let offset = match frame.at {
             Some(at) => at.checked_sub(sp)?,
             None if frame.pc == rdi => ChainLink::IN_RDI,

@@ -43,6 +43,21 @@ impl Registers {
         registers
     }
 
+    /// Where the frame stands, if that is known.
+    pub fn pc(&self) -> Option<u64> {
+        self.get(X86_64::RA.0)
+    }
+
+    /// Its stack pointer.
+    pub fn sp(&self) -> Option<u64> {
+        self.get(X86_64::RSP.0)
+    }
+
+    /// Its frame pointer's register, whatever the frame keeps there.
+    pub fn fp(&self) -> Option<u64> {
+        self.get(X86_64::RBP.0)
+    }
+
     fn get(&self, number: u16) -> Option<u64> {
         self.0.get(usize::from(number)).copied().flatten()
     }
@@ -92,6 +107,25 @@ pub struct NativeStack {
     pub whole: bool,
 }
 
+/// The caller of a frame of code that a runtime made: what no table of a file tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuntimeStep {
+    /// The return address.
+    pub pc: u64,
+    /// Where on the stack it is.
+    pub at: u64,
+    /// The caller's stack pointer.
+    pub sp: u64,
+    /// The caller's frame pointer's register.
+    pub fp: Option<u64>,
+}
+
+/// A word of a process's memory or of a copy of it.
+type Read<'a> = &'a mut dyn FnMut(u64) -> Option<u64>;
+
+/// Tells the caller of a frame of code that a runtime made.
+type RuntimeSteps<'a> = &'a dyn Fn(&Registers, Read<'_>) -> Option<RuntimeStep>;
+
 /// Device and inode of a file.
 type FileKey = ((u32, u32), u64);
 
@@ -115,15 +149,26 @@ impl NativeUnwinder {
     pub fn unwind(
         &mut self,
         modules: &mut Modules,
+        registers: Registers,
+        read: impl FnMut(u64) -> Option<u64>,
+    ) -> NativeStack {
+        self.unwind_with(modules, registers, read, &|_, _| None)
+    }
+
+    /// The same; `runtime` knows the frames of code that no file backs.
+    pub fn unwind_with(
+        &mut self,
+        modules: &mut Modules,
         mut registers: Registers,
         mut read: impl FnMut(u64) -> Option<u64>,
+        runtime: RuntimeSteps<'_>,
     ) -> NativeStack {
         let mut stack = NativeStack::default();
         let Some(pc) = registers.get(X86_64::RA.0) else { return stack };
         stack.frames.push(NativeFrame { pc, at: None });
         while stack.frames.len() < MOST_FRAMES {
             let innermost = stack.frames.len() == 1;
-            let step = match self.step(modules, &registers, innermost, &mut read) {
+            let step = match self.step(modules, &registers, innermost, &mut read, runtime) {
                 Found::Caller(step) => step,
                 Found::Start => {
                     stack.whole = true;
@@ -163,7 +208,8 @@ impl NativeUnwinder {
         modules: &mut Modules,
         registers: &Registers,
         innermost: bool,
-        read: &mut dyn FnMut(u64) -> Option<u64>,
+        read: Read<'_>,
+        runtime: RuntimeSteps<'_>,
     ) -> Found {
         let Some(pc) = registers.get(X86_64::RA.0) else { return Found::Unknown };
         modules.look_again_for(pc);
@@ -185,6 +231,14 @@ impl NativeUnwinder {
                 }
             }
             Row::Missing { .. } => Found::Unknown,
+            Row::None if modules.is_anonymous(pc) => match runtime(registers, &mut *read) {
+                Some(step) => {
+                    let mut caller = Registers::at(step.pc, step.sp);
+                    caller.set(X86_64::RBP.0, step.fp);
+                    Found::Caller(Box::new(Step { registers: caller, at: Some(step.at) }))
+                }
+                None => by_convention(modules, registers, innermost, read),
+            },
             Row::None => by_convention(modules, registers, innermost, read),
         }
     }
