@@ -32,7 +32,7 @@ use crate::{
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
-    observe::{Counters, Event, Observed, ProcessSample},
+    observe::{CensusTask, Counters, Event, Observed, ProcessSample},
     report::{self, Context, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span, WallClock},
 };
 
@@ -69,6 +69,8 @@ pub struct Options {
     pub stream: bool,
     /// Tell the sink of each look and report, for a recording.
     pub looks: bool,
+    /// Tell the sink what each task does, with every census.
+    pub states: bool,
     /// What rates are of.
     pub rates: Span,
     /// A runtime that the user named, in every process.
@@ -103,6 +105,8 @@ pub enum Update<'a> {
     Final(&'a Report),
     /// One event of the stream, with the process it is of.
     Event(&'a Event, &'a mut Watch),
+    /// What a task did at this moment (`CLOCK_MONOTONIC`, ns); with [`Options::states`].
+    State(u64, &'a CensusTask, &'a str, &'a mut Watch),
     /// Records of the stream that made no sense.
     Malformed,
     /// A look at one process, before it becomes figures; with [`Options::looks`].
@@ -162,6 +166,11 @@ impl Watch {
         &self.info
     }
 
+    /// The number of its watching.
+    pub fn number(&self) -> u32 {
+        self.session.incarnation()
+    }
+
     /// How its watching began.
     pub fn attach(&self) -> Attach {
         self.attach
@@ -208,7 +217,10 @@ pub async fn watch(
         watches: Vec::new(),
         ended: ended_sender,
         // What a short program did last is wanted.
-        census: Pace::new(options.main.map_or(CENSUS_EVERY_NS, |_| nanoseconds(options.interval))),
+        census: Pace::new(match options {
+            Options { main: Some(_), .. } | Options { states: true, .. } => nanoseconds(options.interval),
+            _ => CENSUS_EVERY_NS,
+        }),
         ages: Pace::new(0),
         closing: false,
         forked: BTreeSet::new(),
@@ -548,12 +560,32 @@ impl Watcher<'_> {
                 watch.info.runtimes = runtimes(&watch.session);
             }
         }
+        if census && self.options.states {
+            self.tell_states(sink)?;
+        }
         let now_ns = clock::monotonic_ns();
         let moved = self.watches.iter().map(|watch| moved(watch.model.counters())).sum();
         for (pace, looked) in [(&mut self.census, census), (&mut self.ages, ages)] {
             pace.passed(moved, looked.then_some((begun_ns, now_ns)));
         }
         Ok(self.report(now_ns, last, sink)?)
+    }
+
+    fn tell_states(&mut self, sink: &mut Sink<'_>) -> io::Result<()> {
+        for watch in self.watches.iter_mut().filter(|watch| !watch.info.exited) {
+            let now_ns = clock::monotonic_ns();
+            let mut tasks = Vec::new();
+            // A process that ends meanwhile has no states any more.
+            let read =
+                watch.session.for_each_task(|task, state| tasks.push((task.clone(), state.to_owned())));
+            if let Err(error) = read {
+                debug!("pid {}: {error}", watch.info.pid);
+            }
+            for (task, state) in &tasks {
+                sink(Update::State(now_ns, task, state, watch))?;
+            }
+        }
+        Ok(())
     }
 
     fn report(&mut self, now_ns: u64, last: bool, sink: &mut Sink<'_>) -> io::Result<Report> {

@@ -51,6 +51,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         budget_percent: None,
         stream: false,
         looks: false,
+        states: false,
         rates: Span::Watch,
         named: None,
         prove: None,
@@ -76,6 +77,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         }
         Update::Interval(_)
         | Update::Event(..)
+        | Update::State(..)
         | Update::Malformed
         | Update::Looked(_)
         | Update::Reporting { .. } => Ok(()),

@@ -34,6 +34,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         budget_percent: None,
         stream: true,
         looks: false,
+        states: args.trace.is_some(),
         rates: Span::Watch,
         named: startup::named(&args.runtime)?,
         prove: None,
@@ -65,6 +66,15 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
             line.clear();
             encoder.encode(event, pid, &wall, &mut watch.names(), &mut line);
             lines.write(&line)
+        }
+        Update::State(time_ns, task, state, watch) => {
+            if let Some(trace) = trace.as_mut() {
+                let (number, pid) = (watch.number(), watch.info().pid);
+                numbers.insert(number, pid);
+                let comm = watch.info().comm.clone();
+                trace.state(time_ns, number, task, state, &comm, pid, &mut watch.names());
+            }
+            Ok(())
         }
         Update::Malformed => {
             malformed += 1;

@@ -54,6 +54,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<End> {
         budget_percent: None,
         stream: false,
         looks: false,
+        states: false,
         rates: Span::Watch,
         named,
         follow: !args.no_follow,

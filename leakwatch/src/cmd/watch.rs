@@ -58,6 +58,7 @@ pub(super) fn run_with(
         budget_percent: args.budget,
         stream: args.stream,
         looks: recorder.is_some(),
+        states: false,
         rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
         named: startup::named(&args.runtime)?,
         follow: args.follow,
@@ -92,7 +93,7 @@ pub(super) fn run_with(
                     let mut names = watch.names();
                     recorder.as_mut().map_or(Ok(()), |r| r.event(event, &attach, &begun, &mut names))
                 }
-                Update::Interval(_) | Update::Event(..) | Update::Malformed => Ok(()),
+                Update::Interval(_) | Update::Event(..) | Update::State(..) | Update::Malformed => Ok(()),
             }));
         match watched {
             // More tasks are alive already than the table holds. How many is known only now, so: a larger one.

@@ -20,7 +20,7 @@ use super::{
     go::{GoRuntime, Seen, Stacks},
     prove::GoHeap,
     session::Mode,
-    tokio_rt::{Kinds, TokioRuntime},
+    tokio_rt::{self, Kinds, TokioRuntime},
 };
 use crate::{
     host::{MappedFile, Memory, ReadError},
@@ -159,6 +159,14 @@ impl Tasks {
         match self {
             Self::Go(go) => go.for_each(memory, stacks, each),
             Self::Tokio(tokio) => tokio.for_each(memory, each),
+        }
+    }
+
+    /// What a task does, in its runtime's words.
+    pub fn reason(&self, task: &CensusTask) -> String {
+        match self {
+            Self::Go(go) => go.reason(task),
+            Self::Tokio(_) => tokio_rt::reason(task.status).to_owned(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     custom::{self, Named},
     error::CollectError,
     follow::Follow,
-    go::Stacks,
+    go::{Seen, Stacks},
     runtime::{self, Probe, ProbedFile, Runtime},
     sample::{Last, Looks, empty_site},
     spawns::Spawns,
@@ -19,7 +19,7 @@ use super::{
     witnesses::Witnesses,
 };
 use crate::{
-    host::{HostError, Process, ProcessMemory},
+    host::{HostError, Process, ProcessMemory, ReadError},
     images::{Image, Modules},
     kernel::{Kernel, KernelError, Watched},
     observe::{Census, CensusTask, Event, SiteId, SiteSample, StackCopy, ThreadNames},
@@ -199,6 +199,21 @@ impl Session {
     /// The number that its events carry.
     pub fn incarnation(&self) -> u32 {
         self.incarnation
+    }
+
+    /// Calls `each` with every task that memory shows now, and what it does.
+    ///
+    /// # Errors
+    /// When the lists of tasks cannot be read.
+    pub fn for_each_task(&self, mut each: impl FnMut(&CensusTask, &str)) -> Result<(), ReadError> {
+        for tasks in self.runtimes.iter().filter_map(|counted| counted.runtime.tasks.as_ref()) {
+            tasks.for_each(&self.memory, Stacks::Skip, |seen| {
+                if let Seen::Live(task) = seen {
+                    each(&task, &tasks.reason(&task));
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Runtimes of which nobody knows what was alive at attach.

@@ -540,7 +540,7 @@ fn is_freed(address: u64, word: u64) -> bool {
 }
 
 /// The status in tokio's words.
-fn reason(status: TaskStatus) -> &'static str {
+pub(super) fn reason(status: TaskStatus) -> &'static str {
     match status {
         TaskStatus::Running => "running",
         TaskStatus::Runnable => "notified",

@@ -2,7 +2,8 @@
 //!
 //! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>: complete events (`X`), instants (`i`) and
 //! metadata (`M`). Tasks of a site that are alive at the same time lie in lanes below each other. The window is bounded:
-//! what does not fit is counted. Only what events tell is in it: starts and ends, no runs and no waits.
+//! what does not fit is counted. Starts and ends are exact. What a task did in between is as it was seen by looks at
+//! memory, some times a second: a state lies within its life from the look that saw it first to the next one that saw another.
 
 use std::{
     cmp::Reverse,
@@ -11,12 +12,12 @@ use std::{
 };
 
 use leakwatch_common::EventKind;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value, json};
 
 use super::safe;
 use crate::{
-    observe::{Event, SiteId},
+    observe::{CensusTask, Event, SiteId},
     report::{Names, SiteName},
 };
 
@@ -35,6 +36,7 @@ enum Row {
 /// A stretch of time in which something lived.
 #[derive(Clone, Copy, Debug)]
 struct Slice {
+    process: u32,
     pid: u32,
     row: Row,
     task: u64,
@@ -46,6 +48,16 @@ struct Slice {
     after: bool,
 }
 
+/// What tasks at one address were seen doing.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Site and number of the last of them.
+    site: u32,
+    id: u64,
+    /// When, and in which state; only changes.
+    states: Vec<(u64, u32)>,
+}
+
 /// A window of events.
 #[derive(Debug)]
 pub struct Trace {
@@ -55,6 +67,9 @@ pub struct Trace {
     slices: Vec<Slice>,
     instants: Vec<(u32, &'static str, u64, u64)>,
     open: FxHashMap<(u32, Row, u64), u64>,
+    /// By process and address.
+    states: BTreeMap<(u32, u64), Seen>,
+    state_names: Vec<String>,
     sites: Vec<(SiteId, SiteName)>,
     indices: FxHashMap<(u32, SiteId), u32>,
     comms: BTreeMap<u32, String>,
@@ -70,6 +85,8 @@ impl Trace {
             slices: Vec::new(),
             instants: Vec::new(),
             open: FxHashMap::default(),
+            states: BTreeMap::new(),
+            state_names: Vec::new(),
             sites: Vec::new(),
             indices: FxHashMap::default(),
             comms: BTreeMap::new(),
@@ -92,11 +109,7 @@ impl Trace {
         let row = match event.runtime {
             Some(runtime) => {
                 let id = SiteId { runtime, site: event.site, entry: event.entry };
-                let sites = &mut self.sites;
-                Row::Site(*self.indices.entry((event.process, id)).or_insert_with(|| {
-                    sites.push((id, names.site(id)));
-                    u32::try_from(sites.len() - 1).unwrap_or(u32::MAX)
-                }))
+                Row::Site(self.site(event.process, id, names))
             }
             None => Row::Threads,
         };
@@ -110,6 +123,7 @@ impl Trace {
                 let seen = self.open.remove(&key(row));
                 let begin_ns = seen.unwrap_or(self.begin_ns).min(event.time_ns);
                 self.slices.push(Slice {
+                    process: event.process,
                     pid,
                     row,
                     task: event.task,
@@ -126,6 +140,48 @@ impl Trace {
         }
     }
 
+    /// Takes in what a task was doing at a moment.
+    #[expect(clippy::too_many_arguments, reason = "a task, its process, and who knows names")]
+    pub fn state(
+        &mut self,
+        time_ns: u64,
+        process: u32,
+        task: &CensusTask,
+        state: &str,
+        comm: &str,
+        pid: u32,
+        names: &mut dyn Names,
+    ) {
+        if self.events >= MOST_EVENTS {
+            self.left_out += 1;
+            return;
+        }
+        let known = self.state_names.iter().position(|name| name == state);
+        let state = known.unwrap_or_else(|| {
+            self.state_names.push(state.to_owned());
+            self.state_names.len() - 1
+        });
+        let state = u32::try_from(state).unwrap_or(u32::MAX);
+        self.comms.entry(pid).or_insert_with(|| comm.to_owned());
+        let site = self.site(process, task.site, names);
+        let seen = self.states.entry((process, task.address)).or_default();
+        // The address may be another task's by now.
+        let same = (seen.site, seen.id) == (site, task.id);
+        if !same || seen.states.last().is_none_or(|&(_, last)| last != state) {
+            self.events += 1;
+            (seen.site, seen.id) = (site, task.id);
+            seen.states.push((time_ns, state));
+        }
+    }
+
+    fn site(&mut self, process: u32, id: SiteId, names: &mut dyn Names) -> u32 {
+        let sites = &mut self.sites;
+        *self.indices.entry((process, id)).or_insert_with(|| {
+            sites.push((id, names.site(id)));
+            u32::try_from(sites.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+
     /// Ends the window and writes it.
     ///
     /// # Errors
@@ -135,8 +191,9 @@ impl Trace {
         for ((process, row, task), begin_ns) in open {
             let Some(&pid) = pids.get(&process) else { continue };
             let end_ns = end_ns.max(begin_ns);
-            self.slices.push(Slice { pid, row, task, begin_ns, end_ns, before: false, after: true });
+            self.slices.push(Slice { process, pid, row, task, begin_ns, end_ns, before: false, after: true });
         }
+        self.add_those_without_events(end_ns, pids);
         self.slices.sort_by_key(|slice| (slice.pid, slice.row, slice.begin_ns, slice.end_ns));
         out.write_all(b"{\"displayTimeUnit\":\"ms\",\"otherData\":")?;
         let facts =
@@ -173,6 +230,9 @@ impl Trace {
                 };
                 free.push(Reverse((slice.end_ns, tid)));
                 put(out, &self.complete(slice, tid, &task, &title))?;
+                for state in self.states_of(slice, tid) {
+                    put(out, &state)?;
+                }
             }
         }
         for (pid, name, time_ns, child) in &self.instants {
@@ -183,6 +243,45 @@ impl Trace {
             put(out, &event)?;
         }
         out.write_all(b"\n]}\n")
+    }
+
+    /// Tasks that lived all through the window.
+    fn add_those_without_events(&mut self, end_ns: u64, pids: &BTreeMap<u32, u32>) {
+        let known: FxHashSet<(u32, u64)> =
+            self.slices.iter().map(|slice| (slice.process, slice.task)).collect();
+        for (&(process, task), seen) in self.states.iter().filter(|(key, _)| !known.contains(*key)) {
+            let Some(&pid) = pids.get(&process) else { continue };
+            let row = Row::Site(seen.site);
+            let begin_ns = self.begin_ns;
+            self.slices.push(Slice { process, pid, row, task, begin_ns, end_ns, before: true, after: true });
+        }
+    }
+
+    /// What the task of a slice was seen doing in it.
+    fn states_of(&self, slice: &Slice, tid: u64) -> Vec<Value> {
+        let Row::Site(_) = slice.row else { return Vec::new() };
+        let Some(Seen { states: seen, .. }) = self.states.get(&(slice.process, slice.task)) else {
+            return Vec::new();
+        };
+        let within: Vec<(u64, u32)> =
+            seen.iter().copied().filter(|(at, _)| (slice.begin_ns..slice.end_ns).contains(at)).collect();
+        let ends = within.iter().skip(1).map(|&(at, _)| at).chain([slice.end_ns]);
+        within
+            .iter()
+            .zip(ends)
+            .map(|(&(at_ns, state), until_ns)| {
+                json!({
+                    "name": self.state_names.get(state as usize),
+                    "cat": "state",
+                    "ph": "X",
+                    "ts": self.micros(at_ns),
+                    "dur": micros(until_ns - at_ns),
+                    "pid": slice.pid,
+                    "tid": tid,
+                    "args": { "seen": "by looks at memory" },
+                })
+            })
+            .collect()
     }
 
     fn complete(&self, slice: &Slice, tid: u64, task: &str, title: &str) -> Value {

@@ -203,6 +203,12 @@ fn a_trace_has_the_lives_that_the_program_knows() {
             let (ts, dur) = (event["ts"].as_f64().expect("ts"), event["dur"].as_f64().expect("dur"));
             assert!(ts >= 0.0 && dur >= 0.0, "{event}");
             let lane = (event["pid"].as_u64().expect("pid"), event["tid"].as_u64().expect("tid"));
+            if event["cat"] == "state" {
+                // Of the life that is before it in the lane.
+                let end = lanes.get(&lane).expect("a state has a life");
+                assert!(ts + dur <= end + 0.001, "a state longer than its life: {event}");
+                continue;
+            }
             let end = lanes.insert(lane, ts + dur);
             assert!(end.is_none_or(|end| end <= ts + 0.001), "slices of a lane overlap: {event}");
             // The program's own: the runtime starts some of its own, too.
@@ -217,4 +223,7 @@ fn a_trace_has_the_lives_that_the_program_knows() {
     assert_eq!((started, ended), (truth.started - before.started, truth.ended - before.ended));
     let names = events.iter().filter(|event| event["name"] == "main.leakMutex.func1");
     assert_eq!(names.count(), 6);
+    // What is alive at the end was seen at the end, those from before the window, too.
+    let waits = events.iter().filter(|event| event["cat"] == "state" && event["name"] == "chan receive");
+    assert!(waits.count() >= 6, "those of leakChan that were not finished");
 }
