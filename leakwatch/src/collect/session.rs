@@ -11,7 +11,7 @@ use super::{
     error::CollectError,
     follow::Follow,
     go::{Seen, Stacks},
-    runtime::{self, Probe, ProbedFile, Runtime},
+    runtime::{self, Probe, ProbedFile, Runtime, Tasks},
     sample::{Last, Looks, empty_site},
     spawns::Spawns,
     threads::{Threads, Views},
@@ -149,9 +149,21 @@ impl Session {
             follows: BTreeMap::new(),
         };
         session.note_unreadable();
+        session.note_spawns();
         // What the threads run is learnt before the first figures, so that no site seems to grow by it.
         session.look_at_threads_first();
         Ok(session)
+    }
+
+    /// Learns where tasks from before the attach were spawned, where the program keeps that.
+    fn note_spawns(&mut self) {
+        for Counted { runtime, .. } in &self.runtimes {
+            let Some(Tasks::Tokio(tokio)) = &runtime.tasks else { continue };
+            // What cannot be read is not known, and is read for the figures anyway, which say so.
+            for ((vtable, address), tasks) in tokio.spawned_at(&self.memory).unwrap_or_default() {
+                self.spawns.note(&self.memory, vtable, address, tasks);
+            }
+        }
     }
 
     /// Says of each runtime which of its tasks could not be read at attach.

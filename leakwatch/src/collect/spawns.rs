@@ -82,6 +82,13 @@ impl Spawns {
         self.types.get(&vtable).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Learns from a `Location` that tasks from before the attach were spawned at.
+    pub(super) fn note(&mut self, memory: &impl Memory, vtable: u64, address: u64, tasks: u64) {
+        if let Some(place) = location(memory, address) {
+            self.add(vtable, place, tasks);
+        }
+    }
+
     /// Learns from the stack of a start.
     pub(super) fn take(
         &mut self,
@@ -105,15 +112,28 @@ impl Spawns {
                 Meaning::Runner => break,
             }
         }
-        let Some(place) = caller else { return };
-        if self.types.len() >= MOST_TYPES && !self.types.contains_key(&stack.event.entry) {
+        if let Some(place) = caller {
+            self.add(stack.event.entry, place, 1);
+        }
+    }
+
+    fn add(&mut self, vtable: u64, place: Created, tasks: u64) {
+        if self.types.len() >= MOST_TYPES && !self.types.contains_key(&vtable) {
             return;
         }
-        let spawns = self.types.entry(stack.event.entry).or_default();
-        if let Some(known) = spawns.iter_mut().find(|spawn| spawn.place == place) {
-            known.count = known.count.saturating_add(1);
+        let spawns = self.types.entry(vtable).or_default();
+        // A Location names no function.
+        let same = |known: &Created| {
+            let line = known.line.is_some() && (&known.file, known.line) == (&place.file, place.line);
+            *known == place || (line && (known.function.is_none() || place.function.is_none()))
+        };
+        if let Some(known) = spawns.iter_mut().find(|spawn| same(&spawn.place)) {
+            known.count = known.count.saturating_add(tasks);
+            if known.place.function.is_none() {
+                known.place = place;
+            }
         } else if spawns.len() < MOST_PLACES {
-            spawns.push(Spawn { place, count: 1 });
+            spawns.push(Spawn { place, count: tasks });
         }
         // Stable: of equals the one that was seen first stays first.
         spawns.sort_by_key(|spawn| std::cmp::Reverse(spawn.count));

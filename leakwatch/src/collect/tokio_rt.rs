@@ -8,7 +8,7 @@
 //!
 //! It must never write to the process, never take a size from it, and never read a clock.
 
-use std::{hash::Hasher as _, sync::Arc};
+use std::{collections::BTreeMap, hash::Hasher as _, sync::Arc};
 
 use leakwatch_common::RuntimeKind;
 use leakwatch_inspect::tokio_rt::{TaskKind, TokioFacts, VtableForm};
@@ -66,6 +66,8 @@ struct Type {
     id_offset: Option<u64>,
     /// Offset of the two pointers of its owner's list.
     owned_offset: Option<u64>,
+    /// Offset of the address of the `Location` that spawned it: builds with `--cfg tokio_unstable` keep it.
+    spawned_at: Option<u64>,
 }
 
 /// Which kind of task the types are, by run-time address of their vtables.
@@ -125,7 +127,16 @@ impl TokioRuntime {
                     VtableForm::Plain => Some(form.vtable_offset() - OWNED_BEFORE_VTABLE),
                     VtableForm::Trailer | VtableForm::Offsets => task.trailer_offset,
                 };
-                (task.vtable.wrapping_add(bias), Type { kind, form, id_offset: task.id_offset, owned_offset })
+                (
+                    task.vtable.wrapping_add(bias),
+                    Type {
+                        kind,
+                        form,
+                        id_offset: task.id_offset,
+                        owned_offset,
+                        spawned_at: task.spawn_location_offset,
+                    },
+                )
             })
             .collect();
         let first = types.keys().copied().min().unwrap_or(0);
@@ -162,6 +173,28 @@ impl TokioRuntime {
             each(if lists.knows(address) { Seen::Live(task) } else { Seen::Dead { address } });
         }
         Ok(())
+    }
+
+    /// Addresses of the `Location`s that spawned the live tasks, by vtable, with how many: none but in builds with
+    /// `--cfg tokio_unstable`.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn spawned_at(&self, memory: &impl Memory) -> Result<BTreeMap<(u64, u64), u64>, ReadError> {
+        let mut found = BTreeMap::new();
+        if self.types.values().all(|known| known.spawned_at.is_none()) {
+            return Ok(found);
+        }
+        self.for_each(memory, |seen| {
+            let Seen::Live(task) = seen else { return };
+            let vtable = task.site.entry;
+            let offset = self.types.get(&vtable).and_then(|known| known.spawned_at);
+            let read = |offset: u64| memory.read_u64(task.address.wrapping_add(offset)).ok();
+            if let Some(location) = offset.and_then(read) {
+                *found.entry((vtable, location)).or_default() += 1;
+            }
+        })?;
+        Ok(found)
     }
 
     /// Calls `each` with every task that memory shows, and with those that are complete and kept by their

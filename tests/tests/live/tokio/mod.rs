@@ -9,6 +9,7 @@ mod late;
 mod matrix;
 mod memory;
 mod mixed;
+mod spawns;
 mod storm;
 mod third_party;
 mod two;
