@@ -6,6 +6,8 @@ use std::process::Command;
 use leakwatch_tests::report::Counts;
 use leakwatch_tests::{Agent, NativeTarget, NativeTruth, Target, gate, matrix, need};
 
+use crate::folder::Folder;
+
 /// The function and line of a site as the program knows it.
 fn place(truth: &NativeTruth, function: &str) -> (String, u64) {
     (function.to_owned(), truth.sites[function].line)
@@ -68,6 +70,32 @@ fn c_and_cpp_threads_by_line() {
             need!(gate::live(), gate::file(&binary));
             exact(&binary);
         }
+    }
+}
+
+#[test]
+fn rust_threads_by_line() {
+    need!(gate::live());
+    let source = matrix::repository().join("tests/targets/rust/threads.rs");
+    let folder = Folder::new("rust");
+    // All without frame pointers. Optimised ones inline most of `std::thread` into the caller.
+    let flavours: [(&str, &[&str]); 3] = [
+        ("debug", &["-g"]),
+        ("release", &["-O", "-C", "debuginfo=1"]),
+        ("lto", &["-O", "-C", "lto=fat", "-C", "codegen-units=1", "-C", "panic=abort", "-g"]),
+    ];
+    for (flavour, flags) in flavours {
+        let binary = folder.path().join(flavour).join("threads");
+        std::fs::create_dir(binary.parent().expect("it has one")).expect("a folder");
+        let built = Command::new("rustc")
+            .args(["--edition", "2024", "-C", "force-frame-pointers=no"])
+            .args(flags)
+            .arg("-o")
+            .arg(&binary)
+            .arg(&source)
+            .status();
+        assert!(built.expect("rustc runs").success(), "{flavour}");
+        exact(&binary);
     }
 }
 

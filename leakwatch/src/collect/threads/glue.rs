@@ -55,6 +55,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("<alloc::", "Rust: calls of boxed functions"),
     ("<core::", "Rust"),
     ("__rust_begin_short_backtrace", "Rust"),
+    ("__rust_try", "Rust: what a thread's function is called in"),
     ("execute_native_thread_routine", "libstdc++, linked in"),
     ("PyThread_", "CPython: threads of any system"),
     ("thread_PyThread_start_new_thread", "CPython: the module _thread"),
