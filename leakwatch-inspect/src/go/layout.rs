@@ -312,9 +312,14 @@ impl GoLayout {
 impl GoLayout {
     /// Has the same offsets, wherever they are from. Only compares what both know.
     pub(super) fn agrees_with(&self, other: &GoLayout) -> bool {
-        let heap = if self.heap.is_some() { other.heap } else { None };
-        let own = if other.heap.is_some() { self.heap } else { None };
-        GoLayout { source: other.source, heap: own, ..*self } == GoLayout { heap, ..*other }
+        fn of_both<T>(one: Option<T>, other: Option<T>) -> (Option<T>, Option<T>) {
+            one.zip(other).unzip()
+        }
+        let (heap, other_heap) = of_both(self.heap, other.heap);
+        let (poll, other_poll) = of_both(self.poll, other.poll);
+        let (notify_head, other_head) = of_both(self.notify_head, other.notify_head);
+        let own = GoLayout { source: other.source, heap, poll, notify_head, ..*self };
+        own == GoLayout { heap: other_heap, poll: other_poll, notify_head: other_head, ..*other }
     }
 }
 
@@ -452,4 +457,24 @@ pub(super) fn find(elf: &Elf, image: &[u8], version: Option<&GoVersion>, code: O
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::go::version::GoVersion;
+
+    #[test]
+    fn what_only_one_of_two_layouts_knows_is_no_difference() {
+        let version = GoVersion::parse("go1.27.1");
+        let known = table::known(version.as_ref()).expect("a release of the table").layout;
+        assert!(known.poll.is_some() && known.notify_head.is_some() && known.heap.is_some());
+        // A program without a network has no poll descriptors in its DWARF.
+        let own = GoLayout { source: Source::Dwarf, poll: None, notify_head: None, heap: None, ..known };
+        assert!(known.agrees_with(&own) && own.agrees_with(&known));
+        let other = GoLayout { goid: known.goid + 8, ..own };
+        assert!(!known.agrees_with(&other));
+        let moved = known.poll.map(|poll| PollLayout { reader: poll.reader + 8, ..poll });
+        assert!(!known.agrees_with(&GoLayout { poll: moved, ..known }));
+    }
 }

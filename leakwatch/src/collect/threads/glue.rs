@@ -54,6 +54,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("alloc::", "Rust"),
     ("<alloc::", "Rust: calls of boxed functions"),
     ("<core::", "Rust"),
+    ("<std::", "Rust: methods, as the newer mangling writes them"),
     ("__rust_begin_short_backtrace", "Rust"),
     ("__rust_try", "Rust: what a thread's function is called in"),
     ("execute_native_thread_routine", "libstdc++, linked in"),
