@@ -160,7 +160,6 @@ fn page(cases: &[Case], servers: &[Served], halves: &[Half]) -> Result<String> {
         for Served { name, mode, sites, accused, suspected } in servers {
             writeln!(page, "| {name} | {mode} | {sites} | {} | {} |", accused.len(), suspected.len())?;
         }
-        writeln!(page)?;
         for served in servers {
             for why in &served.accused {
                 writeln!(page, "* {} ({}): {why}", served.name, served.mode)?;

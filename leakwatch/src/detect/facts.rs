@@ -107,18 +107,22 @@ impl Survivors {
         const PAUSE: usize = 2;
         /// Of a pool that fills up by a fixed share of what is missing, less comes late.
         const LATE: f64 = 0.25;
-        let places: Vec<usize> = self
+        let all = self.all();
+        // Of a site whose tasks come and go, a stretch in which none was met is one without a look, and says nothing.
+        let churns = 4 * all.born > 5 * all.live;
+        let lives: Vec<u64> = self
             .cohorts
             .iter()
-            .enumerate()
-            .filter(|(_, cohort)| cohort.live > 0)
-            .map(|(place, _)| place)
+            .filter(|cohort| !churns || cohort.born > 0)
+            .map(|cohort| cohort.live)
             .collect();
+        let places: Vec<usize> =
+            lives.iter().enumerate().filter(|(_, live)| **live > 0).map(|(place, _)| place).collect();
         let apart = places.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
         let Some(last) = places.last() else { return false };
-        let pause = self.cohorts.len() - 1 - last;
-        let late = self.cohorts.iter().skip(self.cohorts.len() / 2).map(|cohort| cohort.live).sum::<u64>();
-        pause <= apart.max(PAUSE) && float(late) >= LATE * float(self.all().live)
+        let pause = lives.len() - 1 - last;
+        let late = lives.iter().skip(lives.len() / 2).sum::<u64>();
+        pause <= apart.max(PAUSE) && float(late) >= LATE * float(all.live)
     }
 
     /// The same number of tasks is started all the time: what grows is not explained by more and more being started.

@@ -12,7 +12,7 @@ use super::facts::{Lives, Survivors};
 use super::growth::{Course, Growth};
 use super::units::{count, duration, figure};
 use super::{Evidence, Finding, Rule, Verdict};
-use crate::model::{float, seconds};
+use crate::model::{Point, float, seconds};
 
 /// Waits that only somebody else's doing ends: Go's (`waitReasonStrings` in `src/runtime/runtime2.go`; those for the
 /// network, a timer or the runtime are not among them), tokio's, and a thread's system call.
@@ -90,7 +90,7 @@ impl Survival {
     fn of_survivors(&self, evidence: &Evidence<'_>, survivors: &Survivors, course: &Course) -> Finding {
         let sure = of_span(survivors.followed_s) * of_losses(evidence.losses);
         // Two steps are no course.
-        let steps = survivors.births.iter().filter(|born| **born > 0).count();
+        let steps = rises(evidence.series, survivors.stretch_s);
         let by_ages =
             || (steps >= self.stretches_least).then(|| self.by_ages(evidence, course, sure)).flatten();
         let said = self
@@ -322,6 +322,20 @@ fn settles_stuck(evidence: &Evidence<'_>) -> String {
         }
         _ => WORK.to_owned(),
     }
+}
+
+/// Stretches of so many seconds in which the live count rose.
+fn rises(series: &[Point], stretch_s: f64) -> usize {
+    let mut from: Option<Point> = None;
+    let mut rises = 0;
+    for point in series {
+        let begin = *from.get_or_insert(*point);
+        if point.at_s - begin.at_s >= stretch_s {
+            rises += usize::from(point.live > begin.live);
+            from = Some(*point);
+        }
+    }
+    rises
 }
 
 /// By growth alone.

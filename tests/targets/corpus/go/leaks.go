@@ -31,7 +31,7 @@ func init() {
 	leak("lock order", lockOrder)
 	leak("cond without signal", condWithoutSignal)
 	leak("body never closed", bodyNeverClosed, "net/http.(*Transport).dialConn")
-	leak("silent clients", silentClients)
+	leak("silent clients", silentClients, "main.acceptSilent")
 	leak("writer of a dead reader", writerOfDeadReader)
 	leak("early return", earlyReturn)
 	leak("worker per log line", workerPerLogLine)
