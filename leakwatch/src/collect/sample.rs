@@ -131,6 +131,7 @@ impl Session {
         }
         last.age(incarnation, before, ages, now_ns);
         let kernel_sites = last.sites.clone();
+        self.note_refused(counters.get(Counter::NotATask));
         self.note_strangers(RuntimeKind::Tokio, strangers.into_iter().fold(0, u64::saturating_add));
 
         let mut sites = kernel_sites;

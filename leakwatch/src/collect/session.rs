@@ -274,11 +274,22 @@ impl Session {
 
     /// Says that probes were hit by what is no known task.
     pub(super) fn note_strangers(&mut self, kind: RuntimeKind, hits: u64) {
-        const TEXT: &str = "hits of probes were of no known type of task and are in no figure";
+        self.note_hits(kind, hits, "hits of probes were of no known type of task and are in no figure");
+    }
+
+    /// Says that functions that were named failed: what they returned or took is no task.
+    pub(super) fn note_refused(&mut self, hits: u64) {
+        const TEXT: &str =
+            "calls had a value that is no task (NULL, or what else was said to be none) and are in no figure";
+        self.note_hits(RuntimeKind::Custom, hits, TEXT);
+    }
+
+    /// Says a sentence with a number in front of it, in the place of what it said before.
+    fn note_hits(&mut self, kind: RuntimeKind, hits: u64, text: &str) {
         let of_kind = self.runtimes.iter_mut().find(|counted| counted.runtime.kind == kind);
         if let Some(counted) = of_kind.filter(|_| hits > 0) {
-            counted.runtime.problems.retain(|problem| !problem.ends_with(TEXT));
-            counted.runtime.problems.push(format!("{hits} {TEXT}"));
+            counted.runtime.problems.retain(|problem| !problem.ends_with(text));
+            counted.runtime.problems.push(format!("{hits} {text}"));
         }
     }
 

@@ -136,6 +136,10 @@ fn check_kind(kind: &str, flags: &[&str]) {
     assert_eq!(leak["line"], truth["leak_line"], "{kind}: the line of the call");
     assert_eq!(request["line"], truth["request_line"], "{kind}: the line of the call");
     assert!(leak["file"].as_str().is_some_and(|file| file.ends_with("handles.cc")), "{leak}");
+    if kind != "job" {
+        let problems = reported.process["runtimes"].to_string();
+        assert!(problems.contains("0 calls had a value that is no task"), "{kind}: {problems}");
+    }
     reported.assert_lossless();
 }
 
