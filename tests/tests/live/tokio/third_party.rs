@@ -304,7 +304,7 @@ fn uv() {
     let index = format!("http://127.0.0.1:{}/simple", pages.port());
     let mut uv = command("uv", &folder);
     uv.args(["pip", "compile", "--quiet", "--no-cache", "--no-config", "--python-version", "3.11"]);
-    uv.args(["--index-url", &index, "--output-file", "all.txt", "all.in"]);
+    uv.env("UV_HTTP_TIMEOUT", "300").args(["--index-url", &index, "--output-file", "all.txt", "all.in"]);
     watch_fetching("uv", &mut uv, &pages, 1);
     let resolved = fs::read_to_string(folder.path().join("all.txt")).expect("its result");
     assert_eq!(resolved.lines().filter(|line| line.ends_with("==1.0")).count(), PAGES, "{resolved}");
@@ -321,7 +321,8 @@ fn lychee() {
     fs::write(folder.path().join("index.html"), format!("<html><body>{links}</body></html>"))
         .expect("a file");
     let mut lychee = command("lychee", &folder);
-    lychee.args(["--no-progress", "--max-concurrency", "40", "index.html"]);
+    // What is held back until leakwatch is there must not be given up meanwhile.
+    lychee.args(["--no-progress", "--timeout", "300", "--max-concurrency", "40", "index.html"]);
     watch_fetching("lychee", &mut lychee, &pages, 1);
     // One that was held back for too long is asked for again.
     assert!(pages.asked() >= PAGES as u64, "lychee looks at each: {} requests", pages.asked());
