@@ -322,7 +322,7 @@ impl Server {
                 "CONNECT {\"verbose\":false}\r\nSUB a 1\r\nPUB a 2\r\nhi\r\nUNSUB 1\r\nPING\r\n".to_owned()
             }
             "prometheus" => page("/api/v1/query?query=up"),
-            "etcd" => posted("/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#),
+            "etcd" => posted(self.port, "/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#),
             _ => page("/"),
         }
     }
@@ -361,7 +361,7 @@ impl Server {
         let mut stream = connect(self.port)?;
         let begin = match self.name {
             "nats-server" => "CONNECT {\"verbose\":false}\r\nSUB > 1\r\nPING\r\n".to_owned(),
-            "etcd" => posted("/v3/watch", r#"{"create_request":{"key":"Zm9v"}}"#),
+            "etcd" => posted(self.port, "/v3/watch", r#"{"create_request":{"key":"Zm9v"}}"#),
             _ => self.request(),
         };
         stream.write_all(begin.as_bytes())?;
@@ -374,9 +374,10 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("a file of the soak's own folder");
 }
 
-fn posted(path: &str, body: &str) -> String {
+/// A request with a body. (The administration of caddy wants its port in the name of the host.)
+fn posted(port: u16, path: &str, body: &str) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -384,7 +385,7 @@ fn posted(path: &str, body: &str) -> String {
 /// Sends something, and has it answered with success.
 fn post(port: u16, path: &str, body: &str) -> std::io::Result<()> {
     let mut stream = connect(port)?;
-    stream.write_all(posted(path, body).as_bytes())?;
+    stream.write_all(posted(port, path, body).as_bytes())?;
     let mut answer = [0; 64];
     let read = stream.read(&mut answer)?;
     let status = String::from_utf8_lossy(answer.get(..read).unwrap_or_default());

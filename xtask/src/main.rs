@@ -84,7 +84,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "proofs",
         usage: "[MB…]",
-        help: "measure what a proof costs on heaps of 1 and 8 GB, with a million goroutines, and what it does to a server's answers",
+        help: "measure what a proof costs on heaps of 1 and 8 GB (or these), with a million goroutines, and what it does to a server",
         run: proofs::run,
     },
     Task {

@@ -36,6 +36,7 @@ impl Touched {
         let pagemap = File::open(&path).map_err(|error| of_proc(pid, "read the page map", &path, error))?;
         let page = rustix::param::page_size() as u64;
         let mut written = Self::default();
+        let mut hidden = Self::default();
         let mut total = 0_u64;
         for mapping in maps::of_process(process)? {
             let name = mapping.path.as_deref().and_then(std::path::Path::to_str).unwrap_or_default();
@@ -66,16 +67,40 @@ impl Touched {
                     if !there || (entry & OF_FILE != 0 && !shared) {
                         continue;
                     }
-                    if mapping.read {
-                        written.add(address..address + page);
-                    } else {
-                        written.hidden_bytes += page;
-                    }
+                    let pages = if mapping.read { &mut written } else { &mut hidden };
+                    pages.add(address..address + page);
                 }
                 at += pages * page;
             }
         }
+        written.tell_apart(hidden.ranges, &maps::of_process(process)?);
         Ok(written)
+    }
+
+    /// Pages that are there although their mapping could not be read: it is another one by now (a heap that grows maps what it
+    /// had reserved), or they are hidden.
+    fn tell_apart(&mut self, hidden: Vec<Range<u64>>, now: &[maps::Mapping]) {
+        if hidden.is_empty() {
+            return;
+        }
+        for range in hidden {
+            let mut seen = 0;
+            for mapping in now.iter().filter(|mapping| mapping.read) {
+                let (start, end) = (mapping.start.max(range.start), mapping.end.min(range.end));
+                if start < end {
+                    seen += end - start;
+                    self.ranges.push(start..end);
+                }
+            }
+            // What is not mapped any more is not there any more.
+            let unmapped = gap(&range, now);
+            self.hidden_bytes += (range.end - range.start).saturating_sub(seen + unmapped);
+        }
+        let mut ranges = std::mem::take(&mut self.ranges);
+        ranges.sort_unstable_by_key(|range| range.start);
+        for range in ranges {
+            self.add(range);
+        }
     }
 
     fn add(&mut self, range: Range<u64>) {
@@ -86,9 +111,41 @@ impl Touched {
     }
 }
 
+/// Bytes of a range that nothing is mapped at.
+fn gap(range: &Range<u64>, now: &[maps::Mapping]) -> u64 {
+    let mapped =
+        |mapping: &maps::Mapping| mapping.end.min(range.end).saturating_sub(mapping.start.max(range.start));
+    (range.end - range.start).saturating_sub(now.iter().map(mapped).sum())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_reserved_a_moment_ago_is_read_now() {
+        let mapping = |start, end, read| maps::Mapping {
+            start,
+            end,
+            offset: 0,
+            read,
+            write: read,
+            execute: false,
+            shared: false,
+            dev: (0, 0),
+            inode: 0,
+            path: None,
+        };
+        let now = [mapping(0x1000, 0x3000, true), mapping(0x3000, 0x8000, false)];
+        let mut touched = Touched::default();
+        touched.add(0x8000..0x9000);
+        touched.tell_apart(vec![0x1000..0x2000, 0x2000..0x4000, 0x9000..0xa000], &now);
+        assert_eq!(touched.ranges, [0x1000..0x3000, 0x8000..0x9000]);
+        assert_eq!(
+            touched.hidden_bytes, 0x1000,
+            "0x3000 is mapped and cannot be read; 0x9000 is not there any more"
+        );
+    }
 
     #[test]
     fn only_what_was_written_is_there() {

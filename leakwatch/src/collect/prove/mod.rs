@@ -236,8 +236,13 @@ impl Prover {
         self.proof.candidates = look.candidates;
         self.proof.heap_bytes = self.spans.heap_bytes();
         self.proof.read_bytes = look.read_bytes;
-        self.proof.own_bytes =
-            self.proof.own_bytes.max(look.own_bytes + self.spans.own_bytes() + self.marks.own_bytes());
+        // Those of this pass and of the passes before are there at once.
+        let suspects = look.unreached.capacity() + self.suspects.as_ref().map_or(0, FxHashMap::capacity);
+        let suspects = (suspects * (size_of::<(u64, Suspect)>() + size_of::<u64>())) as u64;
+        self.proof.own_bytes = self
+            .proof
+            .own_bytes
+            .max(look.own_bytes + suspects + self.spans.own_bytes() + self.marks.own_bytes());
         if let Some(why) = look.void {
             self.proof.void += 1;
             self.why_void = Some(why);

@@ -138,6 +138,8 @@ pub(super) struct Spans {
     heap_bytes: u64,
     /// Pages that were checked to be free in this refresh.
     checked: u64,
+    /// Where the runtime's own variables are: the address of one of them.
+    variables: u64,
 }
 
 /// What a [`Spans::refresh`] found.
@@ -253,6 +255,7 @@ impl Spans {
         self.at.resize(self.prints.len(), NONE);
         self.specials.clear();
         self.checked = 0;
+        self.variables = mheap;
         let mut changed = Vec::new();
         let mut refreshed = Refreshed::default();
         let width = [
@@ -472,6 +475,12 @@ impl Spans {
     /// Makes tables for the arenas of these addresses.
     fn cover(&mut self, start: u64, end: u64) -> Result<(), ProveError> {
         let (first, last) = (start >> ARENA_SHIFT, (end - 1) >> ARENA_SHIFT);
+        // Arenas are the heap's alone: what is said to be in one with the runtime's variables would have them passed over.
+        if (first..=last).contains(&(self.variables >> ARENA_SHIFT)) {
+            return Err(ProveError::Corrupt(format!(
+                "a span at {start:#x} is among the program's variables"
+            )));
+        }
         let too_far = || ProveError::Corrupt(format!("a span at {start:#x} is far from all others"));
         if self.arenas.is_empty() {
             self.first_arena = first;
