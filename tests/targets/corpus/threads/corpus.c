@@ -7,10 +7,12 @@
 #include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -133,7 +135,8 @@ static void *never_joined_body(void *none) {
 static void never_joined(void) { VARYING(0.8, spawn(never_joined_body, NULL)); }
 
 static void children_never_end(void) {
-    VARYING(0.5, { if (!fork()) { for (;;) pause(); } });
+    // They end with the program all the same.
+    VARYING(0.5, { if (!fork()) { prctl(PR_SET_PDEATHSIG, SIGKILL); for (;;) pause(); } });
 }
 
 static void children_never_reaped(void) {
