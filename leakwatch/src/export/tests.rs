@@ -94,6 +94,7 @@ fn the_schema_has_every_promised_field() {
             "function",
             "growth_per_min",
             "leak_rate_per_min",
+            "left_behind",
             "lifetime_s",
             "line",
             "live",
