@@ -33,12 +33,13 @@ fields! {
         "g" "g.stack.lo" "g.stack.hi" "g.m" "g.sched.sp" "g.sched.pc" "g.sched.bp" "g.syscallsp" "g.syscallpc"
         "g.syscallbp" "g.atomicstatus" "g.goid" "g.waitsince" "g.waitreason" "g.parentGoid" "g.gopc" "g.startpc"
         "g.waiting" "g.labels" "g.lockedm" "g._defer" "g.param" "g.timer" "g.coroarg" "m.procid" "m.curg" "m.g0"
-        "g.trackingSeq" "p.m" "p.schedtick" "p.gcw" "p.wbBuf" "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
+        "g.trackingSeq" "g.bubble" "g.syncGroup" "p.m" "p.schedtick" "p.gcw" "p.wbBuf" "p.timers" "schedt.goidgen" "schedt.ngsys" "schedt.gFree" "sudog" "sudog.g" "sudog.next" "sudog.prev"
         "sudog.elem" "sudog.waitlink" "sudog.c";
     "src/runtime/mgcwork.go": "gcWork" "p.gcw.ptrBuf" "p.gcw.spanq.chain";
     "src/runtime/mwbbuf.go": "wbBuf";
     "src/runtime/mgcmark_greenteagc.go": "spanSPMC.prev" "spanSPMC.cap" "spanSPMC.ring";
     "src/runtime/time.go": "timers.heap" "timer.when";
+    "src/runtime/synctest.go": "synctestBubble.id" "synctestGroup.root";
     "src/runtime/netpoll.go": "pollDesc.fd" "pollDesc.rg" "pollDesc.wg";
     "src/runtime/chan.go": "hchan.qcount" "hchan.dataqsiz" "hchan.closed" "hchan.recvq" "hchan.sendq";
     "src/runtime/sema.go": "semaRoot.treap" "notifyList.head";
@@ -106,6 +107,8 @@ pub struct GoLayout {
     pub map: Option<MapLayout>,
     /// `pollDesc`: who waits for the network.
     pub poll: Option<PollLayout>,
+    /// What a goroutine in a bubble of `testing/synctest` is known by (Go 1.24 and later).
+    pub bubble: Option<BubbleLayout>,
     /// `notifyList.head`, the first sudog that waits on a `sync.Cond`.
     pub notify_head: Option<u32>,
     /// What walking the heap takes; `None` when some of it is not known for this version.
@@ -121,6 +124,41 @@ pub struct MapLayout {
     pub log_buckets: u32,
     /// `hmap.buckets`, a pointer to the first.
     pub buckets: u32,
+}
+
+/// Where the bubble of a goroutine is, and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BubbleLayout {
+    /// `g.syncGroup` and `synctestGroup.root`, the goroutine by whose number it is called (Go 1.24).
+    Group {
+        /// In the goroutine.
+        of: u32,
+        /// In the group.
+        root: u32,
+    },
+    /// `g.bubble` and `synctestBubble.id` (Go 1.25 and later).
+    Bubble {
+        /// In the goroutine.
+        of: u32,
+        /// In the bubble.
+        id: u32,
+    },
+}
+
+impl BubbleLayout {
+    fn from_offsets(offset: &impl Fn(&str) -> Option<u32>) -> Option<BubbleLayout> {
+        match (offset("g.bubble"), offset("synctestBubble.id")) {
+            (Some(of), Some(id)) => Some(Self::Bubble { of, id }),
+            _ => Some(Self::Group { of: offset("g.syncGroup")?, root: offset("synctestGroup.root")? }),
+        }
+    }
+
+    /// Offset of the pointer in the goroutine.
+    pub fn of(self) -> u32 {
+        match self {
+            Self::Group { of, .. } | Self::Bubble { of, .. } => of,
+        }
+    }
 }
 
 /// Byte offsets in `pollDesc`, of which the network poller has one for each file that it polls.
@@ -303,6 +341,7 @@ impl GoLayout {
             sched_gfree: need("schedt.gFree")?,
             map: MapLayout::from_offsets(&offset),
             poll: PollLayout::from_offsets(&offset),
+            bubble: BubbleLayout::from_offsets(&offset),
             notify_head: offset("notifyList.head"),
             heap: HeapLayout::from_offsets(&offset),
         })
@@ -318,8 +357,10 @@ impl GoLayout {
         let (heap, other_heap) = of_both(self.heap, other.heap);
         let (poll, other_poll) = of_both(self.poll, other.poll);
         let (notify_head, other_head) = of_both(self.notify_head, other.notify_head);
-        let own = GoLayout { source: other.source, heap, poll, notify_head, ..*self };
-        own == GoLayout { heap: other_heap, poll: other_poll, notify_head: other_head, ..*other }
+        let (bubble, other_bubble) = of_both(self.bubble, other.bubble);
+        let own = GoLayout { source: other.source, heap, poll, bubble, notify_head, ..*self };
+        let (heap, poll, bubble, notify_head) = (other_heap, other_poll, other_bubble, other_head);
+        own == GoLayout { poll, bubble, notify_head, heap, ..*other }
     }
 }
 

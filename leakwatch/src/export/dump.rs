@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{json::rfc3339, safe};
 use crate::report::digest::TaskCluster;
-use crate::report::dump::{Dump, Frame, Object, Origin, RuntimeDump, Side, Stack, Task, WaitObject};
+use crate::report::dump::{Bubble, Dump, Frame, Object, Origin, RuntimeDump, Side, Stack, Task, WaitObject};
 
 /// Name of the schema.
 pub const SCHEMA: &str = "leakwatch.dump/1";
@@ -191,6 +191,9 @@ fn task(runtime: &RuntimeDump, task: &Task) -> Value {
         "waited_s": task.waited_ns.map(seconds),
         "wakes_in_s": task.wakes_in_ns.map(seconds),
         "locked_to_thread": task.marks.locked_to_thread,
+        "bubble": task.marks.bubble.map(|bubble| match bubble {
+            Bubble::Group(number) | Bubble::Numbered(number) => number,
+        }),
         "system": task.system,
         "stack": stack,
         "stack_is": stack_is,

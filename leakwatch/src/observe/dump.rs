@@ -123,6 +123,19 @@ pub struct Marks {
     pub scan: bool,
     /// The runtime itself found out that nothing will wake it (Go 1.26 and later).
     pub leaked: bool,
+    /// Only others of its bubble can wake it.
+    pub durable: bool,
+    /// The bubble of `testing/synctest` that it is in.
+    pub bubble: Option<Bubble>,
+}
+
+/// A bubble of `testing/synctest`, as its release of Go calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bubble {
+    /// By the goroutine that made it (Go 1.24).
+    Group(u64),
+    /// By its number (Go 1.25 and later).
+    Numbered(u64),
 }
 
 /// A task waits on an object.

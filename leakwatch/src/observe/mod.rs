@@ -10,7 +10,7 @@ pub mod ids;
 pub mod proof;
 pub mod sample;
 
-pub use dump::{DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
+pub use dump::{Bubble, DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
 pub use followed::{Cohort, Followed, STRETCHES};
 pub use ids::{ProcessId, SiteId};

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::Timestamp;
 pub use crate::images::Origin;
-pub use crate::observe::{Marks, Object, Side, Stack};
+pub use crate::observe::{Bubble, Marks, Object, Side, Stack};
 use crate::{
     images::{Image, Modules, Traced, Tracer, frames},
     observe::{DumpedTask, SiteId, TaskDump},

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use rustc_hash::FxHashMap;
 
 use super::clean::clean;
-use crate::report::dump::{Dump, Frame, NamedStack, Origin, RuntimeDump, Stack, Task};
+use crate::report::dump::{Bubble, Dump, Frame, NamedStack, Origin, RuntimeDump, Stack, Task};
 
 /// `tracebackInnerFrames` and `tracebackOuterFrames`, Go 1.21 and later.
 const INNER: usize = 50;
@@ -83,12 +83,20 @@ fn header(word: &str, runtime: &RuntimeDump, task: &Task, out: &mut dyn Write) -
     if task.marks.scan {
         out.write_all(b" (scan)")?;
     }
+    if task.marks.durable {
+        out.write_all(b" (durable)")?;
+    }
     match task.waited_ns.map(|ns| ns / MINUTE) {
         Some(minutes) if minutes >= 1 => write!(out, ", {minutes} minutes")?,
         _ => {}
     }
     if task.marks.locked_to_thread {
         out.write_all(b", locked to thread")?;
+    }
+    match task.marks.bubble {
+        Some(Bubble::Group(root)) => write!(out, ", synctest group {root}")?,
+        Some(Bubble::Numbered(id)) => write!(out, ", synctest bubble {id}")?,
+        None => {}
     }
     out.write_all(b"]")?;
     if let Some(labels) =

@@ -458,3 +458,36 @@ fn resident_kilobytes(pid: u32) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches(" kB").parse().ok()
 }
+
+/// Headers of the goroutines in a bubble, without the addresses that the runtime prints at a `SIGQUIT`.
+fn bubbles(dump: &str) -> BTreeSet<String> {
+    let headers = dump.lines().filter(|line| line.starts_with("goroutine ") && line.contains("synctest"));
+    let address = |word: &&str| !word.starts_with("gp=") && !word.starts_with("m=");
+    headers.map(|line| line.split(' ').filter(address).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn bubbles_of_synctest_are_printed_as_the_runtime_prints_them() {
+    for release in ["1.25.5", "1.26.6", "1.27.3"] {
+        let binary = matrix::go_target(release, "plain").path.with_file_name("prove");
+        need!(gate::live(), gate::file(&binary));
+        let mut guard = process::Guard::start(&mut Command::new(&binary));
+        let child = guard.child();
+        let mut stdin = child.stdin.take().expect("it is piped");
+        let stdout = process::Lines::of(child.stdout.take().expect("it is piped"));
+        let stderr = process::Lines::of(child.stderr.take().expect("it is piped"));
+        stdout.next(Duration::from_mins(1)).expect("it is ready");
+        std::io::Write::write_all(&mut stdin, b"make 1\n").expect("it reads commands");
+        stdout.next(Duration::from_mins(1)).expect("it answers");
+        let ours = bubbles(&dump(guard.pid(), &[]));
+        // The runtime prints all goroutines, and ends.
+        guard.signal(nix::sys::signal::Signal::SIGQUIT);
+        let mut own = String::new();
+        while let Ok(line) = stderr.next(Duration::from_mins(1)) {
+            own.push_str(&line);
+            own.push('\n');
+        }
+        assert!(!ours.is_empty(), "{release}: {own}");
+        assert_eq!(ours, bubbles(&own), "{release}");
+    }
+}

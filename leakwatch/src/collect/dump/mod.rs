@@ -11,7 +11,8 @@ mod waits;
 mod walk;
 
 use leakwatch_common::RuntimeKind;
-use leakwatch_inspect::go::layout::GoLayout;
+use leakwatch_inspect::go::layout::{BubbleLayout, GoLayout};
+use rustc_hash::FxHashMap;
 
 use super::{
     CollectError,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     host::{Memory, Process, ProcessMemory, ReadRequest, sockets},
     images::{Image, Unwinder},
-    observe::{DumpedTask, Marks, Object, Side, SiteId, Stack, TaskDump, Wait},
+    observe::{Bubble, DumpedTask, Marks, Object, Side, SiteId, Stack, TaskDump, Wait},
 };
 use labels::Sets;
 use parked::{Parked, ParkedOn};
@@ -82,6 +83,8 @@ struct Reader<'a, M> {
     sudogs: Sudogs,
     /// Goroutines that wait for the network or on a Cond.
     parked: Vec<Parked>,
+    /// Bubbles of `testing/synctest` by their address; `None`: unreadable.
+    bubbles: FxHashMap<u64, Option<Bubble>>,
     /// Bytes of a goroutine struct that hold all that we read.
     span: usize,
     structs: Vec<u8>,
@@ -114,6 +117,7 @@ impl<'a, M: Memory> Reader<'a, M> {
             sets,
             sudogs,
             parked: Vec::new(),
+            bubbles: FxHashMap::default(),
             span,
             structs,
             again,
@@ -249,7 +253,7 @@ impl<'a, M: Memory> Reader<'a, M> {
             parent: draft.parent.filter(|&parent| parent != 0),
             site: SiteId { runtime: RuntimeKind::Go, site: draft.gopc, entry: draft.startpc },
             state,
-            marks: Marks { locked_to_thread: draft.locked, scan: draft.scan, leaked: draft.status == LEAKED },
+            marks: self.marks(draft, reason.map(String::as_str)),
             waited_ns: noted.then(|| self.dump.time_ns.saturating_sub(draft.wait_since)),
             wakes_ns,
             stack,
@@ -257,6 +261,37 @@ impl<'a, M: Memory> Reader<'a, M> {
             bytes: Some(draft.high - draft.low),
             waits: (0, 0),
         }
+    }
+
+    fn marks(&mut self, draft: &Draft, reason: Option<&str>) -> Marks {
+        let bubble = self.bubble(draft);
+        let numbered = matches!(bubble, Some(Bubble::Numbered(_)));
+        let durable =
+            numbered && draft.status == WAITING && reason.is_some_and(|reason| DURABLE.contains(&reason));
+        Marks {
+            locked_to_thread: draft.locked,
+            scan: draft.scan,
+            leaked: draft.status == LEAKED,
+            durable,
+            bubble,
+        }
+    }
+
+    /// Bubbles are few, and their numbers stay.
+    fn bubble(&mut self, draft: &Draft) -> Option<Bubble> {
+        let layout = self.runtime.layout.bubble.filter(|_| draft.bubble != 0)?;
+        if let Some(&known) = self.bubbles.get(&draft.bubble) {
+            return known;
+        }
+        let word = |at: u64, offset: u32| self.memory.read_u64(at.checked_add(u64::from(offset))?).ok();
+        let bubble = match layout {
+            BubbleLayout::Bubble { id, .. } => word(draft.bubble, id).map(Bubble::Numbered),
+            BubbleLayout::Group { root, .. } => word(draft.bubble, root)
+                .and_then(|root| word(root, self.runtime.layout.goid))
+                .map(Bubble::Group),
+        };
+        self.bubbles.insert(draft.bubble, bubble);
+        bubble
     }
 
     /// Of some waits only the stack tells for what.
@@ -314,6 +349,18 @@ const PREEMPTED: u32 = 9;
 /// Go 1.26 and later.
 const LEAKED: u32 = 10;
 
+/// Waits of which `isIdleInSynctest` is true (runtime/runtime2.go, Go 1.25 to 1.27) and whose text does not say so itself.
+const DURABLE: [&str; 8] = [
+    "chan receive (nil chan)",
+    "chan send (nil chan)",
+    "select (no cases)",
+    "sleep",
+    "sync.Cond.Wait",
+    "coroutine",
+    "synctest.Run",
+    "synctest.Wait",
+];
+
 /// `gStatusStrings` of runtime/traceback.go.
 fn status_text(status: u32) -> &'static str {
     match status {
@@ -350,6 +397,7 @@ struct Draft {
     timer: u64,
     labels: u64,
     locked: bool,
+    bubble: u64,
 }
 
 /// Why a goroutine struct is not that of a live goroutine.
@@ -403,6 +451,7 @@ impl Draft {
             timer: layout.heap.as_ref().map_or(Some(0), |heap| word(heap.g_timer))?,
             labels: word(layout.labels)?,
             locked: word(layout.lockedm)? != 0,
+            bubble: layout.bubble.map_or(Some(0), |bubble| word(bubble.of()))?,
         };
         (draft.low < draft.high).then_some(Ok(draft))
     }
@@ -468,6 +517,7 @@ fn span(layout: &GoLayout) -> usize {
         layout.waiting,
         layout.labels,
         layout.lockedm,
+        layout.bubble.map_or(0, BubbleLayout::of),
         layout.heap.map_or(0, |heap| heap.g_timer),
     ];
     fields.into_iter().max().unwrap_or(0).saturating_add(8) as usize

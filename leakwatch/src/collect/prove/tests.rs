@@ -110,6 +110,7 @@ fn layout() -> (GoLayout, HeapLayout) {
         sched_gfree: 0,
         map: None,
         poll: None,
+        bubble: None,
         notify_head: None,
         heap: Some(heap),
     };
