@@ -19,9 +19,35 @@ pub enum RuntimeKind {
     Thread = 5,
     /// Child processes.
     Process = 6,
+    /// The second of several runtimes that a user named, and so on.
+    Custom2 = 7,
+    /// See [`Self::Custom2`].
+    Custom3 = 8,
+    /// See [`Self::Custom2`].
+    Custom4 = 9,
+    /// See [`Self::Custom2`].
+    Custom5 = 10,
+    /// See [`Self::Custom2`].
+    Custom6 = 11,
+    /// See [`Self::Custom2`].
+    Custom7 = 12,
+    /// See [`Self::Custom2`].
+    Custom8 = 13,
 }
 
 impl RuntimeKind {
+    /// Runtimes that a user named, in the order in which they were named: their tasks may have the same addresses.
+    pub const CUSTOM: [Self; 8] = [
+        Self::Custom,
+        Self::Custom2,
+        Self::Custom3,
+        Self::Custom4,
+        Self::Custom5,
+        Self::Custom6,
+        Self::Custom7,
+        Self::Custom8,
+    ];
+
     /// The runtime with this id.
     pub const fn from_id(id: u16) -> Option<Self> {
         Some(match id {
@@ -31,6 +57,13 @@ impl RuntimeKind {
             4 => Self::TokioBlocking,
             5 => Self::Thread,
             6 => Self::Process,
+            7 => Self::Custom2,
+            8 => Self::Custom3,
+            9 => Self::Custom4,
+            10 => Self::Custom5,
+            11 => Self::Custom6,
+            12 => Self::Custom7,
+            13 => Self::Custom8,
             _ => return None,
         })
     }
@@ -44,17 +77,29 @@ impl RuntimeKind {
             Self::TokioBlocking => "tokio_blocking",
             Self::Thread => "thread",
             Self::Process => "process",
+            Self::Custom2 => "custom_2",
+            Self::Custom3 => "custom_3",
+            Self::Custom4 => "custom_4",
+            Self::Custom5 => "custom_5",
+            Self::Custom6 => "custom_6",
+            Self::Custom7 => "custom_7",
+            Self::Custom8 => "custom_8",
         }
     }
 
     /// Its tasks are counted by probes in the kernel's task counters ([`crate::Counter::Started`]).
     pub const fn is_probed(self) -> bool {
-        matches!(self, Self::Go | Self::Tokio | Self::Custom | Self::TokioBlocking)
+        self.is_task() || matches!(self, Self::TokioBlocking)
+    }
+
+    /// A user named it.
+    pub const fn is_custom(self) -> bool {
+        !matches!(self, Self::Go | Self::Tokio | Self::TokioBlocking | Self::Thread | Self::Process)
     }
 
     /// What a runtime itself calls its tasks: they make up a process's totals. The others are in its sites alone.
     pub const fn is_task(self) -> bool {
-        matches!(self, Self::Go | Self::Tokio | Self::Custom)
+        matches!(self, Self::Go | Self::Tokio) || self.is_custom()
     }
 }
 

@@ -83,6 +83,9 @@ pub enum Command {
         /// The process.
         #[arg(long)]
         pid: u32,
+        /// Runtimes that the user names.
+        #[command(flatten)]
+        runtime: RuntimeArgs,
     },
     /// The program that `demo` watches.
     #[command(hide = true)]

@@ -73,8 +73,8 @@ pub struct Options {
     pub states: bool,
     /// What rates are of.
     pub rates: Span,
-    /// A runtime that the user named, in every process.
-    pub named: Option<Arc<Named>>,
+    /// Runtimes that the user named, in every process.
+    pub named: Vec<Arc<Named>>,
     /// Watch children that a process forks as processes of their own, and theirs.
     pub follow: bool,
     /// Prove which goroutines nothing alive can wake; `None`: do not.
@@ -678,6 +678,7 @@ fn runtimes(session: &Session) -> Vec<RuntimeReport> {
     if counted.len() == 0 {
         return vec![RuntimeReport {
             kind: RuntimeKind::Thread.name().to_owned(),
+            name: None,
             version: None,
             mode: report::Mode::Probes,
             problems: session.no_lines().map(str::to_owned).into_iter().collect(),
@@ -686,6 +687,7 @@ fn runtimes(session: &Session) -> Vec<RuntimeReport> {
     counted
         .map(|counted| RuntimeReport {
             kind: counted.runtime.kind.name().to_owned(),
+            name: counted.runtime.name.clone(),
             version: counted.runtime.version.clone(),
             mode: match counted.counting {
                 Counting::Probes => report::Mode::Probes,

@@ -53,7 +53,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         looks: false,
         states: false,
         rates: Span::Watch,
-        named: None,
+        named: Vec::new(),
         prove: None,
         main: None,
         follow: false,

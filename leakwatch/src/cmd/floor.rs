@@ -1,15 +1,29 @@
 //! The floor of the overhead bench: empty programs on the very instructions that `watch` would probe.
 
+use std::path::PathBuf;
+
+use leakwatch_common::RuntimeKind;
+
 use super::{
     End,
-    startup::{block_on, load},
+    startup::{self, block_on, load},
     watch::say,
 };
-use crate::{cli::SizeArgs, host::Process, images::Image};
+use crate::{
+    cli::{RuntimeArgs, SizeArgs},
+    collect::custom::{self, Named},
+    host::{Process, ProcessMemory},
+    images::{Image, Modules},
+};
 
-/// Attaches, and holds until interrupted.
-pub(super) fn run(pid: u32, verbose: u8) -> anyhow::Result<End> {
-    let image = Image::of_process(&Process::open(pid)?)?;
+/// Puts them where `watch` would put its own.
+pub(super) fn run(pid: u32, runtime: &RuntimeArgs, verbose: u8) -> anyhow::Result<End> {
+    let process = Process::open(pid)?;
+    let image = Image::of_process(&process)?;
+    let named = startup::named(runtime)?;
+    if let Some(named) = named.first() {
+        return named_floor(&process, &image, named, verbose);
+    }
     let found = image.inspection();
     let go = found.go.iter().flat_map(|go| go.end.iter().chain(&go.start));
     let tokio = found
@@ -18,10 +32,31 @@ pub(super) fn run(pid: u32, verbose: u8) -> anyhow::Result<End> {
         .flat_map(|tokio| tokio.ends.iter().chain(tokio.starts.iter().map(|start| &start.site)));
     let sites: Vec<_> = go.chain(tokio).collect();
     anyhow::ensure!(!sites.is_empty(), "the process has neither Go's runtime nor tokio");
+    let path = image.attach_path();
+    hold(pid, sites.iter().map(|site| (path.clone(), site.file_offset)), verbose)
+}
+
+/// The same for a runtime that was named.
+fn named_floor(process: &Process, image: &Image, named: &Named, verbose: u8) -> anyhow::Result<End> {
+    let memory = ProcessMemory::open(process)?;
+    let modules = Modules::of_process(process)?;
+    let kind = RuntimeKind::Custom;
+    let plan = custom::plan(named, kind, &modules, image.inspection(), image.path(), &memory);
+    let plan = plan.map_err(anyhow::Error::msg)?;
+    anyhow::ensure!(
+        plan.probes.iter().all(|probe| !probe.at_return),
+        "an empty program at a return is no floor of what stands at instructions"
+    );
+    let places = plan.probes.iter().map(|probe| (probe.file.attach_path.clone(), probe.offset));
+    hold(process.pid(), places, verbose)
+}
+
+/// Attaches, and holds until interrupted.
+fn hold(pid: u32, places: impl Iterator<Item = (PathBuf, u64)>, verbose: u8) -> anyhow::Result<End> {
     let mut kernel = load(super::kernel_options(&SizeArgs::default(), verbose))?;
     let mut watched = kernel.watch(pid)?;
-    for site in sites {
-        kernel.attach_empty(&mut watched, &image.attach_path(), site.file_offset)?;
+    for (path, offset) in places {
+        kernel.attach_empty(&mut watched, &path, offset)?;
     }
     say(&format!("watching pid {pid}"))?;
     block_on(async { Ok(tokio::signal::ctrl_c().await?) })?;

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
+use leakwatch_common::RuntimeKind;
+
 use super::{output::colour, startup::named};
 use crate::{
     cli::{InspectArgs, RuntimeArgs, TextOrJson},
@@ -24,7 +26,7 @@ use crate::{
 pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let binary = match (args.pid, &args.binary) {
         (Some(pid), _) => of_process(pid, &args.runtime)?,
-        (None, Some(_)) if named(&args.runtime)?.is_some() => {
+        (None, Some(_)) if !named(&args.runtime)?.is_empty() => {
             return Err(super::Usage(
                 "a runtime that is named is looked for in a process and its libraries: give --pid PID"
                     .to_owned(),
@@ -43,7 +45,7 @@ pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn of_process(pid: u32, runtime: &RuntimeArgs) -> anyhow::Result<Binary> {
-    let runtime = named(runtime)?;
+    let runtimes = named(runtime)?;
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let mut binary = Binary::of(&image, Some(pid));
@@ -58,17 +60,22 @@ fn of_process(pid: u32, runtime: &RuntimeArgs) -> anyhow::Result<Binary> {
         Ok(memory) => binary.problems.extend(image.check_sites(&memory).into_iter().map(|problem| problem.0)),
         Err(error) => binary.problems.push(error.to_string()),
     }
-    if let Some(runtime) = runtime {
-        binary.runtimes.push(plan_of(&process, &image, &runtime)?);
+    for (runtime, kind) in runtimes.iter().zip(RuntimeKind::CUSTOM) {
+        binary.runtimes.push(plan_of(&process, &image, runtime, kind)?);
     }
     Ok(binary)
 }
 
 /// Where the probes of a runtime that was named would be.
-fn plan_of(process: &Process, image: &Image, runtime: &Named) -> anyhow::Result<BinaryRuntime> {
+fn plan_of(
+    process: &Process,
+    image: &Image,
+    runtime: &Named,
+    kind: RuntimeKind,
+) -> anyhow::Result<BinaryRuntime> {
     let memory = ProcessMemory::open(process)?;
     let modules = Modules::of_process(process)?;
-    let plan = custom::plan(runtime, &modules, image.inspection(), image.path(), &memory)
+    let plan = custom::plan(runtime, kind, &modules, image.inspection(), image.path(), &memory)
         .map_err(|why| CollectError::Named { pid: process.pid(), why })?;
     let probe = |place: &Place| Probe {
         action: place.means,
@@ -81,7 +88,12 @@ fn plan_of(process: &Process, image: &Image, runtime: &Named) -> anyhow::Result<
         emulated: place.emulated,
         reason: place.reason.clone(),
     };
-    Ok(BinaryRuntime::named(plan.version, plan.places.iter().map(probe).collect(), plan.problems))
+    Ok(BinaryRuntime::named(
+        kind.name(),
+        plan.version,
+        plan.places.iter().map(probe).collect(),
+        plan.problems,
+    ))
 }
 
 /// How plain answers are laid out: as wide as the terminal, or wide enough not to break a path where there is none.

@@ -62,7 +62,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         }
         Some(Command::Doctor(args)) => doctor::run(&args, &mut std::io::stdout().lock()),
         Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
-        Some(Command::Floor { pid }) => floor::run(pid, cli.verbose),
+        Some(Command::Floor { pid, runtime }) => floor::run(pid, &runtime, cli.verbose),
         Some(Command::DemoTarget { seconds }) => demo::target(seconds),
         Some(Command::Profiles { name }) => profiles::run(name.as_deref()),
         Some(Command::Completions { shell }) => output::completions(shell),

@@ -52,18 +52,18 @@ pub(super) fn targets(selection: &Selection) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// The runtime that was named on the command line, if any.
+/// The runtimes that were named on the command line.
 ///
 /// # Errors
 /// Where a flag or a profile is wrong, and what is allowed there.
-pub(super) fn named(args: &RuntimeArgs) -> anyhow::Result<Option<Arc<Named>>> {
+pub(super) fn named(args: &RuntimeArgs) -> anyhow::Result<Vec<Arc<Named>>> {
     let flags = [("--start", Means::Start, &args.start), ("--end", Means::End, &args.end)];
     let flags: Vec<FunctionFlag<'_>> = flags
         .into_iter()
         .flat_map(|(flag, means, texts)| texts.iter().map(move |text| FunctionFlag { flag, means, text }))
         .collect();
     let named = config::named(&args.profile, &flags).map_err(|error| Usage(error.to_string()))?;
-    Ok(named.map(Arc::new))
+    Ok(named.into_iter().map(Arc::new).collect())
 }
 
 /// Loads the kernel side and attaches the tracepoints.

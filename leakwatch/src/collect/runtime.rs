@@ -33,6 +33,8 @@ use crate::{
 pub struct Runtime {
     /// Which.
     pub kind: RuntimeKind,
+    /// What the user called it.
+    pub name: Option<String>,
     /// Its version, as it calls itself.
     pub version: Option<String>,
     /// Where its tasks start and end, in the order in which they are to be placed: ends first, because while only a
@@ -234,6 +236,7 @@ fn tokio(image: &Image, mode: Mode) -> Result<Vec<Runtime>, String> {
         let of_all = if index == 0 { &parts[..] } else { &[] };
         runtimes.push(Runtime {
             kind: RuntimeKind::Tokio,
+            name: None,
             version: facts.version.map(|version| version.to_string()),
             probes,
             tasks: Some(Tasks::Tokio(TokioRuntime::new(of_all))),
@@ -299,6 +302,7 @@ fn go(image: &Image, facts: &GoFacts, mode: Mode) -> Result<Runtime, String> {
     };
     Ok(Runtime {
         kind: RuntimeKind::Go,
+        name: None,
         version: facts.version.as_ref().map(|version| version.text.clone()),
         probes,
         tasks: Some(Tasks::Go(Box::new(tasks))),

@@ -67,8 +67,8 @@ pub struct Ask {
     pub stream: bool,
     /// Probes of our own program; empty: the process's runtimes are recognised.
     pub probes: Vec<CustomProbe>,
-    /// A runtime that the user named, watched beside those that are recognised.
-    pub named: Option<Arc<Named>>,
+    /// Runtimes that the user named, watched beside those that are recognised.
+    pub named: Vec<Arc<Named>>,
 }
 
 /// A runtime of a watched process, and how it is counted.
@@ -467,7 +467,7 @@ impl Counted {
     }
 }
 
-/// The runtimes that are recognised, and the one that the user named. With a name, a process need have no other.
+/// The runtimes that are recognised, and those that the user named. With one of these, a process need have no other.
 fn recognised(
     pid: u32,
     image: &Image,
@@ -476,18 +476,29 @@ fn recognised(
     ask: &Ask,
 ) -> Result<Vec<Runtime>, CollectError> {
     let found = runtime::recognise(pid, image, memory, ask.mode);
-    let Some(named) = &ask.named else { return found };
-    let plan = custom::plan(named, modules, image.inspection(), image.path(), memory);
-    let mut plan = plan.map_err(|why| CollectError::Named { pid, why })?;
+    if ask.named.is_empty() {
+        return found;
+    }
+    let mut plans = Vec::new();
+    for (at, named) in ask.named.iter().enumerate() {
+        let kind = RuntimeKind::CUSTOM.get(at).copied();
+        let kind = kind.ok_or_else(|| CollectError::Named {
+            pid,
+            why: format!("only {} named runtimes can be watched at once", RuntimeKind::CUSTOM.len()),
+        })?;
+        let plan = custom::plan(named, kind, modules, image.inspection(), image.path(), memory);
+        plans.push(plan.map_err(|why| CollectError::Named { pid, why })?);
+    }
     let mut runtimes = match found {
         Ok(runtimes) => runtimes,
         Err(CollectError::Incomplete { why, .. }) => {
+            let Some(plan) = plans.first_mut() else { return Ok(plans) };
             plan.problems.push(format!("the process's own runtime is not watched: {why}"));
             Vec::new()
         }
         Err(other) => return Err(other),
     };
-    runtimes.push(plan);
+    runtimes.extend(plans);
     Ok(runtimes)
 }
 
@@ -502,6 +513,7 @@ fn named(image: &Image, probes: &[CustomProbe]) -> Runtime {
     };
     Runtime {
         kind: RuntimeKind::Custom,
+        name: None,
         version: None,
         probes: probes.iter().map(probe).collect(),
         tasks: None,

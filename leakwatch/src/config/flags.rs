@@ -28,37 +28,33 @@ pub struct FunctionFlag<'a> {
     pub text: &'a str,
 }
 
-/// The runtime that flags name, if any: profiles and functions make one runtime together.
+/// The runtimes that flags name: each profile is one, and so are functions that start and end tasks. Functions that do
+/// only one of these add to the only profile.
 ///
 /// # Errors
 /// The flag, or the file and line, and what is wrong there.
-pub fn named(profiles: &[String], functions: &[FunctionFlag<'_>]) -> Result<Option<Named>, ConfigError> {
-    let mut whole: Option<Named> = None;
-    for text in profiles {
-        let found = read_profile(text)?;
-        match whole.as_mut() {
-            None => whole = Some(found),
-            Some(whole) => {
-                whole.name = format!("{}+{}", whole.name, found.name);
-                whole.functions.extend(found.functions);
-                whole.requires.extend(found.requires);
-            }
-        }
-    }
+pub fn named(profiles: &[String], functions: &[FunctionFlag<'_>]) -> Result<Vec<Named>, ConfigError> {
+    let mut runtimes: Vec<Named> =
+        profiles.iter().map(|text| read_profile(text)).collect::<Result<_, _>>()?;
     if functions.is_empty() {
-        return Ok(whole);
+        return Ok(runtimes);
     }
-    let named = whole.get_or_insert_with(|| Named {
-        name: "custom".to_owned(),
-        version: None,
-        functions: Vec::new(),
-        requires: Vec::new(),
-    });
-    for flag in functions {
-        named.functions.push(function(*flag)?);
-    }
-    for (means, flag) in [(Means::Start, "--start"), (Means::End, "--end")] {
-        if named.functions.iter().all(|function| function.means != means) {
+    let functions: Vec<NamedFunction> =
+        functions.iter().map(|flag| function(*flag)).collect::<Result<_, _>>()?;
+    let missing = [(Means::Start, "--start"), (Means::End, "--end")]
+        .into_iter()
+        .find(|(means, _)| functions.iter().all(|function| function.means != *means));
+    match (missing, runtimes.as_mut_slice()) {
+        (None, _) => {
+            runtimes.push(Named {
+                name: "custom".to_owned(),
+                version: None,
+                functions,
+                requires: Vec::new(),
+            });
+        }
+        (Some(_), [profile]) => profile.functions.extend(functions),
+        (Some((means, flag)), _) => {
             return Err(ConfigError::new(
                 flag,
                 format!(
@@ -67,7 +63,7 @@ pub fn named(profiles: &[String], functions: &[FunctionFlag<'_>]) -> Result<Opti
             ));
         }
     }
-    Ok(whole)
+    Ok(runtimes)
 }
 
 /// A shipped profile by its name, or a file.
@@ -220,11 +216,20 @@ mod tests {
     fn both_ends_are_needed() {
         let flag = FunctionFlag { flag: "--start", means: Means::Start, text: "pool_get" };
         assert!(named(&[], &[flag]).expect_err("no end").to_string().starts_with("--end: it is missing"));
-        assert!(named(&[], &[]).expect("nothing").is_none());
+        assert!(named(&[], &[]).expect("nothing").is_empty());
         let error = named(&["asyncoi".to_owned()], &[]).expect_err("a typo").to_string();
         assert!(error.contains("did you mean `asyncio`?"), "{error}");
         let error = named(&["/no/such.toml".to_owned()], &[]).expect_err("no file").to_string();
         assert!(error.contains("cannot read it"), "{error}");
-        assert!(named(&["pthread".to_owned()], &[flag]).expect("both").is_some());
+        let one = named(&["pthread".to_owned()], &[flag]).expect("more starts of the profile's");
+        assert!(one.len() == 1 && one[0].functions.iter().any(|function| function.written == "pool_get"));
+        let both = ["pthread".to_owned(), "asyncio".to_owned()];
+        assert!(
+            named(&both, &[flag]).expect_err("of which?").to_string().starts_with("--end: it is missing")
+        );
+        let end = FunctionFlag { flag: "--end", means: Means::End, text: "pool_put" };
+        let names: Vec<String> =
+            named(&both, &[flag, end]).expect("three").into_iter().map(|named| named.name).collect();
+        assert_eq!(names, ["pthread", "asyncio", "custom"]);
     }
 }

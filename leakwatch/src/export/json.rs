@@ -100,6 +100,7 @@ struct PodJson<'a> {
 #[derive(Serialize)]
 struct RuntimeJson<'a> {
     kind: &'a str,
+    name: Option<&'a str>,
     version: Option<&'a str>,
     mode: &'static str,
     problems: &'a [String],
@@ -352,6 +353,7 @@ impl<'a> From<&'a RuntimeReport> for RuntimeJson<'a> {
     fn from(runtime: &'a RuntimeReport) -> Self {
         Self {
             kind: &runtime.kind,
+            name: runtime.name.as_deref(),
             version: runtime.version.as_deref(),
             mode: runtime.mode.name(),
             problems: &runtime.problems,

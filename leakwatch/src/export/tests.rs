@@ -58,7 +58,7 @@ fn the_schema_has_every_promised_field() {
     assert_eq!(process["start_time"], "2026-10-08T12:34:56.789Z");
     assert_eq!(
         process["runtimes"],
-        json!([{"kind": "go", "version": "go1.27.2", "mode": "probes", "problems": []}])
+        json!([{"kind": "go", "name": null, "version": "go1.27.2", "mode": "probes", "problems": []}])
     );
     assert_eq!(
         process["tasks"],

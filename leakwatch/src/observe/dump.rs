@@ -115,6 +115,7 @@ impl Stack {
 }
 
 /// Marks that the runtime prints beside a state.
+#[expect(clippy::struct_excessive_bools, reason = "independent marks, not states")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// It may run on one thread only.

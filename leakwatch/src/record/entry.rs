@@ -127,6 +127,8 @@ pub(super) struct InfoLine {
 #[derive(Debug, Serialize, Deserialize)]
 struct RuntimeLine {
     kind: String,
+    #[serde(default)]
+    name: Option<String>,
     version: Option<String>,
     mode: String,
     problems: Vec<String>,
@@ -146,6 +148,7 @@ impl From<&ProcessInfo> for InfoLine {
                 .iter()
                 .map(|runtime| RuntimeLine {
                     kind: runtime.kind.clone(),
+                    name: runtime.name.clone(),
                     version: runtime.version.clone(),
                     mode: runtime.mode.name().to_owned(),
                     problems: runtime.problems.clone(),
@@ -178,6 +181,7 @@ impl From<InfoLine> for ProcessInfo {
                 .map(|runtime| RuntimeReport {
                     mode: mode(&runtime.mode),
                     kind: runtime.kind,
+                    name: runtime.name,
                     version: runtime.version,
                     problems: runtime.problems,
                 })

@@ -78,9 +78,14 @@ pub struct BinaryRuntime {
 
 impl BinaryRuntime {
     /// A runtime that the user named: its probes are all that is known of it.
-    pub fn named(version: Option<String>, probes: Vec<Probe>, problems: Vec<String>) -> Self {
+    pub fn named(
+        kind: &'static str,
+        version: Option<String>,
+        probes: Vec<Probe>,
+        problems: Vec<String>,
+    ) -> Self {
         Self {
-            kind: NAMED,
+            kind,
             version,
             version_source: None,
             main_package: None,
@@ -100,11 +105,11 @@ impl BinaryRuntime {
 
     /// Whether the user named it.
     pub fn is_named(&self) -> bool {
-        self.kind == NAMED
+        self.kind.starts_with(NAMED)
     }
 }
 
-/// Kind of a runtime that the user named.
+/// What the kinds of runtimes that a user named begin with.
 const NAMED: &str = "custom";
 
 /// How a program can be watched.

@@ -144,8 +144,10 @@ impl Mode {
 /// A runtime found in a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeReport {
-    /// Which: `go`, `tokio`, `custom`.
+    /// Which: `go`, `tokio`, `custom`, `custom_2`.
     pub kind: String,
+    /// What the user called it.
+    pub name: Option<String>,
     /// Its version, as it calls itself (`go1.26.1`).
     pub version: Option<String>,
     /// How it is observed.

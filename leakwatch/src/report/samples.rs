@@ -37,6 +37,7 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         watched_s: 60.0,
         runtimes: vec![RuntimeReport {
             kind: "go".to_owned(),
+            name: None,
             version: Some("go1.27.2".to_owned()),
             mode: Mode::Probes,
             problems: Vec::new(),

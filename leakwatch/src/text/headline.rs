@@ -60,7 +60,12 @@ pub(super) fn noun(process: &ProcessReport) -> &'static str {
 fn subject(process: &ProcessReport) -> String {
     let mut facts = vec![format!("pid {}", process.pid)];
     for runtime in &process.runtimes {
-        facts.push(clean(runtime.version.as_deref().unwrap_or(&runtime.kind)));
+        let version = runtime.version.as_deref();
+        facts.push(clean(&match (&runtime.name, version) {
+            (Some(name), Some(version)) => format!("{name} {version}"),
+            (Some(name), None) => name.clone(),
+            (None, version) => version.unwrap_or(&runtime.kind).to_owned(),
+        }));
     }
     if process.exited {
         facts.push("exited".to_owned());

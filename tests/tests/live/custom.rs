@@ -7,6 +7,8 @@ use std::time::Duration;
 use leakwatch_tests::{Agent, agent, gate, matrix, need, process::Guard, process::Lines};
 use serde_json::Value;
 
+use crate::folder::Folder;
+
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -156,6 +158,67 @@ fn numbers_whose_failure_is_minus_one() {
         "number",
         &["--start", "pool_number:task=ret:bits=32:invalid=-1", "--end", "pool_number_close:bits=32"],
     );
+}
+
+#[test]
+fn two_named_runtimes_are_two_entries_though_their_tasks_have_the_same_numbers() {
+    need!(gate::live(), gate::file(&target("c/handles")));
+    let folder = Folder::new("named");
+    let file = folder.path().join("again.toml");
+    let profile = r#"
+name = "again"
+[[start]]
+symbol = "pool_number"
+task = "ret"
+bits = 32
+invalid = [-1]
+[[end]]
+symbol = "pool_number_close"
+task = "arg1"
+bits = 32
+"#;
+    std::fs::write(&file, profile).expect("the profile");
+    let file = file.display().to_string();
+    let start = "pool_number:task=ret:bits=32:invalid=-1";
+    let flags = [
+        "--profile",
+        &file,
+        "--start",
+        start,
+        "--end",
+        "pool_number_close:bits=32",
+        "--profile",
+        "handle-pool",
+    ];
+    let mut program = handles();
+    let agent = Agent::watch(program.pid(), &flags);
+    program.command("open number 50");
+    program.command("close number 20");
+    let numbers = program.command("storm number 2000");
+    let pool = program.command("open pool 7");
+    let outcome = agent.interrupt();
+    let process = &outcome.report().json()["processes"][0].clone();
+    let runtimes: Vec<(&str, &str)> = process["runtimes"]
+        .as_array()
+        .expect("runtimes")
+        .iter()
+        .map(|runtime| (runtime["kind"].as_str().expect("a kind"), runtime["name"].as_str().expect("a name")))
+        .collect();
+    assert_eq!(runtimes, [("custom", "again"), ("custom_2", "handle-pool"), ("custom_3", "custom")]);
+    let counts = |kind: &str| -> (u64, u64) {
+        let sites = process["sites"].as_array().expect("sites");
+        let of = sites.iter().filter(|site| site["runtime"] == kind);
+        of.fold((0, 0), |(started, ended), site| {
+            (started + number(site, "started"), ended + number(site, "ended"))
+        })
+    };
+    for kind in ["custom", "custom_3"] {
+        assert_eq!(counts(kind), (number(&numbers, "opened"), number(&numbers, "closed")), "{kind}");
+    }
+    let of_pool = counts("custom_2");
+    assert_eq!(of_pool, (number(&pool, "opened"), number(&pool, "closed")));
+    let all = 2 * number(&numbers, "live") + number(&pool, "live");
+    assert_eq!(number(&process["tasks"], "live"), all);
 }
 
 #[test]

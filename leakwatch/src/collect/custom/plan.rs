@@ -19,12 +19,13 @@ use crate::{
     images::{self, Modules},
 };
 
-/// Plans the probes of a named runtime in a process.
+/// Plans the probes of a named runtime in a process; `kind`: which of those that were named it is.
 ///
 /// # Errors
 /// One sentence: which function is not there and what was searched, or why a probe cannot be placed.
 pub fn plan(
     named: &Named,
+    kind: RuntimeKind,
     modules: &Modules,
     inspection: &Inspection,
     exe: &Path,
@@ -77,12 +78,12 @@ pub fn plan(
             Some(Probe {
                 file,
                 offset: planned.offset,
-                descriptor: planned.descriptor,
+                descriptor: ProbeDescriptor { runtime: kind as u16, ..planned.descriptor },
                 at_return: planned.at_return,
             })
         })
         .collect();
-    Ok(Runtime { kind: RuntimeKind::Custom, version, probes, tasks: None, problems, places })
+    Ok(Runtime { kind, name: Some(named.name.clone()), version, probes, tasks: None, problems, places })
 }
 
 /// Whether a function belongs to this version of the runtime.
