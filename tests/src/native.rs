@@ -82,8 +82,9 @@ impl NativeTarget {
         answer["child"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
     }
 
+    /// Sends a command; the line that answers it.
     #[track_caller]
-    fn answer(&mut self, line: &str) -> String {
+    pub fn answer(&mut self, line: &str) -> String {
         writeln!(self.stdin, "{line}").expect("it reads commands");
         self.line()
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use leakwatch_tests::agent::{self, Agent};
-use leakwatch_tests::matrix;
 use leakwatch_tests::target::Target;
+use leakwatch_tests::{NativeTarget, matrix};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
@@ -84,6 +84,13 @@ pub(crate) fn run(_arguments: &[String]) -> Result<()> {
     write_tokio_lives(&mut page, &tokio, &costs);
     write_storm(&mut page, &tokio.path, "tokio tasks");
 
+    let pool = matrix::targets_root().join("c").join("handles");
+    ensure!(pool.is_file(), "needs {}; run `cargo xtask targets c`", pool.display());
+    println!("cost of a handle's life, {ROUNDS} rounds of {LIVES} …");
+    let costs = named_lives(&pool)?;
+    write_named_lives(&mut page, &costs);
+    write_named_storm(&mut page, &pool);
+
     println!("memory and idle cost with {ALIVE} goroutines alive …");
     write_idle(&mut page, &target.path)?;
 
@@ -129,7 +136,12 @@ fn lives(program: &Path, ways: &[Way], bpftrace: &Path) -> Result<Vec<(Way, f64,
         }
         println!("  round {round}");
     }
-    Ok(costs
+    Ok(summed_up(costs))
+}
+
+/// Of each way the cheapest round and the median.
+fn summed_up(costs: Vec<(Way, Vec<f64>)>) -> Vec<(Way, f64, f64)> {
+    costs
         .into_iter()
         .map(|(way, mut costs)| {
             costs.sort_by(f64::total_cmp);
@@ -139,7 +151,73 @@ fn lives(program: &Path, ways: &[Way], bpftrace: &Path) -> Result<Vec<(Way, f64,
                 costs.get(ROUNDS / 2).copied().unwrap_or(f64::NAN),
             )
         })
-        .collect())
+        .collect()
+}
+
+/// Flags that name the C program's pool of handles.
+const POOL: [&str; 2] = ["--profile", "handle-pool"];
+
+/// The same for handles of a C pool, a runtime that is named: a start and an end are a call each.
+fn named_lives(program: &Path) -> Result<Vec<(Way, f64, f64)>> {
+    let mut target = NativeTarget::start(&mut Command::new(program));
+    let mut costs: Vec<(Way, Vec<f64>)> = Way::TOKIO.iter().map(|way| (*way, Vec::new())).collect();
+    for round in 1..=ROUNDS {
+        for (way, costs) in &mut costs {
+            let pid = target.pid().to_string();
+            let watcher = match way {
+                Way::Unwatched | Way::Bpftrace => Watcher::Nobody,
+                Way::Floor => {
+                    let mut agent = Agent::start(["floor", "--pid", &pid].iter().chain(&POOL));
+                    agent.wait_attached();
+                    Watcher::Leakwatch(agent)
+                }
+                Way::Watch => Watcher::Leakwatch(Agent::watch(target.pid(), &POOL)),
+                Way::Stream => {
+                    let flags: Vec<&str> = POOL.into_iter().chain(["--stream"]).collect();
+                    Watcher::Leakwatch(Agent::watch(target.pid(), &flags))
+                }
+            };
+            target.answer("storm pool 2000");
+            let before = cpu_ns(target.pid())?;
+            target.answer(&format!("storm pool {LIVES}"));
+            costs.push((cpu_ns(target.pid())? - before) / f64::from(LIVES));
+            watcher.stop()?;
+        }
+        println!("  round {round}");
+    }
+    Ok(summed_up(costs))
+}
+
+/// Starts and ends of handles per second, from four threads, through the default ring buffer.
+fn write_named_storm(page: &mut String, program: &Path) {
+    const THREADS: u32 = 4;
+    const EACH: u32 = 500_000;
+    let mut target = NativeTarget::start(&mut Command::new(program));
+    let flags: Vec<&str> = POOL.into_iter().chain(["--stream"]).collect();
+    let agent = Agent::watch(target.pid(), &flags);
+    let begun = Stopwatch::start();
+    target.answer(&format!("threads {THREADS} {EACH}"));
+    let rate = f64::from(THREADS * EACH) / begun.seconds();
+    let report = agent.interrupt().report();
+    let process = report.process(target.pid());
+    let _infallible = writeln!(
+        page,
+        "\n## A storm of handles\n\n{} handles of the same pool from {THREADS} threads: {rate:.0} starts/s (and as many ends) through the \
+         ring buffer of default size, {} events lost; counted {} starts and {} ends.",
+        THREADS * EACH,
+        process.lost_events(),
+        process.tasks().started,
+        process.tasks().ended,
+    );
+}
+
+fn write_named_lives(page: &mut String, lives: &[(Way, f64, f64)]) {
+    page.push_str(
+        "\n## A life in a runtime that is named\n\nThe same with handles of a C pool (`--profile handle-pool`): one probe on the \
+         instruction behind the call that gives one out, one where it is taken back.\n\n| watched by | ns a life | added | times the \
+         floor |\n| --- | --- | --- | --- |\n",
+    );
+    write_table(page, lives);
 }
 
 fn write_lives(page: &mut String, lives: &[(Way, f64, f64)]) {
