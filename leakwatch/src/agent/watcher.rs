@@ -270,6 +270,8 @@ pub async fn watch(
             }
             Some(incarnation) = ended.recv() => {
                 watcher.drain(kernel, events.get_mut(), sink).await?;
+                // Children that it forked last are followed before it is forgotten.
+                watcher.follow_forked(kernel).await;
                 watcher.process_ended(kernel, incarnation, sink)?;
                 if watcher.watches.iter().all(|watch| watch.info.exited) {
                     break;

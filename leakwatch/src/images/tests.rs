@@ -29,7 +29,8 @@ fn a_program_without_a_runtime_has_the_names_of_its_symbols() {
     let (process, mut image) = ourselves();
     let memory = ProcessMemory::open(&process).expect("our memory");
     let code = ourselves as *const () as u64;
-    assert!(image.function_name(code).is_some_and(|name| name.ends_with("images::tests::ourselves")));
+    let name = image.function_name(code);
+    assert!(name.as_ref().is_some_and(|name| name.ends_with("images::tests::ourselves")), "{name:?}");
     assert!(!image.is_system(code));
     assert_eq!(image.check_sites(&memory), [], "there is nothing to probe");
     // The stack is no code: nothing there has a name.
