@@ -462,7 +462,8 @@ impl TokioRuntime {
             .map(|(header, into)| ReadRequest::new(header.address, into))
             .collect();
         memory.read_many(&mut requests);
-        for ((look, request), header) in looks.into_iter().zip(&requests).zip(headers) {
+        let heads = structs.chunks_exact(HEADER);
+        for (((look, request), header), bytes) in looks.into_iter().zip(&requests).zip(headers).zip(heads) {
             let task = match look {
                 None => continue,
                 Some(Seen::Live(task)) => task,
@@ -473,6 +474,10 @@ impl TokioRuntime {
             };
             let second = word(request.into, 0).filter(|_| request.ok);
             if second.and_then(status).is_none() {
+                each(Seen::Dead { address: header.address });
+                continue;
+            }
+            if !self.is_queued_behind_a_task(memory, header, bytes) {
                 each(Seen::Dead { address: header.address });
                 continue;
             }
@@ -491,6 +496,23 @@ impl TokioRuntime {
                 None => lonely.push(task),
             }
         }
+    }
+
+    /// Whether the next one in the queue, which stands before the vtable in every form, is a task, or there is none. In freed
+    /// memory that was given out again as something else, the heap's own pointers are often still there.
+    fn is_queued_behind_a_task(&self, memory: &impl Memory, header: &Header, bytes: &[u8]) -> bool {
+        let offset = self.types.get(&header.vtable).map(|known| known.form.vtable_offset());
+        let next = offset.and_then(|offset| word(bytes, usize::try_from(offset).ok()?.checked_sub(8)?));
+        let (Some(offset), Some(next)) = (offset, next) else { return false };
+        let is_task = || {
+            Self::vtable_offsets().any(|offset| {
+                let vtable = memory.read_u64(next.wrapping_add(offset)).ok();
+                vtable.is_some_and(|vtable| self.types.contains_key(&vtable))
+            })
+        };
+        // One that was taken from the queue meanwhile has no next one any more.
+        let moved = || memory.read_u64(header.address.wrapping_add(offset - 8)).ok() != Some(next);
+        next == 0 || is_task() || moved()
     }
 
     /// A header's bytes; `None`: it is none.
@@ -657,6 +679,24 @@ mod tests {
         let (live, dead) = look(&memory);
         assert_eq!(live, [11, 12]);
         assert_eq!(dead, [0x30_000, 0x40_000]);
+    }
+
+    #[test]
+    fn what_is_queued_before_no_task_is_freed_memory_in_other_hands() {
+        let queued = |next: u64| {
+            let mut words = task(ASYNC, IDLE | state::NOTIFIED, 1, 11, [0, 0]);
+            words[1] = next;
+            let memory = Fake::new()
+                .with_words(0x10_000, &words)
+                .with_words(0x20_000, &task(ASYNC, IDLE, 1, 12, [0, 0]))
+                .with_words(0x40_000, &[0; 8])
+                .with_words(0x90_000, &[7, 0x10_000, 0x10_000, 0, 0x20_000, 0x20_000]);
+            look(&memory).0
+        };
+        assert_eq!(queued(0), [11, 12]);
+        assert_eq!(queued(0x20_000), [11, 12], "a task");
+        assert_eq!(queued(0x40_000), [12], "something else");
+        assert_eq!(queued(0x7fff_0000), [12], "nothing is there");
     }
 
     #[test]
