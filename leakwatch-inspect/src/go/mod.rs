@@ -158,6 +158,12 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
     problems.append(&mut missing);
 
     let (version, version_source) = version_of(elf, image, build_info.as_ref(), location.as_ref());
+    // A program that has such a table or such build information among its data, as one that inspects Go programs has, is
+    // none: no version, and nothing of a runtime.
+    let nothing = sites.start.is_none() && sites.end.is_none() && globals == GoGlobals::default();
+    if version.is_none() && nothing && (build_info.is_none() || location.is_none()) {
+        return None;
+    }
     let mut layout = layout::find(elf, image, version.as_ref(), code.as_ref());
     problems.append(&mut layout.problems);
     let in_binary = globals.wait_reason_strings.map_or_else(Vec::new, |strings| {

@@ -1,8 +1,8 @@
 //! Build info in its two forms, and versions without it.
 
-use leakwatch_inspect::Elf;
 use leakwatch_inspect::go::pclntab::Pclntab;
 use leakwatch_inspect::go::version::{find_build_info, guess_version};
+use leakwatch_inspect::{Elf, inspect};
 
 use super::image::{Image, USUAL, all};
 
@@ -55,4 +55,19 @@ fn versions_guessed_from_data() {
         let older = leakwatch_inspect::go::pclntab::PclntabLocation { format: 18, ..table };
         assert_eq!(guess_version(&elf, &image, Some(&older)), None);
     }
+}
+
+#[test]
+fn build_information_alone_makes_no_go_program() {
+    let mut image = USUAL.build();
+    assert!(inspect(&image).unwrap().go.is_some());
+    // As in a program that has the magic among its data: no version behind it, and no function table.
+    for (is, becomes) in [(b"go1.27.3".as_slice(), b"no words".as_slice()), (b"go1.26.5", b"no words")] {
+        while let Some(at) = image.windows(is.len()).position(|window| window == is) {
+            image[at..at + is.len()].copy_from_slice(becomes);
+        }
+    }
+    let magic = image.windows(6).position(|w| w[1..] == [0xff, 0xff, 0xff, 0, 0]).unwrap();
+    image[magic] = 0;
+    assert!(inspect(&image).unwrap().go.is_none());
 }
