@@ -159,9 +159,10 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
 
     let (version, version_source) = version_of(elf, image, build_info.as_ref(), location.as_ref());
     // A program that has such a table or such build information among its data, as one that inspects Go programs has, is
-    // none: no version, and nothing of a runtime.
+    // none: no version but one that is guessed from texts, and nothing of a runtime.
     let nothing = sites.start.is_none() && sites.end.is_none() && globals == GoGlobals::default();
-    if version.is_none() && nothing && (build_info.is_none() || location.is_none()) {
+    let told = version_source == Some(Source::BuildInfo);
+    if nothing && (location.is_none() && !told || build_info.is_none() && version.is_none()) {
         return None;
     }
     let mut layout = layout::find(elf, image, version.as_ref(), code.as_ref());
