@@ -16,6 +16,8 @@ use crate::host::Memory;
 const TRIES: usize = 4;
 /// Most pairs of equal words that are kept. A program with more is not asked for lists of one.
 const MOST_PAIRS: usize = 1 << 20;
+/// No heap begins below: what is smaller is a number.
+const LOWEST: u64 = 1 << 16;
 /// What user space addresses are below.
 const ADDRESSES: u64 = 1 << 47;
 
@@ -47,7 +49,8 @@ impl Lists {
             }
             // A list's first and last stand side by side: both are addresses.
             if !self.wanted.is_empty() {
-                let address = |word: u64| word != 0 && word < ADDRESSES && word.is_multiple_of(8);
+                // A vector's capacity beside its pointer is none.
+                let address = |word: u64| (LOWEST..ADDRESSES).contains(&word) && word.is_multiple_of(8);
                 for (one, other) in [(word, before), (before, word)] {
                     if self.wanted.contains(&one) && address(other) {
                         self.found.insert(one);
