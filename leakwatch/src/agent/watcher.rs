@@ -617,7 +617,7 @@ impl Watcher<'_> {
     /// Takes the probes off a process whose cost was over the budget for three looks in a row.
     fn keep_budget(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
         const IN_A_ROW: u32 = 3;
-        let interval_ns = u64::try_from(self.options.interval.as_nanos()).unwrap_or(u64::MAX);
+        let interval_ns = nanoseconds(self.options.interval);
         for watch in &mut self.watches {
             let hits = watch.model.counters().get(Counter::ProbeHits);
             let added = self.meter.added_percent(hits.saturating_sub(watch.hits), interval_ns);

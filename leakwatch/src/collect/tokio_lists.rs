@@ -106,8 +106,7 @@ impl Lists {
 
 /// The pointers of the task at an address.
 fn neighbour_of(types: &TokioRuntime, memory: &impl Memory, task: u64) -> Option<(u64, u64)> {
-    let offset = TokioRuntime::vtable_offsets()
-        .find_map(|offset| types.owned_offset(memory.read_u64(task.wrapping_add(offset)).ok()?))?;
+    let offset = types.owned_offset(types.vtable_at(memory, task)?)?;
     pair(memory, task.wrapping_add(offset))
 }
 

@@ -286,8 +286,16 @@ impl TokioRuntime {
         self.types.get(&vtable)?.owned_offset
     }
 
+    /// The vtable of what may be a task's header; `None`: it is none.
+    pub(super) fn vtable_at(&self, memory: &impl Memory, address: u64) -> Option<u64> {
+        Self::vtable_offsets().find_map(|offset| {
+            let vtable = memory.read_u64(address.wrapping_add(offset)).ok()?;
+            self.types.contains_key(&vtable).then_some(vtable)
+        })
+    }
+
     /// Offset of the vtable in headers. Two forms in one process are two versions, whose lists are not mixed.
-    pub(super) fn vtable_offsets() -> impl Iterator<Item = u64> {
+    fn vtable_offsets() -> impl Iterator<Item = u64> {
         [VtableForm::Offsets, VtableForm::Plain].into_iter().map(VtableForm::vtable_offset)
     }
 
@@ -504,12 +512,7 @@ impl TokioRuntime {
         let offset = self.types.get(&header.vtable).map(|known| known.form.vtable_offset());
         let next = offset.and_then(|offset| word(bytes, usize::try_from(offset).ok()?.checked_sub(8)?));
         let (Some(offset), Some(next)) = (offset, next) else { return false };
-        let is_task = || {
-            Self::vtable_offsets().any(|offset| {
-                let vtable = memory.read_u64(next.wrapping_add(offset)).ok();
-                vtable.is_some_and(|vtable| self.types.contains_key(&vtable))
-            })
-        };
+        let is_task = || self.vtable_at(memory, next).is_some();
         // One that was taken from the queue meanwhile has no next one any more.
         let moved = || memory.read_u64(header.address.wrapping_add(offset - 8)).ok() != Some(next);
         next == 0 || is_task() || moved()
