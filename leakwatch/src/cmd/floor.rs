@@ -1,19 +1,18 @@
 //! The floor of the overhead bench: empty programs on the very instructions that `watch` would probe.
 
-use std::path::PathBuf;
-
-use leakwatch_common::RuntimeKind;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     End,
+    inspect::plans_of,
     startup::{self, block_on, load},
     watch::say,
 };
 use crate::{
     cli::{RuntimeArgs, SizeArgs},
-    collect::custom::{self, Named},
-    host::{Process, ProcessMemory},
-    images::{Image, Modules},
+    collect::custom::Named,
+    host::Process,
+    images::Image,
 };
 
 /// Puts them where `watch` would put its own.
@@ -21,8 +20,8 @@ pub(super) fn run(pid: u32, runtime: &RuntimeArgs, verbose: u8) -> anyhow::Resul
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let named = startup::named(runtime)?;
-    if let Some(named) = named.first() {
-        return named_floor(&process, &image, named, verbose);
+    if !named.is_empty() {
+        return named_floor(&process, &image, &named, verbose);
     }
     let found = image.inspection();
     let go = found.go.iter().flat_map(|go| go.end.iter().chain(&go.start));
@@ -36,18 +35,15 @@ pub(super) fn run(pid: u32, runtime: &RuntimeArgs, verbose: u8) -> anyhow::Resul
     hold(pid, sites.iter().map(|site| (path.clone(), site.file_offset)), verbose)
 }
 
-/// The same for a runtime that was named.
-fn named_floor(process: &Process, image: &Image, named: &Named, verbose: u8) -> anyhow::Result<End> {
-    let memory = ProcessMemory::open(process)?;
-    let modules = Modules::of_process(process)?;
-    let kind = RuntimeKind::Custom;
-    let plan = custom::plan(named, kind, &modules, image.inspection(), image.path(), &memory);
-    let plan = plan.map_err(anyhow::Error::msg)?;
+/// The same for runtimes that were named.
+fn named_floor(process: &Process, image: &Image, named: &[Arc<Named>], verbose: u8) -> anyhow::Result<End> {
+    let plans = plans_of(process, image, named)?;
+    let probes = || plans.iter().flat_map(|plan| &plan.probes);
     anyhow::ensure!(
-        plan.probes.iter().all(|probe| !probe.at_return),
+        probes().all(|probe| !probe.at_return),
         "an empty program at a return is no floor of what stands at instructions"
     );
-    let places = plan.probes.iter().map(|probe| (probe.file.attach_path.clone(), probe.offset));
+    let places = probes().map(|probe| (probe.file.attach_path.clone(), probe.offset));
     hold(process.pid(), places, verbose)
 }
 

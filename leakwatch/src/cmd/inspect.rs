@@ -1,14 +1,15 @@
 //! `leakwatch inspect`: what leakwatch sees in a binary.
 
-use std::io::{self, IsTerminal as _, Write};
-
-use leakwatch_common::RuntimeKind;
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::Arc,
+};
 
 use super::{output::colour, startup::named};
 use crate::{
     cli::{InspectArgs, RuntimeArgs, TextOrJson},
     collect::{
-        CollectError, Place,
+        CollectError, Place, Runtime,
         custom::{self, Named},
     },
     export,
@@ -60,23 +61,31 @@ fn of_process(pid: u32, runtime: &RuntimeArgs) -> anyhow::Result<Binary> {
         Ok(memory) => binary.problems.extend(image.check_sites(&memory).into_iter().map(|problem| problem.0)),
         Err(error) => binary.problems.push(error.to_string()),
     }
-    for (runtime, kind) in runtimes.iter().zip(RuntimeKind::CUSTOM) {
-        binary.runtimes.push(plan_of(&process, &image, runtime, kind)?);
-    }
+    let plans = plans_of(&process, &image, &runtimes)?;
+    binary.runtimes.extend(plans.iter().map(probes_of));
     Ok(binary)
 }
 
-/// Where the probes of a runtime that was named would be.
-fn plan_of(
+/// The plans of runtimes that were named.
+///
+/// # Errors
+/// When the process cannot be read, or one of them is not in it.
+pub(super) fn plans_of(
     process: &Process,
     image: &Image,
-    runtime: &Named,
-    kind: RuntimeKind,
-) -> anyhow::Result<BinaryRuntime> {
+    named: &[Arc<Named>],
+) -> anyhow::Result<Vec<Runtime>> {
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
     let memory = ProcessMemory::open(process)?;
     let modules = Modules::of_process(process)?;
-    let plan = custom::plan(runtime, kind, &modules, image.inspection(), image.path(), &memory)
-        .map_err(|why| CollectError::Named { pid: process.pid(), why })?;
+    let plans = custom::plan_all(named, &modules, image.inspection(), image.path(), &memory);
+    Ok(plans.map_err(|why| CollectError::Named { pid: process.pid(), why })?)
+}
+
+/// Where the probes of a runtime that was named would be.
+fn probes_of(plan: &Runtime) -> BinaryRuntime {
     let probe = |place: &Place| Probe {
         action: place.means,
         function: format!("{} of {}", place.function, place.file),
@@ -88,12 +97,12 @@ fn plan_of(
         emulated: place.emulated,
         reason: place.reason.clone(),
     };
-    Ok(BinaryRuntime::named(
-        kind.name(),
-        plan.version,
+    BinaryRuntime::named(
+        plan.kind.name(),
+        plan.version.clone(),
         plan.places.iter().map(probe).collect(),
-        plan.problems,
-    ))
+        plan.problems.clone(),
+    )
 }
 
 /// How plain answers are laid out: as wide as the terminal, or wide enough not to break a path where there is none.

@@ -479,16 +479,8 @@ fn recognised(
     if ask.named.is_empty() {
         return found;
     }
-    let mut plans = Vec::new();
-    for (at, named) in ask.named.iter().enumerate() {
-        let kind = RuntimeKind::CUSTOM.get(at).copied();
-        let kind = kind.ok_or_else(|| CollectError::Named {
-            pid,
-            why: format!("only {} named runtimes can be watched at once", RuntimeKind::CUSTOM.len()),
-        })?;
-        let plan = custom::plan(named, kind, modules, image.inspection(), image.path(), memory);
-        plans.push(plan.map_err(|why| CollectError::Named { pid, why })?);
-    }
+    let plans = custom::plan_all(&ask.named, modules, image.inspection(), image.path(), memory);
+    let mut plans = plans.map_err(|why| CollectError::Named { pid, why })?;
     let mut runtimes = match found {
         Ok(runtimes) => runtimes,
         Err(CollectError::Incomplete { why, .. }) => {

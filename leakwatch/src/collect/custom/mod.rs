@@ -13,7 +13,7 @@ use std::fmt;
 
 use crate::images::Wanted;
 
-pub use plan::plan;
+pub use plan::plan_all;
 
 /// A runtime by the functions that a user named.
 #[derive(Clone, Debug)]

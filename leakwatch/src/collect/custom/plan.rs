@@ -19,11 +19,31 @@ use crate::{
     images::{self, Modules},
 };
 
+/// Plans the probes of all named runtimes in a process, in their order.
+///
+/// # Errors
+/// One sentence: which function is not there and what was searched, why a probe cannot be placed, or that there are too
+/// many.
+pub fn plan_all(
+    named: &[Arc<Named>],
+    modules: &Modules,
+    inspection: &Inspection,
+    exe: &Path,
+    memory: &impl Memory,
+) -> Result<Vec<Runtime>, String> {
+    let most = RuntimeKind::CUSTOM.len();
+    if named.len() > most {
+        return Err(format!("only {most} named runtimes can be watched at once"));
+    }
+    let each = named.iter().zip(RuntimeKind::CUSTOM);
+    each.map(|(named, kind)| plan(named, kind, modules, inspection, exe, memory)).collect()
+}
+
 /// Plans the probes of a named runtime in a process; `kind`: which of those that were named it is.
 ///
 /// # Errors
 /// One sentence: which function is not there and what was searched, or why a probe cannot be placed.
-pub fn plan(
+fn plan(
     named: &Named,
     kind: RuntimeKind,
     modules: &Modules,
