@@ -87,7 +87,7 @@ pub(crate) fn run(_arguments: &[String]) -> Result<()> {
     let pool = matrix::targets_root().join("c").join("handles");
     ensure!(pool.is_file(), "needs {}; run `cargo xtask targets c`", pool.display());
     println!("cost of a handle's life, {ROUNDS} rounds of {LIVES} …");
-    let costs = named_lives(&pool)?;
+    let costs = named_lives(&pool, &bpftrace)?;
     write_named_lives(&mut page, &costs);
     write_named_storm(&mut page, &pool);
 
@@ -124,15 +124,23 @@ pub(crate) fn machine() -> Result<String> {
 /// Cheapest and median cost of a life in ns of the program's processor time, by way.
 fn lives(program: &Path, ways: &[Way], bpftrace: &Path) -> Result<Vec<(Way, f64, f64)>> {
     let mut target = Target::start(program);
+    rounds(ways, |way| {
+        let watcher = Watcher::start(way, target.pid(), &[], program, bpftrace)?;
+        target.command("storm 2000");
+        let before = cpu_ns(target.pid())?;
+        target.command(&format!("storm {LIVES}"));
+        let cost = (cpu_ns(target.pid())? - before) / f64::from(LIVES);
+        watcher.stop()?;
+        Ok(cost)
+    })
+}
+
+/// Measures each way once a round, in turns; of each the cheapest round and the median.
+fn rounds(ways: &[Way], mut measure: impl FnMut(Way) -> Result<f64>) -> Result<Vec<(Way, f64, f64)>> {
     let mut costs: Vec<(Way, Vec<f64>)> = ways.iter().map(|way| (*way, Vec::new())).collect();
     for round in 1..=ROUNDS {
         for (way, costs) in &mut costs {
-            let watcher = Watcher::start(*way, target.pid(), program, bpftrace)?;
-            target.command("storm 2000");
-            let before = cpu_ns(target.pid())?;
-            target.command(&format!("storm {LIVES}"));
-            costs.push((cpu_ns(target.pid())? - before) / f64::from(LIVES));
-            watcher.stop()?;
+            costs.push(measure(*way)?);
         }
         println!("  round {round}");
     }
@@ -158,34 +166,17 @@ fn summed_up(costs: Vec<(Way, Vec<f64>)>) -> Vec<(Way, f64, f64)> {
 const POOL: [&str; 2] = ["--profile", "handle-pool"];
 
 /// The same for handles of a C pool, a runtime that is named: a start and an end are a call each.
-fn named_lives(program: &Path) -> Result<Vec<(Way, f64, f64)>> {
+fn named_lives(program: &Path, bpftrace: &Path) -> Result<Vec<(Way, f64, f64)>> {
     let mut target = NativeTarget::start(&mut Command::new(program));
-    let mut costs: Vec<(Way, Vec<f64>)> = Way::TOKIO.iter().map(|way| (*way, Vec::new())).collect();
-    for round in 1..=ROUNDS {
-        for (way, costs) in &mut costs {
-            let pid = target.pid().to_string();
-            let watcher = match way {
-                Way::Unwatched | Way::Bpftrace => Watcher::Nobody,
-                Way::Floor => {
-                    let mut agent = Agent::start(["floor", "--pid", &pid].iter().chain(&POOL));
-                    agent.wait_attached();
-                    Watcher::Leakwatch(agent)
-                }
-                Way::Watch => Watcher::Leakwatch(Agent::watch(target.pid(), &POOL)),
-                Way::Stream => {
-                    let flags: Vec<&str> = POOL.into_iter().chain(["--stream"]).collect();
-                    Watcher::Leakwatch(Agent::watch(target.pid(), &flags))
-                }
-            };
-            target.answer("storm pool 2000");
-            let before = cpu_ns(target.pid())?;
-            target.answer(&format!("storm pool {LIVES}"));
-            costs.push((cpu_ns(target.pid())? - before) / f64::from(LIVES));
-            watcher.stop()?;
-        }
-        println!("  round {round}");
-    }
-    Ok(summed_up(costs))
+    rounds(&Way::TOKIO, |way| {
+        let watcher = Watcher::start(way, target.pid(), &POOL, program, bpftrace)?;
+        target.answer("storm pool 2000");
+        let before = cpu_ns(target.pid())?;
+        target.answer(&format!("storm pool {LIVES}"));
+        let cost = (cpu_ns(target.pid())? - before) / f64::from(LIVES);
+        watcher.stop()?;
+        Ok(cost)
+    })
 }
 
 /// Starts and ends of handles per second, from four threads, through the default ring buffer.
@@ -371,17 +362,18 @@ enum Watcher {
 }
 
 impl Watcher {
-    fn start(way: Way, pid: u32, program: &Path, bpftrace: &Path) -> Result<Self> {
+    /// `flags`: what leakwatch is told besides.
+    fn start(way: Way, pid: u32, flags: &[&str], program: &Path, bpftrace: &Path) -> Result<Self> {
         let pid_text = pid.to_string();
         Ok(match way {
             Way::Unwatched => Self::Nobody,
             Way::Floor => {
-                let mut agent = Agent::start(["floor", "--pid", &pid_text]);
+                let mut agent = Agent::start(["floor", "--pid", &pid_text].iter().chain(flags));
                 agent.wait_attached();
                 Self::Leakwatch(agent)
             }
-            Way::Watch => Self::Leakwatch(Agent::watch(pid, &[])),
-            Way::Stream => Self::Leakwatch(Agent::watch(pid, &["--stream"])),
+            Way::Watch => Self::Leakwatch(Agent::watch(pid, flags)),
+            Way::Stream => Self::Leakwatch(Agent::watch(pid, &[flags, &["--stream"]].concat())),
             Way::Bpftrace => {
                 let program = program.display();
                 let script = format!(
