@@ -197,8 +197,9 @@ fn write_named_storm(page: &mut String, program: &Path) {
          ring buffer of default size, {} events lost; counted {} starts and {} ends.",
         THREADS * EACH,
         process.lost_events(),
-        process.tasks().started,
-        process.tasks().ended,
+        // What was alive at the attach is not known of such a runtime.
+        process.json()["tasks"]["started"],
+        process.json()["tasks"]["ended"],
     );
 }
 
