@@ -43,7 +43,7 @@ pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
 ];
 
 /// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
-pub const THIRD_PARTY: [&str; 19] = [
+pub const THIRD_PARTY: [&str; 21] = [
     "caddy",
     "traefik",
     "nats-server",
@@ -63,6 +63,8 @@ pub const THIRD_PARTY: [&str; 19] = [
     "ruff",
     "rg",
     "panicparse",
+    "promtool",
+    "prometheus-alertmanager",
 ];
 
 /// Those of `THIRD_PARTY` that have tokio in them.

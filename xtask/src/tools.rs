@@ -23,16 +23,16 @@ pub(crate) use go::{GoToolchain, go_toolchains};
 pub(crate) use kernel_side::{bpf_linker, bpftrace, ebpf_toolchain};
 pub(crate) use libuv::libuv;
 pub(crate) use rust::{RustToolchain, rust_toolchain};
-pub(crate) use third_party::{PROGRAMS as THIRD_PARTY, third_party};
+pub(crate) use third_party::{MONITORING, PROGRAMS as THIRD_PARTY, third_party};
 
 /// Below this everything is kept.
 fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [ebpf] [bpftrace] [java]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 5] = ["go", "third-party", "ebpf", "bpftrace", "java"];
+    const ALL: [&str; 6] = ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java"];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
         bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
@@ -79,6 +79,11 @@ fn install(name: &str) -> Result<()> {
             }
             if !failures.is_empty() {
                 bail!("{}", failures.join("; "));
+            }
+        }
+        "monitoring" => {
+            for name in MONITORING {
+                println!("{name:<13} {}", third_party(name)?.display());
             }
         }
         "java" => println!("java          {}", java()?.display()),

