@@ -13,7 +13,7 @@ use leakwatch_common::{Counter, EventKind, RuntimeKind};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{MissedTickBehavior, sleep},
 };
 use tracing::{debug, info, warn};
@@ -81,6 +81,8 @@ pub struct Options {
     pub prove: Option<ProofPace>,
     /// The program that we started ourselves; `None`: all were running.
     pub main: Option<Main>,
+    /// Told to stop by someone who is no signal: the watch ends with its report then.
+    pub stop: Option<Arc<Notify>>,
 }
 
 /// A process to watch.
@@ -100,9 +102,9 @@ pub enum Update<'a> {
     /// All processes are attached.
     Attached,
     /// An interval went by.
-    Interval(&'a Report),
+    Interval(&'a Arc<Report>),
     /// The watch is over.
-    Final(&'a Report),
+    Final(&'a Arc<Report>),
     /// One event of the stream, with the process it is of.
     Event(&'a Event, &'a mut Watch),
     /// What a task did at this moment (`CLOCK_MONOTONIC`, ns); with [`Options::states`].
@@ -250,12 +252,8 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut polls = tokio::time::interval(if options.stream { STREAM_POLL } else { QUIET_POLL });
     polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut deadline = pin!(async {
-        match options.duration {
-            Some(duration) => sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    });
+    let mut deadline = pin!(passed(options.duration));
+    let mut stopped = pin!(told(options.stop.as_deref()));
     let mut in_full = false;
     let mut main = MainProgram::new(options.main);
     loop {
@@ -263,6 +261,7 @@ pub async fn watch(
             biased;
             _ = interrupt.recv() => if !main.pass_on(rustix::process::Signal::INT) { break },
             _ = terminate.recv() => if !main.pass_on(rustix::process::Signal::TERM) { break },
+            () = &mut stopped => break,
             () = main.over() => break,
             () = &mut deadline => {
                 in_full = true;
@@ -283,7 +282,7 @@ pub async fn watch(
             _ = ticks.tick() => {
                 // What threads there are is known from events that wait to be read.
                 watcher.drain(kernel, events.get_mut(), sink).await?;
-                let report = watcher.look(kernel, false, sink)?;
+                let report = Arc::new(watcher.look(kernel, false, sink)?);
                 watcher.keep_budget(kernel)?;
                 watcher.make_room(kernel)?;
                 watcher.follow_forked(kernel).await;
@@ -302,11 +301,27 @@ pub async fn watch(
     watcher.closing = true;
     watcher.finish_proofs(in_full, &mut interrupt).await;
     watcher.drain(kernel, events.get_mut(), sink).await?;
-    let report = watcher.look(kernel, true, sink)?;
+    let report = Arc::new(watcher.look(kernel, true, sink)?);
     watcher.close_all(kernel);
     let outcome = Outcome { leaks: report.leaks() };
     sink(Update::Final(&report))?;
     Ok(outcome)
+}
+
+/// Ends when somebody says so; never, where nobody can.
+async fn told(stop: Option<&Notify>) {
+    match stop {
+        Some(stop) => stop.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when the time is up; never, where there is no end.
+async fn passed(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Watcher<'o> {

@@ -56,6 +56,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         named: Vec::new(),
         prove: None,
         main: None,
+        stop: None,
         follow: false,
     };
     let text_options = text::Options { color: colour(), ..text::Options::default() };

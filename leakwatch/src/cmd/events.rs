@@ -39,6 +39,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         named: startup::named(&args.runtime)?,
         prove: None,
         main: None,
+        stop: None,
         follow: false,
     };
     if let Some(path) = &args.trace {

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     os::unix::process::ExitStatusExt as _,
     process::{Command, ExitStatus},
+    sync::Arc,
     time::Duration,
 };
 
@@ -60,6 +61,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<End> {
         follow: !args.no_follow,
         prove: None,
         main: Some(Main { pid: started.pid(), grace }),
+        stop: None,
     };
     let process = Process::open(started.pid())?;
     let target = Target { process, required: true, probes: Vec::new() };
@@ -68,13 +70,13 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<End> {
     block_on(agent::watch(&mut kernel, vec![target], None, &options, &mut |update| {
         match update {
             Update::Attached => started.borrow_mut().release()?,
-            Update::Final(last) => report = Some(last.clone()),
+            Update::Final(last) => report = Some(Arc::clone(last)),
             _ => {}
         }
         Ok(())
     }))?;
     let status = started.borrow_mut().wait().context("the program's end could not be awaited")?;
-    let report: Report = report.context("the watch made no report")?;
+    let report: Arc<Report> = report.context("the watch made no report")?;
     let left = Leftovers::of(&report, &|site| is_ignored(&ignored, site));
     print(args, &report, &left)?;
     Ok(end(args, status, &left))

@@ -64,6 +64,7 @@ pub(super) fn run_with(
         follow: args.follow,
         prove: args.prove.map(|every| proof_pace(every, args.budget)).transpose()?,
         main: None,
+        stop: None,
     };
     if let Some(path) = &args.output {
         output::check(path)?;

@@ -293,6 +293,11 @@ impl<'a> SiteView<'a> {
         &self.state.now.lifetimes
     }
 
+    /// Counts of live tasks born since attach by age; `None` where ages were not read, or not lately.
+    pub fn young(&self) -> Option<&'a [u64; LIFETIME_BUCKETS]> {
+        self.state.young.as_ref()
+    }
+
     /// The share of its tasks that never ends, of those born since attach; `None` where that is not known (yet), or where
     /// their ages are not.
     pub fn plateau(&self) -> Option<Plateau> {

@@ -4,7 +4,7 @@ use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
-    CommandReport, ForksReport, Lifetimes, MemoryReport, Names, Overhead, Pod, ProcessReport, Report,
+    CommandReport, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod, ProcessReport, Report,
     RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
     ZombieReport,
 };
@@ -230,6 +230,7 @@ fn site_report(
         growth_per_min,
         age: site.ages(),
         lifetime: Lifetimes { p50_s: site.lifetime_s(0.5), p99_s: site.lifetime_s(0.99) },
+        lives: Lives::of(site.lifetimes(), site.young()),
         never_ending_share: plateau.map(|plateau| plateau.share),
         never_ending_interval: plateau.map(|plateau| plateau.interval),
         leak_rate_per_min: plateau

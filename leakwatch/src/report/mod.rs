@@ -10,6 +10,7 @@ pub mod diff;
 pub mod digest;
 pub mod dump;
 pub mod leftovers;
+pub mod lives;
 pub mod machine;
 pub mod names;
 pub mod proof;
@@ -25,6 +26,7 @@ pub use crate::observe::ProofSample;
 pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};
 pub use clock::WallClock;
 pub use jiff::Timestamp;
+pub use lives::{Bucket, Lives, Step};
 pub use names::{FrameName, Identities, Names, SiteName};
 
 /// A report.
@@ -306,6 +308,8 @@ pub struct SiteReport {
     pub age: Ages,
     /// Lifetimes of the ended ones.
     pub lifetime: Lifetimes,
+    /// Lifetimes and ages of those born since attach, counted; `None`: nothing ended and no age is known.
+    pub lives: Option<Lives>,
     /// Share of the started ones that never end, 0 to 1.
     pub never_ending_share: Option<f64>,
     /// Confidence interval of that share.

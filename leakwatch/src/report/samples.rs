@@ -75,6 +75,7 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
         growth_per_min: Some(0.0),
         age: Ages::default(),
         lifetime: Lifetimes::default(),
+        lives: None,
         never_ending_share: None,
         never_ending_interval: None,
         leak_rate_per_min: None,
