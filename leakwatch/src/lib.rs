@@ -10,12 +10,14 @@
 //! * `collect`: joins the four into samples
 //! * `model`, `detect`, `report`: figures, verdicts, one report
 //! * `text`, `export`: outputs of that report
+//! * `rules`, `alert`: what users want to be told of that report, and how they are told
 //! * `record`: a watch in a file, and its reports from that file
 //! * `agent`: the loop and the clock
 //! * `config`: flags and files turned into each floor's options
 //! * `cmd`: commands
 
 pub mod agent;
+pub mod alert;
 pub mod cli;
 pub mod cmd;
 pub mod collect;
@@ -29,4 +31,5 @@ pub mod model;
 pub mod observe;
 pub mod record;
 pub mod report;
+pub mod rules;
 pub mod text;

@@ -7,6 +7,8 @@ mod error;
 mod flags;
 mod patterns;
 mod profile;
+mod reader;
+pub mod rules;
 mod shipped;
 mod words;
 

@@ -11,7 +11,8 @@ use toml::{
 };
 
 use super::{
-    error::{ConfigError, line_of, unknown},
+    error::{ConfigError, line_of},
+    reader::Reader,
     words,
 };
 use crate::{
@@ -52,10 +53,7 @@ pub(super) struct Profile {
 /// Reads a profile. `file` is what messages call it.
 pub(super) fn parse(file: &str, text: &str) -> Result<Profile, ConfigError> {
     let reader = Reader { file, text };
-    let table = DeTable::parse(text).map_err(|error| {
-        let place = line_of(file, text, &error.span().unwrap_or(0..0));
-        ConfigError::new(place, format!("not TOML: {}", error.message().trim().replace('\n', ", ")))
-    })?;
+    let table = reader.table()?;
     let whole = table.span();
     let table = table.into_inner();
     reader.known(&table, "key", &PROFILE_KEYS)?;
@@ -86,49 +84,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Profile, ConfigError> {
     Ok(Profile { named: Named { name, version, functions, requires }, description })
 }
 
-struct Reader<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
 impl Reader<'_> {
-    fn error(&self, span: &Range<usize>, what: &str) -> ConfigError {
-        ConfigError::new(line_of(self.file, self.text, span), what)
-    }
-
-    /// Refuses keys that are not in the list.
-    fn known(&self, table: &DeTable<'_>, kind: &str, keys: &[&str]) -> Result<(), ConfigError> {
-        let strange = table.keys().find(|key| !keys.contains(&&**key.get_ref()));
-        strange.map_or(Ok(()), |key| Err(self.error(&key.span(), &unknown(kind, key.get_ref(), keys))))
-    }
-
-    fn string(&self, table: &DeTable<'_>, key: &str) -> Result<Option<(String, Range<usize>)>, ConfigError> {
-        let Some(value) = table.get(key) else { return Ok(None) };
-        match value.get_ref() {
-            DeValue::String(text) if !text.trim().is_empty() => Ok(Some((text.to_string(), value.span()))),
-            DeValue::String(_) => Err(self.error(&value.span(), &format!("`{key}` is empty"))),
-            other => Err(self.wrong_type(&value.span(), key, "a text in quotes", other)),
-        }
-    }
-
-    fn wrong_type(&self, span: &Range<usize>, key: &str, expected: &str, found: &DeValue<'_>) -> ConfigError {
-        self.error(span, &format!("`{key}` is {expected}, not of the type {}", found.type_str()))
-    }
-
-    /// The tables of `[[key]]`, or the one of `[key]`.
-    fn tables<'t, 'i>(
-        &self,
-        table: &'t DeTable<'i>,
-        key: &str,
-    ) -> Result<Vec<&'t Spanned<DeValue<'i>>>, ConfigError> {
-        let Some(value) = table.get(key) else { return Ok(Vec::new()) };
-        match value.get_ref() {
-            DeValue::Table(_) => Ok(vec![value]),
-            DeValue::Array(array) => Ok(array.iter().collect()),
-            other => Err(self.wrong_type(&value.span(), key, &format!("a table: [[{key}]]"), other)),
-        }
-    }
-
     fn pattern(&self, text: &str, span: &Range<usize>) -> Result<Regex, ConfigError> {
         pattern(text).map_err(|what| self.error(span, &what))
     }
@@ -258,14 +214,6 @@ impl Reader<'_> {
                 &format!("[[{means}]] has more than one of `symbol`, `regex` and `address`: leave one"),
             )),
         }
-    }
-
-    fn integer(&self, value: &Spanned<DeValue<'_>>, key: &str) -> Result<i64, ConfigError> {
-        let DeValue::Integer(number) = value.get_ref() else {
-            return Err(self.wrong_type(&value.span(), key, "a number", value.get_ref()));
-        };
-        i64::from_str_radix(number.as_str(), number.radix())
-            .map_err(|_large| self.error(&value.span(), &format!("`{key}` is too large a number")))
     }
 
     fn invalid(&self, value: &Spanned<DeValue<'_>>) -> Result<Invalid, ConfigError> {

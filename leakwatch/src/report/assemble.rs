@@ -4,9 +4,9 @@ use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
-    CommandReport, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod, ProcessReport, Report,
-    RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
-    ZombieReport,
+    Alerting, CommandReport, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod,
+    ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict,
+    WaitingReport, ZombieReport,
 };
 use crate::detect::{Detector, Evidence, Forecast, zombies};
 use crate::model::{Losses, ProcessModel, SiteView, float, growth_per_min, seconds};
@@ -87,6 +87,7 @@ pub fn assemble<'a>(
             budget_percent: context.budget_percent,
         },
         processes: reports,
+        alerting: Alerting::default(),
     }
 }
 

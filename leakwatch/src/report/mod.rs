@@ -3,6 +3,7 @@
 //! [`assemble()`] puts it together from models, findings and names. Unknown is `None`, never 0. Nothing here is
 //! serialised, drawn or measured; names come through the trait [`Names`], so that a report needs no process.
 
+pub mod alerting;
 pub mod assemble;
 pub mod binary;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod lives;
 pub mod machine;
 pub mod names;
 pub mod proof;
+pub mod stacks;
 
 #[cfg(test)]
 pub(crate) mod samples;
@@ -21,8 +23,9 @@ pub(crate) mod samples;
 mod tests;
 
 pub use crate::detect::{Forecast, Verdict, units};
-pub use crate::model::{Ages, Loss, Point, Span};
+pub use crate::model::{Ages, Loss, Point, Span, float};
 pub use crate::observe::ProofSample;
+pub use alerting::Alerting;
 pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};
 pub use clock::WallClock;
 pub use jiff::Timestamp;
@@ -42,6 +45,8 @@ pub struct Report {
     pub overhead: Overhead,
     /// Watched processes, in the order in which they were given.
     pub processes: Vec<ProcessReport>,
+    /// What rules say of them, where rules were given.
+    pub alerting: Alerting,
 }
 
 impl Report {

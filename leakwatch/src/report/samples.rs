@@ -1,8 +1,9 @@
 //! Reports for the tests of the outputs: a leaking server, a quiet program, hostile names, several at once.
 
 use super::{
-    Ages, CommandReport, ForksReport, Lifetimes, Loss, MemoryReport, Mode, Overhead, ProcessReport, Report,
-    RuntimeReport, SiteReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
+    Ages, Alerting, CommandReport, ForksReport, Lifetimes, Loss, MemoryReport, Mode, Overhead, ProcessReport,
+    Report, RuntimeReport, SiteReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
+    ZombieReport,
 };
 
 /// A report of these processes, watched for a minute.
@@ -17,6 +18,7 @@ pub(crate) fn report(processes: Vec<ProcessReport>) -> Report {
             budget_percent: Some(2.0),
         },
         processes,
+        alerting: Alerting::default(),
     }
 }
 

@@ -38,9 +38,19 @@ const FLOORS: &[Floor] = &[
         may: &["observe", "images", "model", "detect"],
         why: "puts figures, verdicts and names of addresses together",
     },
+    Floor {
+        name: "rules",
+        may: &["report"],
+        why: "what users want to be told, over the figures of reports: no clock, no files, nothing done",
+    },
     Floor { name: "text", may: &["report"], why: "an output sees nothing but the report" },
     Floor { name: "tui", may: &["report"], why: "an output sees nothing but the report" },
     Floor { name: "export", may: &["report"], why: "an output sees nothing but the report" },
+    Floor {
+        name: "alert",
+        may: &["report", "rules", "text", "export"],
+        why: "does what is to be done when a rule fires, on a thread of its own",
+    },
     Floor {
         name: "record",
         may: &["observe", "model", "detect", "report"],
@@ -50,7 +60,7 @@ const FLOORS: &[Floor] = &[
         name: "agent",
         may: &[
             "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text", "tui",
-            "export",
+            "export", "rules", "alert",
         ],
         why: "the loop that turns every floor's crank; it does not know flags",
     },
@@ -59,7 +69,7 @@ const FLOORS: &[Floor] = &[
         name: "config",
         may: &[
             "cli", "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text",
-            "tui", "export", "agent",
+            "tui", "export", "agent", "rules", "alert",
         ],
         why: "turns flags and TOML into each floor's Options",
     },
@@ -67,7 +77,7 @@ const FLOORS: &[Floor] = &[
         name: "cmd",
         may: &[
             "cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export",
-            "record",
+            "record", "rules", "alert",
         ],
         why: "one subcommand a file: chooses processes and options, opens the kernel side, hands both to the agent \
               and its reports to one output",
@@ -98,7 +108,7 @@ const GUESTS: &[Guest] = &[
     Guest { name: "aya_obj", floors: &["kernel"], why: "one floor talks to the kernel" },
     Guest {
         name: "tokio",
-        floors: &["kernel", "collect", "export", "tui", "agent", "cmd"],
+        floors: &["kernel", "collect", "export", "alert", "tui", "agent", "cmd"],
         why: "async only at the edges",
     },
     Guest {
@@ -116,8 +126,8 @@ const GUESTS: &[Guest] = &[
     Guest { name: "rustc_demangle", floors: &["images"], why: "one floor gives names to addresses" },
     Guest {
         name: "regex",
-        floors: &["images", "collect", "config", "cmd"],
-        why: "symbols are searched by pattern, and sites ignored",
+        floors: &["images", "collect", "rules", "config", "cmd"],
+        why: "symbols are searched by pattern, and rules and reports pick sites by it",
     },
     Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },
