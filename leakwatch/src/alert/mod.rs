@@ -90,7 +90,7 @@ pub struct Webhook {
 impl Webhook {
     /// What fires is sent again this often when nothing else is said; Prometheus's own default for
     /// `--rules.alert.resend-delay`.
-    pub const RESEND: Duration = Duration::from_secs(60);
+    pub const RESEND: Duration = Duration::from_mins(1);
 }
 
 /// A command.

@@ -12,6 +12,9 @@ use toml::{
 
 use super::error::{ConfigError, line_of, unknown};
 
+/// A text of the file and where it stands.
+pub(super) type Text = (String, Range<usize>);
+
 /// A file's text and what messages call it.
 pub(super) struct Reader<'a> {
     pub(super) file: &'a str,
@@ -50,11 +53,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text that is not empty.
-    pub(super) fn string(
-        &self,
-        table: &DeTable<'_>,
-        key: &str,
-    ) -> Result<Option<(String, Range<usize>)>, ConfigError> {
+    pub(super) fn string(&self, table: &DeTable<'_>, key: &str) -> Result<Option<Text>, ConfigError> {
         let Some(value) = table.get(key) else { return Ok(None) };
         self.text_of(value, key).map(|text| Some((text, value.span())))
     }
@@ -68,11 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One text, or a list of them.
-    pub(super) fn strings(
-        &self,
-        table: &DeTable<'_>,
-        key: &str,
-    ) -> Result<Option<Vec<(String, Range<usize>)>>, ConfigError> {
+    pub(super) fn strings(&self, table: &DeTable<'_>, key: &str) -> Result<Option<Vec<Text>>, ConfigError> {
         let Some(value) = table.get(key) else { return Ok(None) };
         let one = |value: &Spanned<DeValue<'_>>| Ok((self.text_of(value, key)?, value.span()));
         match value.get_ref() {
@@ -87,7 +82,7 @@ impl<'a> Reader<'a> {
         &self,
         table: &DeTable<'_>,
         key: &str,
-    ) -> Result<BTreeMap<String, (String, Range<usize>)>, ConfigError> {
+    ) -> Result<BTreeMap<String, Text>, ConfigError> {
         let Some(value) = table.get(key) else { return Ok(BTreeMap::new()) };
         let DeValue::Table(texts) = value.get_ref() else {
             let expected = format!("a table of texts: {key} = {{ team = \"web\" }}");

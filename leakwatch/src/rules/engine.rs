@@ -157,7 +157,7 @@ impl Engine {
         for (number, process) in processes.iter().enumerate().filter(|(_, process)| !process.exited) {
             let key = (process.pid, process.start_time);
             // A pid whose watching began anew: the process executed another program.
-            let is_new = self.watched.get(&key).is_some_and(|watched| process.watched_s < watched.watched_s);
+            let is_new = self.watched.get(&key).is_some_and(|watched| process.watched_s < watched.for_s);
             if is_new && let Some(before) = self.watched.remove(&key) {
                 self.sites -= before.sites.len();
                 asked.end(before, Ended::Executed);
@@ -175,7 +175,7 @@ impl Engine {
                 continue;
             }
             watched.look = self.look;
-            watched.watched_s = process.watched_s;
+            watched.for_s = process.watched_s;
             let before = watched.sites.len();
             let room = self.limits.sites.saturating_sub(self.sites);
             not_looked_at += asked.process(watched, process, number, self.look, room);

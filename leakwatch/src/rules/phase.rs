@@ -1,6 +1,7 @@
 //! Where one rule stands with one process or site: quiet, about to fire, firing. Hold times and hysteresis are here.
 
-/// The times of a rule, seconds.
+/// The times of a rule.
+#[expect(clippy::struct_field_names, reason = "the unit, as everywhere")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     /// It must hold for so long before it fires.

@@ -62,11 +62,9 @@ impl Column {
                     samples.pop_front();
                 }
             }
-            (Kind::Previous, Course::Previous { before, newest }) => {
-                if value.is_some() {
-                    *before = newest.take();
-                    *newest = value;
-                }
+            (Kind::Previous, Course::Previous { before, newest }) if value.is_some() => {
+                *before = newest.take();
+                *newest = value;
             }
             (Kind::Share { op, with, every_s, .. }, Course::Share { bits, looks, last_s }) => {
                 let due = at_s - *last_s >= every_s * (1.0 - EARLY);

@@ -32,7 +32,7 @@ type Values = [Option<f64>; MOST_CONDITIONS];
 #[derive(Debug)]
 pub(super) struct Watched {
     /// For how long it was watched at the last look.
-    pub(super) watched_s: f64,
+    pub(super) for_s: f64,
     /// Number of the last look that had it.
     pub(super) look: u64,
     courses: Courses,
@@ -83,7 +83,7 @@ impl Ended {
 impl Watched {
     pub(super) fn begin(process: &ProcessReport, rules: &[Rule], columns: &Columns) -> Self {
         Self {
-            watched_s: 0.0,
+            for_s: 0.0,
             look: 0,
             courses: courses(&columns.process),
             standings: standings(rules, Scope::Process, |only| only.takes(process, None)),

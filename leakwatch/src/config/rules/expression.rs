@@ -259,10 +259,9 @@ fn scale(suffix: &str, unit: Unit) -> Option<f64> {
         (Some(_), None) => return None,
     };
     let base = match (base, unit.base) {
-        ("", _) | ("%", Base::Percent) => 1.0,
+        ("", _) | ("%", Base::Percent) | ("s", Base::Seconds) | ("B", Base::Bytes) => 1.0,
         ("%", Base::Share) => 0.01,
         ("ms", Base::Seconds) => 0.001,
-        ("s", Base::Seconds) | ("B", Base::Bytes) => 1.0,
         ("m", Base::Seconds) => 60.0,
         ("h", Base::Seconds) => 3_600.0,
         ("k" | "kB", Base::Bytes) => 1e3,

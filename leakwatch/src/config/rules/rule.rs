@@ -7,7 +7,12 @@ use regex::Regex;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    super::{ConfigError, error::unknown, profile::pattern, reader::Reader},
+    super::{
+        ConfigError,
+        error::unknown,
+        profile::pattern,
+        reader::{Reader, Text},
+    },
     expression, presets,
 };
 use crate::alert::OWN_LABELS;
@@ -192,10 +197,8 @@ fn only(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Result<Only, Confi
     })
 }
 
-type Spans = BTreeMap<String, (String, Range<usize>)>;
-
 /// Labels as Alertmanager and Prometheus take them.
-fn labels(texts: Spans) -> Result<BTreeMap<String, String>, (Range<usize>, String)> {
+fn labels(texts: BTreeMap<String, Text>) -> Result<BTreeMap<String, String>, (Range<usize>, String)> {
     let fits = |name: &str| {
         let mut characters = name.chars();
         characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
