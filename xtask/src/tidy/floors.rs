@@ -130,6 +130,11 @@ const GUESTS: &[Guest] = &[
         why: "symbols are searched by pattern, and rules and reports pick sites by it",
     },
     Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
+    Guest {
+        name: "reqwest",
+        floors: &["alert", "export", "agent"],
+        why: "alerts and metrics are sent by HTTP; nothing else is",
+    },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },
     Guest { name: "clap", floors: &["cli", "cmd", "main"], why: "one floor knows flags" },
     Guest {
