@@ -169,7 +169,8 @@ pub struct WatchArgs {
     /// Look this often.
     #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
     pub interval: SignedDuration,
-    /// How to print: table (live on a terminal), json (one report at the end), jsonl (one a line and interval).
+    /// How to print: table (live on a terminal), json (one report at the end), jsonl (one a line and interval), prometheus
+    /// (metrics; with --output the file is written anew each interval).
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
     /// Write the report there instead of to standard output.
@@ -449,6 +450,8 @@ pub enum Format {
     Json,
     /// One JSON object a line, each interval.
     Jsonl,
+    /// Metrics as Prometheus's text, at the end; a file is written anew each interval.
+    Prometheus,
 }
 
 /// Forms of a dump.

@@ -69,6 +69,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
             let text = match args.format {
                 Format::Table => format!("{}{EPILOGUE}", text::render(report, &text_options)),
                 Format::Json => export::to_json(report),
+                Format::Prometheus => super::output::metrics(report),
                 Format::Jsonl => export::to_json_line(report),
             };
             write_whole(None, &text)

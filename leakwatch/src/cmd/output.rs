@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use super::End;
-use crate::cli::Cli;
+use crate::{cli::Cli, export, report::Report};
 
 /// One result, written once: to standard output, or to a temporary file beside its name, renamed at the end.
 pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
@@ -24,6 +24,11 @@ pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// A report as metrics.
+pub(super) fn metrics(report: &Report) -> String {
+    export::metrics::report_to_text(report, env!("CARGO_PKG_VERSION"), env!("LEAKWATCH_REVISION"))
 }
 
 /// A result beside what a program that we ran wrote to standard output.

@@ -119,6 +119,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let printed = match args.format {
         Format::Jsonl => return Ok(lines.map_or(Ok(()), |mut lines| lines.flush()).map(|()| End::Done)?),
         Format::Json => export::to_json(&report),
+        Format::Prometheus => super::output::metrics(&report),
         Format::Table => text::render(
             &report,
             &text::Options {

@@ -167,6 +167,9 @@ impl<'a> Printer<'a> {
             lines.write(export::to_json_line(report).as_bytes())?;
             return lines.flush();
         }
+        if self.args.format == Format::Prometheus && self.args.output.is_some() {
+            return write_whole(self.args.output.as_deref(), &output::metrics(report));
+        }
         if self.live {
             self.text.width = terminal_width().unwrap_or(self.text.width);
             let table = text::render(report, &self.text);
@@ -183,6 +186,7 @@ impl<'a> Printer<'a> {
         let text = match self.args.format {
             Format::Json => export::to_json(report),
             Format::Table => text::render(report, &self.text),
+            Format::Prometheus => output::metrics(report),
             Format::Jsonl => return self.interval(report),
         };
         let clear = if self.live { CLEAR } else { "" };

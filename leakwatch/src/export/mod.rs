@@ -10,6 +10,7 @@ pub mod events;
 pub mod json;
 mod junit;
 pub mod machine;
+pub mod metrics;
 pub mod profile;
 pub mod proof;
 pub mod read;

@@ -33,7 +33,7 @@ pub(super) fn page<T: Serialize>(value: &T) -> String {
 
 /// Characters beyond JSON's own escapes that are not written as they are: DEL and the C1 controls, which terminals
 /// obey, and those that change the direction of text or break lines.
-const fn unsafe_to_show(character: char) -> bool {
+pub(super) const fn unsafe_to_show(character: char) -> bool {
     matches!(character, '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -128,6 +128,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
             task_stack_growth_per_min: model.stack_growth_per_min(),
         },
         proof: model.proof().cloned(),
+        probe_hits: model.counters().get(Counter::ProbeHits),
         leaks,
         losses: losses.named,
         sites,

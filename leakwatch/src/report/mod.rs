@@ -98,6 +98,8 @@ pub struct ProcessReport {
     pub zombies: Vec<ZombieReport>,
     /// Memory.
     pub memory: MemoryReport,
+    /// Executions of our probes in it since attach.
+    pub probe_hits: u64,
     /// What was lost, by name; only what happened.
     pub losses: Vec<Loss>,
     /// Creation sites, worst first.

@@ -49,6 +49,7 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         forks: ForksReport { rate_per_s: Some(0.0), ..ForksReport::default() },
         zombies: Vec::new(),
         memory: MemoryReport::default(),
+        probe_hits: 0,
         losses: Vec::new(),
         sites: Vec::new(),
         proof: None,

@@ -13,6 +13,7 @@ mod life;
 mod loss;
 mod matrix;
 mod memory;
+mod metrics;
 mod places;
 mod processes;
 mod prove;
