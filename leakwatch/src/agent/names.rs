@@ -99,6 +99,14 @@ impl Names for ImageNames<'_> {
         spawns.iter().map(report).collect()
     }
 
+    fn creation_stack(&mut self, site: SiteId) -> Vec<u64> {
+        let creation = match site.runtime {
+            RuntimeKind::Thread | RuntimeKind::Process => self.0.threads.creation(site.site),
+            _ => None,
+        };
+        creation.map(|creation| creation.stack.clone()).unwrap_or_default()
+    }
+
     fn frame(&mut self, pc: u64) -> Vec<FrameName> {
         if let Some(place) = self.0.threads.place(pc) {
             return vec![name_of(place.clone())];

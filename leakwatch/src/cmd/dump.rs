@@ -86,15 +86,16 @@ pub(super) fn take(pid: u32, system: bool, whose: Whose) -> anyhow::Result<Dump>
     let clock = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let now_ns = clock.monotonic_ns;
     let mut runtimes = Vec::new();
+    let mut modules = Modules::of_process(&process)?;
     if image.inspection().go.is_some() || whose == Whose::Go {
-        runtimes.extend(goroutines(dump::goroutines(&process, &image, now_ns)?, &image));
+        let dump = dump::goroutines(&process, &image, &modules, now_ns)?;
+        runtimes.extend(goroutines(dump, &image, &modules));
     }
     if !image.inspection().tokio.is_empty() && whose != Whose::Go {
         let dumps = dump::tokio_tasks(&process, &image, now_ns)?;
         runtimes.extend(dumps.into_iter().map(|dump| tokio_tasks(dump, &image)));
     }
     if whose == Whose::Threads || runtimes.is_empty() {
-        let mut modules = Modules::of_process(&process)?;
         let memory = ProcessMemory::open(&process)?;
         let ThreadDump { tasks, routines } =
             threads::dump::dump(&process, &mut image, &mut modules, &memory, now_ns)?;

@@ -7,7 +7,7 @@
 //!
 //! It must never take a task for dead because its neighbours came and went.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::tokio_rt::TokioRuntime;
 use crate::host::Memory;
@@ -18,6 +18,9 @@ const TRIES: usize = 4;
 const MOST_PAIRS: usize = 1 << 20;
 /// No heap begins below: what is smaller is a number.
 const LOWEST: u64 = 1 << 16;
+/// Words on either side of a list's first and last among which the number of its owner is (`OwnedTasks` of tokio 1.20: a mutex
+/// around first, last and whether it is closed, then the number).
+const OWNER_WITHIN: usize = 8;
 /// What user space addresses are below.
 const ADDRESSES: u64 = 1 << 47;
 
@@ -28,8 +31,8 @@ pub(super) struct Lists {
     twice: FxHashSet<u64>,
     /// There were too many of them.
     overflow: bool,
-    /// Addresses of which any list's first or last is wanted.
-    wanted: FxHashSet<u64>,
+    /// Addresses of which any list's first or last is wanted, and the owner's number that must stand near.
+    wanted: FxHashMap<u64, Option<u64>>,
     /// Those of them that were found.
     found: FxHashSet<u64>,
 }
@@ -38,7 +41,8 @@ impl Lists {
     /// Notes what may be lists in some memory.
     pub(super) fn look_through(&mut self, bytes: &[u8]) {
         let mut before = 0;
-        for word in bytes.as_chunks::<8>().0 {
+        let words = bytes.as_chunks::<8>().0;
+        for (place, word) in words.iter().enumerate() {
             let word = u64::from_le_bytes(*word);
             if word == before && word != 0 && word < ADDRESSES && word.is_multiple_of(8) {
                 if self.twice.len() < MOST_PAIRS {
@@ -52,7 +56,10 @@ impl Lists {
                 // A vector's capacity beside its pointer is none.
                 let address = |word: u64| (LOWEST..ADDRESSES).contains(&word) && word.is_multiple_of(8);
                 for (one, other) in [(word, before), (before, word)] {
-                    if self.wanted.contains(&one) && address(other) {
+                    if let Some(owner) = self.wanted.get(&one)
+                        && address(other)
+                        && owner.is_none_or(|owner| is_near(words, place, owner))
+                    {
                         self.found.insert(one);
                     }
                 }
@@ -61,8 +68,8 @@ impl Lists {
         }
     }
 
-    /// From here on these addresses are looked for.
-    pub(super) fn ask_for(&mut self, addresses: impl Iterator<Item = u64>) {
+    /// From here on these addresses are looked for, each beside the number of its owner where that is told.
+    pub(super) fn ask_for(&mut self, addresses: impl Iterator<Item = (u64, Option<u64>)>) {
         self.wanted = addresses.collect();
     }
 
@@ -71,7 +78,8 @@ impl Lists {
         self.overflow || self.found.contains(&address)
     }
 
-    /// Is the task in its list? `None`: it is alone, and no list of one was seen.
+    /// Is the task in its list? `None`: it is alone, and no list of one was seen, or what was seen is not enough: a task
+    /// without a number (tokio 1.20) may be freed memory that has only zeros for neighbours.
     pub(super) fn own(
         &self,
         types: &TokioRuntime,
@@ -90,7 +98,7 @@ impl Lists {
             last = Some(pointers);
             let (before, behind) = pointers;
             if before == 0 && behind == 0 {
-                return self.twice.contains(&task).then_some(true);
+                return (types.has_numbers(vtable) && self.twice.contains(&task)).then_some(true);
             }
             let knows = |neighbour: u64, back: fn((u64, u64)) -> u64| {
                 neighbour == 0
@@ -102,6 +110,12 @@ impl Lists {
         }
         Some(false)
     }
+}
+
+/// Whether a number stands near a place.
+fn is_near(words: &[[u8; 8]], place: usize, number: u64) -> bool {
+    let near = place.saturating_sub(OWNER_WITHIN)..words.len().min(place.saturating_add(OWNER_WITHIN));
+    words.get(near).is_some_and(|near| near.contains(&number.to_le_bytes()))
 }
 
 /// The pointers of the task at an address.

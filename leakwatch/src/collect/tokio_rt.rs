@@ -166,9 +166,9 @@ impl TokioRuntime {
             return Ok(());
         }
         // Alone in their list since they were found, or not tasks: who has their addresses now?
-        lists.ask_for(lonely.iter().map(|task| task.address));
+        lists.ask_for(lonely.iter().map(|(task, owner)| (task.address, *owner)));
         self.headers(memory, &mut lists)?;
-        for task in lonely {
+        for (task, _) in lonely {
             let address = task.address;
             each(if lists.knows(address) { Seen::Live(task) } else { Seen::Dead { address } });
         }
@@ -438,7 +438,7 @@ impl TokioRuntime {
         headers: &[Header],
         lists: &mut Lists,
         ids: &mut FxHashSet<(u64, u64)>,
-        lonely: &mut Vec<CensusTask>,
+        lonely: &mut Vec<(CensusTask, Option<u64>)>,
         each: &mut impl FnMut(Seen),
     ) {
         let mut structs = vec![0; headers.len() * HEADER];
@@ -501,9 +501,20 @@ impl TokioRuntime {
             match listed {
                 Some(true) => each(Seen::Live(task)),
                 Some(false) => each(Seen::Dead { address: header.address }),
-                None => lonely.push(task),
+                None => lonely.push((task, self.owner_without_number(header.vtable, bytes))),
             }
         }
+    }
+
+    /// The number of the owner of a task that has none of its own, in its header's bytes.
+    fn owner_without_number(&self, vtable: u64, bytes: &[u8]) -> Option<u64> {
+        let known = self.types.get(&vtable).filter(|known| known.id_offset.is_none())?;
+        word(bytes, usize::try_from(known.form.owner_offset()).ok()?)
+    }
+
+    /// Whether tasks of this type have numbers.
+    pub(super) fn has_numbers(&self, vtable: u64) -> bool {
+        self.types.get(&vtable).is_some_and(|known| known.id_offset.is_some())
     }
 
     /// Whether the next one in the queue, which stands before the vtable in every form, is a task, or there is none. In freed

@@ -12,6 +12,7 @@ mod libraries;
 mod modules;
 mod names;
 mod native;
+mod plugins;
 mod sites;
 mod symbols;
 mod tokio_rt;

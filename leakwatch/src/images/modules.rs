@@ -13,13 +13,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use leakwatch_inspect::Elf;
+use leakwatch_inspect::{Elf, go::pclntab::Pclntab};
 use rustc_hash::FxHashMap;
 
 use super::{
     ImageError, debug_file,
     names::{Created, Frame},
     native::Native,
+    plugins::{self, Plugin},
 };
 use crate::host::{HostError, MappedFile, ProcDir, Process, maps::Mapping};
 
@@ -49,6 +50,25 @@ pub struct Module {
 struct Facts {
     elf: Elf,
     names: Native,
+    /// Where it has code of Go.
+    plugin: Option<Plugin>,
+}
+
+impl Facts {
+    fn created(&self, link: u64) -> Created {
+        let of_plugin = self.plugin.as_ref().and_then(|plugin| plugin.created(link));
+        of_plugin.unwrap_or_else(|| self.names.created(link))
+    }
+
+    fn function(&self, link: u64) -> Option<String> {
+        let of_plugin = self.plugin.as_ref().and_then(|plugin| plugin.function(link));
+        of_plugin.or_else(|| self.names.function(link))
+    }
+
+    fn frames(&self, link: u64) -> Vec<Frame> {
+        let of_plugin = self.plugin.as_ref().map_or_else(Vec::new, |plugin| plugin.frames(link));
+        if of_plugin.is_empty() { self.names.frames(link) } else { of_plugin }
+    }
 }
 
 /// The modules of a process.
@@ -103,6 +123,16 @@ impl Module {
         Some(mapping.start.checked_add(offset - mapping.offset)?.wrapping_sub(link))
     }
 
+    /// Its function tables of Go, and its bias. Names are only read of what has such.
+    fn plugin(&self, dir: &ProcDir) -> Option<(Pclntab<'_>, u64)> {
+        if self.facts.get().is_none() {
+            let bytes = self.open(dir).ok()?.read().ok()?;
+            let elf = Elf::parse(&bytes).ok()?;
+            plugins::may_be_in(&elf).then_some(())?;
+        }
+        Some((self.facts(dir)?.plugin.as_ref()?.table()?, self.bias(dir)?))
+    }
+
     /// Where in the file its first code stands.
     fn first_code(&self, dir: &ProcDir) -> Option<u64> {
         let elf = &self.facts(dir)?.elf;
@@ -138,7 +168,8 @@ impl Module {
             debug_file::find(&elf, &bytes, self.path(), &roots_of(dir))
         };
         let names = Native::read(&bytes, detached.as_deref());
-        Ok(Facts { elf, names })
+        let plugin = Plugin::read(&bytes, &elf);
+        Ok(Facts { elf, names, plugin })
     }
 }
 
@@ -243,6 +274,14 @@ impl Modules {
         self.at(code.address.start.wrapping_add(bias)).map(|(module, _)| module)
     }
 
+    /// Function tables of Go in other files than the program's own (the one with this inode), each with its run-time
+    /// address less its link-time address.
+    pub(super) fn plugins(&self, program: u64) -> Vec<(Pclntab<'_>, u64)> {
+        let others = self.files.iter().filter(|module| module.identity().1 != program);
+        let tables = others.filter_map(|module| module.plugin(&self.dir));
+        tables.take(plugins::MOST).collect()
+    }
+
     /// Modules that there was no room for.
     pub fn left_out(&self) -> usize {
         self.left_out
@@ -295,7 +334,7 @@ impl Modules {
     pub fn function_name(&mut self, pc: u64) -> Option<String> {
         self.look_again_for(pc);
         let Some((module, link)) = self.at(pc) else { return self.site_name(pc).function };
-        let named = link.and_then(|link| module.facts(&self.dir)?.names.function(link));
+        let named = link.and_then(|link| module.facts(&self.dir)?.function(link));
         Some(named.unwrap_or_else(|| numbered(module, link)))
     }
 
@@ -326,7 +365,7 @@ impl Modules {
 
     fn find_frames(&self, pc: u64) -> Vec<Frame> {
         let Some((module, Some(link))) = self.at(pc) else { return Vec::new() };
-        module.facts(&self.dir).map_or_else(Vec::new, |facts| facts.names.frames(link))
+        module.facts(&self.dir).map_or_else(Vec::new, |facts| facts.frames(link))
     }
 
     fn find_name(&self, pc: u64) -> Created {
@@ -334,7 +373,7 @@ impl Modules {
             return Created { function: self.vdso_name(pc), ..Created::default() };
         };
         let mut created =
-            link.and_then(|link| Some(module.facts(&self.dir)?.names.created(link))).unwrap_or_default();
+            link.and_then(|link| Some(module.facts(&self.dir)?.created(link))).unwrap_or_default();
         created.function.get_or_insert_with(|| numbered(module, link));
         created
     }

@@ -61,15 +61,8 @@ impl Names {
             if inspection.go.is_none() {
                 return native.get_or_init(|| Native::read(exe.bytes(), None)).created(pc);
             }
-            let Some(table) = table(exe, inspection) else { return Created::default() };
-            let Some(function) = table.function_at(pc) else { return Created::default() };
-            let call = call_of(inspection.elf.arch, &function, pc);
-            let position = table.line_at(call);
-            Created {
-                function: Some(printed(function.name)),
-                file: position.map(|(file, _)| file.to_owned()),
-                line: position.map(|(_, line)| line),
-            }
+            let created = |table| created_in(&table, inspection.elf.arch, pc);
+            table(exe, inspection).and_then(created).unwrap_or_default()
         })
     }
 
@@ -79,7 +72,7 @@ impl Names {
             if inspection.go.is_none() {
                 return native.get_or_init(|| Native::read(exe.bytes(), None)).function(pc);
             }
-            Some(printed(table(exe, inspection)?.function_at(pc)?.name))
+            function_in(&table(exe, inspection)?, pc)
         })
     }
 
@@ -89,10 +82,7 @@ impl Names {
             if inspection.go.is_none() {
                 return native.get_or_init(|| Native::read(exe.bytes(), None)).frames(pc);
             }
-            let Some(table) = table(exe, inspection) else { return Vec::new() };
-            let Some(function) = table.function_at(pc) else { return Vec::new() };
-            let frames = table.frames(call_of(inspection.elf.arch, &function, pc));
-            frames.iter().map(frame).collect()
+            table(exe, inspection).map_or_else(Vec::new, |table| frames_in(&table, inspection.elf.arch, pc))
         })
     }
 }
@@ -111,6 +101,28 @@ fn cached<K: Hash + Eq, V: Clone>(cache: &mut FxHashMap<K, V>, key: K, find: imp
 
 fn table<'a>(exe: &'a Executable, inspection: &Inspection) -> Option<Pclntab<'a>> {
     Pclntab::new(exe.bytes(), inspection.go.as_ref()?.pclntab.as_ref()?)
+}
+
+/// The place before a return address, by these tables.
+pub(super) fn created_in(table: &Pclntab<'_>, arch: Arch, pc: u64) -> Option<Created> {
+    let function = table.function_at(pc)?;
+    let position = table.line_at(call_of(arch, &function, pc));
+    Some(Created {
+        function: Some(printed(function.name)),
+        file: position.map(|(file, _)| file.to_owned()),
+        line: position.map(|(_, line)| line),
+    })
+}
+
+/// The function that holds an address, by these tables.
+pub(super) fn function_in(table: &Pclntab<'_>, pc: u64) -> Option<String> {
+    Some(printed(table.function_at(pc)?.name))
+}
+
+/// The frames at a return address, by these tables.
+pub(super) fn frames_in(table: &Pclntab<'_>, arch: Arch, pc: u64) -> Vec<Frame> {
+    let Some(function) = table.function_at(pc) else { return Vec::new() };
+    table.frames(call_of(arch, &function, pc)).iter().map(frame).collect()
 }
 
 /// The call before a return address: the runtime goes back one `sys.PCQuantum`, but not out of the function.

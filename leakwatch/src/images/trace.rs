@@ -10,7 +10,7 @@ use leakwatch_inspect::{
 };
 
 use super::{
-    Frame, Image,
+    Frame, Image, Modules,
     names::{is_hidden, is_system, is_wrapper, printed},
 };
 
@@ -87,21 +87,23 @@ pub struct Origin {
 /// Names of one Go program for tracebacks. Addresses are run-time addresses. It keeps nothing: who asks does.
 #[derive(Debug)]
 pub struct Tracer<'a> {
-    table: Pclntab<'a>,
-    bias: u64,
+    /// The program's own first, then those of its plugins, with run-time less link-time addresses.
+    tables: Vec<(Pclntab<'a>, u64)>,
     quantum: u64,
     ids: SpecialIds,
 }
 
 impl Image {
     /// For tracebacks; `None` without the tables of a Go program.
-    pub fn tracer(&self) -> Option<Tracer<'_>> {
+    pub fn tracer<'a>(&'a self, modules: &'a Modules) -> Option<Tracer<'a>> {
         let table = Pclntab::new(self.exe.bytes(), self.inspection.go.as_ref()?.pclntab.as_ref()?)?;
         let quantum = match self.inspection.elf.arch {
             Arch::X86_64 => 1,
             Arch::Aarch64 => 4,
         };
-        Some(Tracer { table, bias: self.bias, quantum, ids: table.special_ids() })
+        let mut tables = vec![(table, self.bias)];
+        tables.extend(modules.plugins(self.exe.identity().ino));
+        Some(Tracer { tables, quantum, ids: table.special_ids() })
     }
 }
 
@@ -109,10 +111,9 @@ impl Tracer<'_> {
     /// The frames at an address of a stack, innermost first. `stopped`: not a return address, but where the function
     /// stopped without a call ([`Traced::injected`]).
     pub fn traced(&self, pc: u64, stopped: bool) -> Vec<Traced> {
-        let pc = pc.wrapping_sub(self.bias);
-        let Some(function) = self.table.function_at(pc) else { return Vec::new() };
+        let Some((table, function, pc)) = self.find(pc) else { return Vec::new() };
         let call = if stopped { pc } else { self.call_of(&function, pc) };
-        self.table
+        table
             .traced(call)
             .into_iter()
             .map(|traced| {
@@ -138,23 +139,29 @@ impl Tracer<'_> {
 
     /// Where a goroutine with this `g.gopc` and `g.startpc` comes from.
     pub fn origin(&self, gopc: u64, startpc: u64) -> Origin {
-        let start =
-            self.table.function_at(startpc.wrapping_sub(self.bias)).map(|function| printed(function.name));
+        let start = self.find(startpc).map(|(_, function, _)| printed(function.name));
         let mut origin =
             Origin { system: start.as_deref().is_some_and(is_system), task: start, ..Origin::default() };
         // Made by the runtime's assembly; the runtime prints no "created by" for it either.
         if origin.task.as_deref() == Some("runtime.main") {
             return origin;
         }
-        let pc = gopc.wrapping_sub(self.bias);
-        let Some(function) = self.table.function_at(pc) else { return origin };
-        let position = self.table.line_at(self.call_of(&function, pc));
+        let Some((table, function, pc)) = self.find(gopc) else { return origin };
+        let position = table.line_at(self.call_of(&function, pc));
         origin.file = position.map(|(file, _)| file.to_owned());
         origin.line = position.map(|(_, line)| line);
         origin.offset = Some(pc - function.entry).filter(|&offset| offset > 0);
         origin.shown = !is_hidden(function.name);
         origin.function = Some(printed(function.name));
         origin
+    }
+
+    /// The tables that hold a run-time address, the function, and the address as its file was linked.
+    fn find(&self, pc: u64) -> Option<(&Pclntab<'_>, pclntab::Function<'_>, u64)> {
+        self.tables.iter().find_map(|(table, bias)| {
+            let pc = pc.wrapping_sub(*bias);
+            Some((table, table.function_at(pc)?, pc))
+        })
     }
 
     /// The call before a return address: the runtime goes back one `sys.PCQuantum`, but not out of the function.

@@ -8,7 +8,7 @@ use leakwatch_inspect::{
 };
 use rustc_hash::FxHashMap;
 
-use super::Image;
+use super::{Image, Modules};
 
 /// Steps that are kept; a program has some ten thousand call sites with blocked goroutines at most.
 const KEPT: usize = 1 << 17;
@@ -16,8 +16,8 @@ const KEPT: usize = 1 << 17;
 /// The steps of one program. Addresses are run-time addresses.
 #[derive(Debug)]
 pub struct Unwinder<'a> {
-    table: Pclntab<'a>,
-    bias: u64,
+    /// The program's own first, then those of its plugins, with run-time less link-time addresses.
+    tables: Vec<(Pclntab<'a>, u64)>,
     arch: Arch,
     ids: SpecialIds,
     steps: FxHashMap<u64, Option<Step>>,
@@ -25,10 +25,12 @@ pub struct Unwinder<'a> {
 
 impl Image {
     /// For walks over its goroutines' stacks; `None` without the tables of a Go program.
-    pub fn unwinder(&self) -> Option<Unwinder<'_>> {
+    pub fn unwinder<'a>(&'a self, modules: &'a Modules) -> Option<Unwinder<'a>> {
         let table = Pclntab::new(self.exe.bytes(), self.inspection.go.as_ref()?.pclntab.as_ref()?)?;
-        let (bias, arch) = (self.bias, self.inspection.elf.arch);
-        Some(Unwinder { table, bias, arch, ids: table.special_ids(), steps: FxHashMap::default() })
+        let arch = self.inspection.elf.arch;
+        let mut tables = vec![(table, self.bias)];
+        tables.extend(modules.plugins(self.exe.identity().ino));
+        Some(Unwinder { tables, arch, ids: table.special_ids(), steps: FxHashMap::default() })
     }
 }
 
@@ -41,7 +43,7 @@ impl Unwinder<'_> {
         if self.steps.len() >= KEPT {
             self.steps.clear();
         }
-        let step = self.table.step(pc.wrapping_sub(self.bias));
+        let step = self.tables.iter().find_map(|(table, bias)| table.step(pc.wrapping_sub(*bias)));
         self.steps.insert(pc, step);
         step
     }

@@ -221,6 +221,7 @@ fn site_report(
         task_file: defined.0,
         task_line: defined.1,
         spawns,
+        creation_stack: frames(&names.creation_stack(id), names),
         task: name.task.or_else(|| address(id.entry)),
         system: site.system(),
         live: site.live(),
@@ -272,14 +273,7 @@ fn waiting_report(site: &SiteView<'_>, names: &mut dyn Names) -> Vec<WaitingRepo
     let all = groups.iter().fold(site.live(), |all, group| all.max(group.count));
     let mut reports: Vec<WaitingReport> = Vec::with_capacity(groups.len());
     for group in groups {
-        let mut stack = Vec::with_capacity(group.stack.len());
-        for &pc in &group.stack {
-            let frames = names.frame(pc);
-            if frames.is_empty() {
-                stack.push(format!("0x{pc:x}"));
-            }
-            stack.extend(frames.iter().filter(|frame| !frame.internal).map(ToString::to_string));
-        }
+        let stack = frames(&group.stack, names);
         let longest_s = group.longest_ns.map(seconds);
         let seen = site.steadiness(group);
         match reports.iter_mut().find(|report| report.reason == group.reason && report.stack == stack) {
@@ -305,6 +299,19 @@ fn waiting_report(site: &SiteView<'_>, names: &mut dyn Names) -> Vec<WaitingRepo
     }
     reports.sort_by_key(|report| Reverse(report.count));
     reports
+}
+
+/// A stack in words; an address where there is no name.
+fn frames(stack: &[u64], names: &mut dyn Names) -> Vec<String> {
+    let mut words = Vec::with_capacity(stack.len());
+    for &pc in stack {
+        let frames = names.frame(pc);
+        if frames.is_empty() {
+            words.push(format!("0x{pc:x}"));
+        }
+        words.extend(frames.iter().filter(|frame| !frame.internal).map(ToString::to_string));
+    }
+    words
 }
 
 /// Worst first: verdict, then the program's before the runtime's, growth, live, starts; then by name, so that the

@@ -216,9 +216,9 @@ impl DumpNames for Tracer<'_> {
 }
 
 /// Gives the goroutines of the process that runs this image their names; `None` when it is no Go program.
-pub fn goroutines(dump: TaskDump, image: &Image) -> Option<RuntimeDump> {
+pub fn goroutines(dump: TaskDump, image: &Image, modules: &Modules) -> Option<RuntimeDump> {
     let facts = image.inspection().go.as_ref()?;
-    let mut runtime = name(dump, &mut image.tracer()?);
+    let mut runtime = name(dump, &mut image.tracer(modules)?);
     runtime.tells_parents = facts.layout?.parent_goid.is_some();
     runtime.prints_labels = facts.prints_labels();
     Some(runtime)

@@ -295,6 +295,9 @@ pub struct SiteReport {
     /// Where the tasks were seen to be spawned, for such runtimes; the most frequent place, which is also in `function`,
     /// `file` and `line`, first.
     pub spawns: Vec<SpawnReport>,
+    /// The stack on which the first of them was made, frames as `function (file:line)`, innermost first; empty where it was
+    /// not seen.
+    pub creation_stack: Vec<String>,
     /// The runtime's own tasks.
     pub system: bool,
     /// Alive.

@@ -16,6 +16,11 @@ pub trait Names {
     fn spawns(&mut self, _site: SiteId) -> Vec<SpawnReport> {
         Vec::new()
     }
+    /// Return addresses of the stack on which the first of a site's tasks was made, innermost first; empty where it was not
+    /// seen.
+    fn creation_stack(&mut self, _site: SiteId) -> Vec<u64> {
+        Vec::new()
+    }
     /// Frames of a return address, innermost first; several where code was inlined, none when it is unknown.
     fn frame(&mut self, pc: u64) -> Vec<FrameName>;
 }

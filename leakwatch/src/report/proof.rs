@@ -111,6 +111,9 @@ impl ProofReport {
     /// Puts a proof and a dump of the same process together. The runtime's own goroutines are left out.
     pub fn of(mut dump: Dump, mut proof: Proof) -> Self {
         let proven: FxHashMap<u64, &ProvenTask> = proof.proven.iter().map(|task| (task.id, task)).collect();
+        let dumped: FxHashSet<u64> =
+            dump.runtimes.iter().flat_map(|runtime| &runtime.tasks).map(|task| task.id).collect();
+        let left_out = proven.keys().filter(|id| !dumped.contains(id)).count();
         for runtime in &mut dump.runtimes {
             runtime.tasks.retain(|task| !task.system && proven.contains_key(&task.id));
         }
@@ -128,6 +131,11 @@ impl ProofReport {
                     group.add(task, proven);
                 }
             }
+        }
+        if left_out > 0 {
+            proof.problems.push(format!(
+                "{left_out} of the goroutines that were not reached are left out: they have ended since, or could not be read"
+            ));
         }
         let named: FxHashSet<u64> =
             dump.runtimes.iter().flat_map(|runtime| &runtime.tasks).map(|task| task.id).collect();

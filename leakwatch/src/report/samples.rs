@@ -68,6 +68,7 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
         task_file: None,
         task_line: None,
         spawns: Vec::new(),
+        creation_stack: Vec::new(),
         system: false,
         live: 0,
         live_at_attach: Some(0),

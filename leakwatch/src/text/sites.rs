@@ -243,20 +243,28 @@ impl<'a> Row<'a> {
                 Style::Plain,
                 &format!("    {} {}{longest}", count(group.count, ""), state(&group.reason)),
             );
-            let stack = telling(&group.stack);
-            for frame in stack.iter().take(FRAMES) {
-                let frame = frame_text(&clean(frame), canvas.width() - 6);
-                canvas.line(Style::Faint, &format!("      {frame}"));
-            }
-            let more = stack.len().saturating_sub(FRAMES);
-            if more > 0 {
-                canvas.line(Style::Faint, &format!("      and {}", count(more as u64, "more frame")));
-            }
+            write_stack(canvas, telling(&group.stack));
         }
         let more = self.site.waiting.len().saturating_sub(stacks);
         if stacks > 0 && more > 0 {
             canvas.line(Style::Faint, &format!("    and {}", count(more as u64, "more stack")));
         }
+        if stacks > 0 && !self.site.creation_stack.is_empty() {
+            canvas.line(Style::Plain, "    the first was made at");
+            write_stack(canvas, &self.site.creation_stack);
+        }
+    }
+}
+
+/// The innermost frames of a stack.
+fn write_stack(canvas: &mut Canvas, stack: &[String]) {
+    for frame in stack.iter().take(FRAMES) {
+        let frame = frame_text(&clean(frame), canvas.width() - 6);
+        canvas.line(Style::Faint, &format!("      {frame}"));
+    }
+    let more = stack.len().saturating_sub(FRAMES);
+    if more > 0 {
+        canvas.line(Style::Faint, &format!("      and {}", count(more as u64, "more frame")));
     }
 }
 

@@ -151,6 +151,29 @@ fn nor_in_programs_with_c_or_anywhere_in_memory() {
     }
 }
 
+/// Variables of a plugin are alive as the program's own are; what it forgot is proven, at the plugin's line.
+#[test]
+fn a_plugin_holds_what_its_variables_hold() {
+    for release in ["1.19", "1.27.3"] {
+        let program = matrix::go_target(release, "cgo").path.with_file_name("plugged");
+        let plugin = matrix::go_target(release, "plugin").path.with_file_name("plug");
+        need!(gate::live(), gate::file(&program), gate::file(&plugin));
+        let name = format!("go {release} with a plugin");
+        let mut target = Target::start(&program);
+        target.command(&format!("open {}", plugin.display()));
+        target.command("make");
+        let known = Known::of(&mut target);
+        assert_eq!((known.shapes.len(), known.leaks.len()), (7, 3), "{name}");
+        known.compare(target.pid(), &name);
+        let proof = prove(target.pid(), &[]);
+        for group in proof["groups"].as_array().into_iter().flatten() {
+            assert_eq!(group["function"], "truth.Make", "{name}: {group}");
+        }
+        target.command("wake");
+        known.compare(target.pid(), &format!("{name}, after wake"));
+    }
+}
+
 #[test]
 fn the_runtime_says_the_same() {
     for release in ["1.26.6", "1.27.3"] {

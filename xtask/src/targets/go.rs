@@ -1,4 +1,5 @@
-//! `tests/targets/go/truth` with every Go release, in every flavour; `tests/targets/go/prove` in those that matter to proofs.
+//! `tests/targets/go/truth` with every Go release, in every flavour; `tests/targets/go/prove` in those that matter to proofs,
+//! and a program with a plugin.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ enum How {
 const NO_CGO: (&str, &str) = ("CGO_ENABLED", "0");
 
 /// All flavours; what a later one is made of comes earlier.
-const FLAVOURS: [Flavour; 6] = [
+const FLAVOURS: [Flavour; 7] = [
     Flavour { name: "plain", how: How::Build { environment: &[NO_CGO], arguments: &[] } },
     Flavour { name: "strip", how: How::Strip },
     Flavour {
@@ -43,6 +44,10 @@ const FLAVOURS: [Flavour; 6] = [
             arguments: &["-tags=truthcgo", "-ldflags=-linkmode=external"],
         },
     },
+    Flavour {
+        name: "plugin",
+        how: How::Build { environment: &[("CGO_ENABLED", "1")], arguments: &["-buildmode=plugin"] },
+    },
     // For inspection only.
     Flavour {
         name: "arm64",
@@ -51,10 +56,15 @@ const FLAVOURS: [Flavour; 6] = [
 ];
 
 /// The programs, and their flavours.
-const PROGRAMS: [(&str, &[&str]); 2] = [
+const PROGRAMS: [(&str, &[&str]); 4] = [
     ("truth", &["plain", "strip", "stripped", "pie", "cgo", "arm64"]),
     ("prove", &["plain", "stripped", "pie", "cgo"]),
+    ("plugged", &["cgo"]),
+    ("plug", &["plugin"]),
 ];
+
+/// Plugins need all of Go's library built anew for them: the oldest and the newest release have to do.
+const WITH_PLUGINS: [&str; 2] = ["1.19", "1.27.3"];
 
 /// What programs need besides: the release and the program, and the variable. The runtime of 1.26 has its own profile of
 /// leaked goroutines only so; 1.27 has it always. Arenas are an experiment in all of them.
@@ -76,6 +86,9 @@ pub(super) fn targets() -> Result<Vec<Vec<Target>>> {
             let identity = toolchain.identity()?;
             let mut batch = Vec::new();
             for (name, flavours, sources, folder) in &programs {
+                if name.starts_with("plug") && !WITH_PLUGINS.contains(&toolchain.version) {
+                    continue;
+                }
                 for flavour in FLAVOURS.iter().filter(|flavour| flavours.contains(&flavour.name)) {
                     batch.push(target(toolchain, *flavour, name, folder, &format!("{sources} {identity}")));
                 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     host::{Memory, Process, ProcessMemory, ReadRequest, sockets},
-    images::{Image, Unwinder},
+    images::{Image, Modules, Unwinder},
     observe::{Bubble, DumpedTask, Marks, Object, Side, SiteId, Stack, TaskDump, Wait},
 };
 use labels::Sets;
@@ -40,14 +40,19 @@ const LOOKS: usize = 6;
 ///
 /// # Errors
 /// When the process is no Go program, when something that reading needs was not found in it, or when it ends meanwhile.
-pub fn goroutines(process: &Process, image: &Image, now_ns: u64) -> Result<TaskDump, CollectError> {
+pub fn goroutines(
+    process: &Process,
+    image: &Image,
+    modules: &Modules,
+    now_ns: u64,
+) -> Result<TaskDump, CollectError> {
     let pid = process.pid();
     let exe = || image.path().display().to_string();
     let facts = image.inspection().go.as_ref().ok_or_else(|| CollectError::NoRuntime { pid, exe: exe() })?;
     let incomplete = |why: String| CollectError::Incomplete { pid, exe: exe(), why };
     let runtime = runtime::go_tasks(facts, image.bias()).map_err(incomplete)?;
     let unwinder =
-        image.unwinder().ok_or_else(|| incomplete("its function tables were not found".to_owned()))?;
+        image.unwinder(modules).ok_or_else(|| incomplete("its function tables were not found".to_owned()))?;
     let memory = ProcessMemory::open(process)?;
     let version = facts.version.as_ref().map(|version| version.text.clone());
     let dump = TaskDump::new(RuntimeKind::Go, version, now_ns);
