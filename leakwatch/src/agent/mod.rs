@@ -3,6 +3,7 @@
 //! The only floor that reads time. It decides when to look, never what the figures mean.
 
 pub mod clock;
+mod environment;
 mod main_program;
 mod names;
 mod overhead;
@@ -11,6 +12,7 @@ mod proofs;
 mod prove;
 mod watcher;
 
+pub use environment::environment;
 pub use main_program::Main;
 pub use names::ImageNames;
 pub use proofs::Pace as ProofPace;

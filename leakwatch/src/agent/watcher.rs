@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     clock,
+    environment::environment,
     main_program::{Main, MainProgram},
     names::ImageNames,
     overhead::Meter,
@@ -33,7 +34,10 @@ use crate::{
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
     observe::{CensusTask, Counters, Event, Observed, ProcessSample},
-    report::{self, Context, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span, WallClock},
+    report::{
+        self, Context, Environment, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span,
+        WallClock,
+    },
 };
 
 /// While events are streamed, the ring is looked at this often even when nothing woke us.
@@ -213,6 +217,7 @@ pub async fn watch(
     let mut watcher = Watcher {
         started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
         host: host_name(),
+        environment: environment(),
         meter: Meter::new(hit_ns),
         detector: Detector::default(),
         options,
@@ -327,6 +332,7 @@ async fn passed(duration: Option<Duration>) {
 struct Watcher<'o> {
     started: WallClock,
     host: String,
+    environment: Environment,
     meter: Meter,
     detector: Detector,
     options: &'o Options,
@@ -359,6 +365,7 @@ impl Watcher<'_> {
             start_time: process.start_time().ok(),
             comm: process.comm().to_owned(),
             exe: Some(process.exe().path.display().to_string()),
+            build_id: None,
             container: process.container().map(str::to_owned),
             pod: None,
             exited: false,
@@ -376,6 +383,7 @@ impl Watcher<'_> {
         };
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
+        info.build_id = session.image().inspection().elf.build_id.as_deref().map(hexadecimal);
         self.notify_of_end(&session);
         let proofs = self.options.prove.and_then(|pace| Proofs::begin(&session, pace));
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
@@ -613,6 +621,7 @@ impl Watcher<'_> {
             duration_s: crate::model::seconds(now_ns.saturating_sub(self.started.monotonic_ns)),
             cpu_percent_of_one_core: self.meter.percent_of_one_core(hits),
             budget_percent: self.options.budget_percent,
+            environment: Some(self.environment.clone()),
             rates: self.options.rates,
         };
         if self.options.looks {
@@ -723,6 +732,10 @@ fn runtimes(session: &Session) -> Vec<RuntimeReport> {
 )]
 fn readable<T: AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn host_name() -> String {

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{proof::WatchedProofJson, safe};
 use crate::report::{
-    Ages, CommandReport, ForksReport, Pod, ProcessReport, Report, RuntimeReport, SiteReport, SpawnReport,
-    TasksReport, Verdict, WaitingReport, ZombieReport,
+    Ages, Bucket, CommandReport, ForksReport, Lives, Moment, Pod, ProcessReport, Report, RuntimeReport,
+    SiteReport, SpawnReport, TasksReport, Verdict, WaitingReport, ZombieReport,
 };
 
 /// Name of the schema.
@@ -17,18 +17,27 @@ pub const SCHEMA: &str = "leakwatch.report/1";
 
 /// A report as an indented JSON document that ends with a newline.
 pub fn to_json(report: &Report) -> String {
-    text(report, true)
+    text(report, Form::Whole)
 }
 
-/// A report as one line of JSON, with its newline.
+/// A report as one line of JSON, with its newline; without the courses, which the lines before it tell.
 pub fn to_json_line(report: &Report) -> String {
-    text(report, false)
+    text(report, Form::Line)
 }
 
-fn text(report: &Report, pretty: bool) -> String {
+/// Which form a report has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// By itself, indented, with what it knows of the past.
+    Whole,
+    /// One of many, on one line.
+    Line,
+}
+
+fn text(report: &Report, form: Form) -> String {
     let mut bytes = Vec::new();
     // Writing into memory does not fail, and these types have no key that is not a string.
-    if safe::write(&mut bytes, &ReportJson::from(report), pretty).is_err() {
+    if safe::write(&mut bytes, &ReportJson::of(report, form), form == Form::Whole).is_err() {
         bytes.clear();
     }
     bytes.push(b'\n');
@@ -57,8 +66,17 @@ struct ReportJson<'a> {
     host: &'a str,
     started: String,
     duration_s: Option<f64>,
+    environment: Option<EnvironmentJson<'a>>,
     overhead: OverheadJson,
     processes: Vec<ProcessJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct EnvironmentJson<'a> {
+    leakwatch: &'a str,
+    kernel: Option<&'a str>,
+    machine: Option<&'a str>,
+    command: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -74,6 +92,7 @@ struct ProcessJson<'a> {
     start_time: Option<String>,
     comm: &'a str,
     exe: Option<&'a str>,
+    build_id: Option<&'a str>,
     container: Option<&'a str>,
     pod: Option<PodJson<'a>>,
     exited: bool,
@@ -84,10 +103,22 @@ struct ProcessJson<'a> {
     forks: ForksJson<'a>,
     zombies: Vec<ZombiesJson<'a>>,
     memory: MemoryJson,
-    losses: BTreeMap<&'static str, u64>,
+    losses: BTreeMap<&'a str, u64>,
     sites: Vec<SiteJson<'a>>,
     proof: Option<WatchedProofJson<'a>>,
+    course: Option<Vec<MomentJson>>,
     leaks: usize,
+}
+
+/// Seconds since attach, alive, started, ended, threads, resident bytes.
+#[derive(Serialize)]
+struct MomentJson(Option<f64>, u64, u64, u64, Option<u64>, Option<u64>);
+
+impl From<&Moment> for MomentJson {
+    fn from(moment: &Moment) -> Self {
+        let Moment { at_s, live, started, ended, threads_live, rss_bytes } = *moment;
+        Self(number(at_s), live, started, ended, threads_live, rss_bytes)
+    }
 }
 
 #[derive(Serialize)]
@@ -217,6 +248,8 @@ struct SiteJson<'a> {
     confidence: Option<f64>,
     settles: Option<&'a str>,
     forecast: Option<ForecastJson>,
+    lives: Option<LivesJson>,
+    course: Option<Vec<(Option<f64>, u64)>>,
 }
 
 #[derive(Serialize)]
@@ -224,6 +257,21 @@ struct ForecastJson {
     tasks_per_h: Option<f64>,
     bytes_per_h: Option<f64>,
     doubles_in_s: Option<f64>,
+}
+
+/// Counts by lifetime or age: at least so many seconds, and how many. Bounds are not rounded: they tell which bucket it is.
+#[derive(Serialize)]
+struct LivesJson {
+    ended: Vec<(f64, u64)>,
+    alive: Option<Vec<(f64, u64)>>,
+}
+
+impl From<&Lives> for LivesJson {
+    fn from(lives: &Lives) -> Self {
+        let pairs =
+            |buckets: &Vec<Bucket>| buckets.iter().map(|bucket| (bucket.from_s, bucket.count)).collect();
+        Self { ended: pairs(&lives.ended), alive: lives.alive.as_ref().map(pairs) }
+    }
 }
 
 #[derive(Serialize)]
@@ -257,30 +305,37 @@ impl Serialize for Verdict {
     }
 }
 
-impl<'a> From<&'a Report> for ReportJson<'a> {
-    fn from(report: &'a Report) -> Self {
+impl<'a> ReportJson<'a> {
+    fn of(report: &'a Report, form: Form) -> Self {
         Self {
             schema: SCHEMA,
             host: &report.host,
             started: rfc3339(report.started, 3),
             duration_s: number(report.duration_s),
+            environment: report.environment.as_ref().map(|environment| EnvironmentJson {
+                leakwatch: &environment.leakwatch,
+                kernel: environment.kernel.as_deref(),
+                machine: environment.machine.as_deref(),
+                command: &environment.command,
+            }),
             overhead: OverheadJson {
                 probe_hits: report.overhead.probe_hits,
                 cpu_percent_of_one_core: known(report.overhead.cpu_percent_of_one_core),
                 budget_percent: known(report.overhead.budget_percent),
             },
-            processes: report.processes.iter().map(ProcessJson::from).collect(),
+            processes: report.processes.iter().map(|process| ProcessJson::of(process, form)).collect(),
         }
     }
 }
 
-impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
-    fn from(process: &'a ProcessReport) -> Self {
+impl<'a> ProcessJson<'a> {
+    fn of(process: &'a ProcessReport, form: Form) -> Self {
         Self {
             pid: process.pid,
             start_time: process.start_time.map(|time| rfc3339(time, 3)),
             comm: &process.comm,
             exe: process.exe.as_deref(),
+            build_id: process.build_id.as_deref(),
             container: process.container.as_deref(),
             pod: process.pod.as_ref().map(PodJson::from),
             exited: process.exited,
@@ -301,9 +356,10 @@ impl<'a> From<&'a ProcessReport> for ProcessJson<'a> {
                 task_stack_bytes: process.memory.task_stack_bytes,
                 task_stack_growth_per_min: known(process.memory.task_stack_growth_per_min),
             },
-            losses: process.losses.iter().map(|loss| (loss.name, loss.count)).collect(),
-            sites: process.sites.iter().map(SiteJson::from).collect(),
+            losses: process.losses.iter().map(|loss| (&*loss.name, loss.count)).collect(),
+            sites: process.sites.iter().map(|site| SiteJson::of(site, form)).collect(),
             proof: process.proof.as_ref().map(|proof| WatchedProofJson::of(proof, process.watched_s)),
+            course: (form == Form::Whole).then(|| process.recent.iter().map(MomentJson::from).collect()),
             leaks: process.leaks,
         }
     }
@@ -379,8 +435,8 @@ impl From<&TasksReport> for TasksJson {
     }
 }
 
-impl<'a> From<&'a SiteReport> for SiteJson<'a> {
-    fn from(site: &'a SiteReport) -> Self {
+impl<'a> SiteJson<'a> {
+    fn of(site: &'a SiteReport, form: Form) -> Self {
         Self {
             runtime: &site.runtime,
             function: site.function.as_deref(),
@@ -417,6 +473,9 @@ impl<'a> From<&'a SiteReport> for SiteJson<'a> {
                 bytes_per_h: known(forecast.bytes_per_h),
                 doubles_in_s: known(forecast.doubles_in_s),
             }),
+            lives: site.lives.as_ref().map(LivesJson::from),
+            course: (form == Form::Whole)
+                .then(|| site.recent.iter().map(|point| (number(point.at_s), point.live)).collect()),
         }
     }
 }

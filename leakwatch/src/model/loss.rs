@@ -1,15 +1,18 @@
 //! What was lost or could not be read, by name, and how much of the picture that is.
 
+use std::borrow::Cow;
+
 use leakwatch_common::Counter;
 
 use super::float;
 use crate::observe::Counters;
 
 /// One kind of loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Name, `snake_case`: that of the kernel's counter, or one of the constants of this module.
-    pub name: &'static str,
+    /// Name, `snake_case`: that of the kernel's counter, or one of the constants of this module. A report that was read from
+    /// a file may have names that a newer leakwatch gave.
+    pub name: Cow<'static, str>,
     /// How often, since attach.
     pub count: u64,
 }
@@ -54,8 +57,9 @@ impl Losses {
 
     /// Gathers losses from the kernel's counters and the model's own.
     pub(super) fn gather(counters: &Counters, own: [Loss; 2]) -> Self {
-        let kernel =
-            KERNEL.iter().map(|(counter, _)| Loss { name: counter.name(), count: counters.get(*counter) });
+        let kernel = KERNEL
+            .iter()
+            .map(|(counter, _)| Loss { name: counter.name().into(), count: counters.get(*counter) });
         let named = kernel.chain(own).filter(|loss| loss.count > 0).collect();
         let wrong = KERNEL
             .iter()
@@ -80,7 +84,10 @@ mod tests {
         counters.0[Counter::Ended as usize] = 10;
         counters.0[Counter::RingFull as usize] = 7;
         counters.0[Counter::TaskUnreadable as usize] = 5;
-        let own = [Loss { name: CENSUS_UNREADABLE, count: 0 }, Loss { name: SITES_OVER_LIMIT, count: 2 }];
+        let own = [
+            Loss { name: CENSUS_UNREADABLE.into(), count: 0 },
+            Loss { name: SITES_OVER_LIMIT.into(), count: 2 },
+        ];
         let losses = Losses::gather(&counters, own);
         assert_eq!(losses.named.len(), 3);
         assert_eq!(losses.count("ring_full"), 7);

@@ -316,8 +316,8 @@ impl ProcessModel {
     /// What was lost.
     pub fn losses(&self) -> Losses {
         let own = [
-            Loss { name: CENSUS_UNREADABLE, count: self.census_unreadable },
-            Loss { name: SITES_OVER_LIMIT, count: self.overflow.sites },
+            Loss { name: CENSUS_UNREADABLE.into(), count: self.census_unreadable },
+            Loss { name: SITES_OVER_LIMIT.into(), count: self.overflow.sites },
         ];
         Losses::gather(&self.counters, own)
     }
@@ -354,7 +354,8 @@ impl ProcessModel {
         }
     }
 
-    fn recent(&self) -> impl Iterator<Item = &Moment> {
+    /// The end of [`Self::moments`]: as far back as the series of the sites.
+    pub fn recent(&self) -> impl Iterator<Item = &Moment> {
         self.moments.iter().skip(self.moments.len().saturating_sub(self.times.len()))
     }
 

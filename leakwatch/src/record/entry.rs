@@ -13,7 +13,7 @@ use crate::{
         AgeSummary, Census, ChildrenSample, Cohort, CommandSample, Counters, Event, Followed, LiveByState,
         ProcessId, ProcessSample, STRETCHES, SiteId, SiteSample, ThreadNames, Waiting, ZombieSample,
     },
-    report::{Context, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
+    report::{Context, Environment, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
 };
 
 /// A line.
@@ -115,6 +115,8 @@ pub(super) struct InfoLine {
     start_time: Option<String>,
     comm: String,
     exe: Option<String>,
+    #[serde(default)]
+    build_id: Option<String>,
     container: Option<String>,
     exited: bool,
     runtimes: Vec<RuntimeLine>,
@@ -141,6 +143,7 @@ impl From<&ProcessInfo> for InfoLine {
             start_time: info.start_time.map(|time| time.to_string()),
             comm: info.comm.clone(),
             exe: info.exe.clone(),
+            build_id: info.build_id.clone(),
             container: info.container.clone(),
             exited: info.exited,
             runtimes: info
@@ -172,6 +175,7 @@ impl From<InfoLine> for ProcessInfo {
             start_time: line.start_time.and_then(|time| time.parse().ok()),
             comm: line.comm,
             exe: line.exe,
+            build_id: line.build_id,
             container: line.container,
             pod: None,
             exited: line.exited,
@@ -599,11 +603,40 @@ pub(super) struct ContextLine {
     duration_s: f64,
     cpu_percent_of_one_core: Option<f64>,
     budget_percent: Option<f64>,
+    #[serde(default)]
+    environment: Option<EnvironmentLine>,
+}
+
+/// Who recorded, and where.
+#[derive(Debug, Serialize, Deserialize)]
+struct EnvironmentLine {
+    leakwatch: String,
+    #[serde(default)]
+    kernel: Option<String>,
+    #[serde(default)]
+    machine: Option<String>,
+    #[serde(default)]
+    command: Vec<String>,
+}
+
+impl From<&Environment> for EnvironmentLine {
+    fn from(environment: &Environment) -> Self {
+        let Environment { leakwatch, kernel, machine, command } = environment.clone();
+        Self { leakwatch, kernel, machine, command }
+    }
+}
+
+impl From<EnvironmentLine> for Environment {
+    fn from(line: EnvironmentLine) -> Self {
+        let EnvironmentLine { leakwatch, kernel, machine, command } = line;
+        Self { leakwatch, kernel, machine, command }
+    }
 }
 
 impl From<&Context> for ContextLine {
     fn from(context: &Context) -> Self {
         Self {
+            environment: context.environment.as_ref().map(EnvironmentLine::from),
             host: context.host.clone(),
             started: context.started.to_string(),
             duration_s: context.duration_s,
@@ -622,6 +655,7 @@ impl ContextLine {
             duration_s: self.duration_s,
             cpu_percent_of_one_core: self.cpu_percent_of_one_core,
             budget_percent: self.budget_percent,
+            environment: self.environment.map(Environment::from),
             rates,
         })
     }

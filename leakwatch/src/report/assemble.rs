@@ -4,9 +4,7 @@ use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
-    Alerting, CommandReport, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod,
-    ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict,
-    WaitingReport, ZombieReport,
+    Alerting, CommandReport, Environment, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod, ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
 };
 use crate::detect::{Detector, Evidence, Forecast, zombies};
 use crate::model::{Losses, ProcessModel, SiteView, float, growth_per_min, seconds};
@@ -24,6 +22,8 @@ pub struct Context {
     pub cpu_percent_of_one_core: Option<f64>,
     /// The user's budget, percent.
     pub budget_percent: Option<f64>,
+    /// Who makes it, and where.
+    pub environment: Option<Environment>,
     /// What rates are of: all of the watch, or its last interval (`jsonl`).
     pub rates: Span,
 }
@@ -39,6 +39,8 @@ pub struct ProcessInfo {
     pub comm: String,
     /// Path of its executable.
     pub exe: Option<String>,
+    /// Build id of the executable, hexadecimal.
+    pub build_id: Option<String>,
     /// Container id.
     pub container: Option<String>,
     /// Kubernetes pod.
@@ -81,6 +83,7 @@ pub fn assemble<'a>(
         host: context.host.clone(),
         started: context.started,
         duration_s: context.duration_s,
+        environment: context.environment.clone(),
         overhead: Overhead {
             probe_hits,
             cpu_percent_of_one_core: context.cpu_percent_of_one_core,
@@ -107,6 +110,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
         start_time: info.start_time,
         comm: info.comm.clone(),
         exe: info.exe.clone(),
+        build_id: info.build_id.clone(),
         container: info.container.clone(),
         pod: info.pod.clone(),
         exited: info.exited,
@@ -129,6 +133,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
         },
         proof: model.proof().cloned(),
         probe_hits: model.counters().get(Counter::ProbeHits),
+        recent: model.recent().copied().collect(),
         leaks,
         losses: losses.named,
         sites,

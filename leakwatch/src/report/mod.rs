@@ -6,7 +6,9 @@
 pub mod alerting;
 pub mod assemble;
 pub mod binary;
+pub mod clean;
 pub mod clock;
+pub mod course;
 pub mod diff;
 pub mod digest;
 pub mod dump;
@@ -14,8 +16,10 @@ pub mod leftovers;
 pub mod lives;
 pub mod machine;
 pub mod names;
+pub mod notes;
 pub mod proof;
 pub mod stacks;
+pub mod words;
 
 #[cfg(test)]
 pub(crate) mod samples;
@@ -23,7 +27,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use crate::detect::{Forecast, Verdict, units};
-pub use crate::model::{Ages, Loss, Point, Span, float};
+pub use crate::model::{Ages, Loss, Moment, Point, Span, float};
 pub use crate::observe::ProofSample;
 pub use alerting::Alerting;
 pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};
@@ -41,6 +45,8 @@ pub struct Report {
     pub started: Timestamp,
     /// Seconds watched.
     pub duration_s: f64,
+    /// Who made it, and where; `None`: a report from a file that does not tell.
+    pub environment: Option<Environment>,
     /// What watching cost.
     pub overhead: Overhead,
     /// Watched processes, in the order in which they were given.
@@ -54,6 +60,19 @@ impl Report {
     pub fn leaks(&self) -> usize {
         self.processes.iter().map(|process| process.leaks).sum()
     }
+}
+
+/// Who made a report, and where: what somebody needs to make it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Version of leakwatch, with the revision of its sources.
+    pub leakwatch: String,
+    /// Release of the kernel.
+    pub kernel: Option<String>,
+    /// Processor architecture, as `uname` prints it.
+    pub machine: Option<String>,
+    /// The command line, without what it gave to a program that it ran; empty where it is not known.
+    pub command: Vec<String>,
 }
 
 /// What watching cost.
@@ -78,6 +97,8 @@ pub struct ProcessReport {
     pub comm: String,
     /// Path of its executable.
     pub exe: Option<String>,
+    /// Build id of the executable, hexadecimal; `None`: it has none, or it is not known.
+    pub build_id: Option<String>,
     /// Container id.
     pub container: Option<String>,
     /// Kubernetes pod.
@@ -106,6 +127,8 @@ pub struct ProcessReport {
     pub sites: Vec<SiteReport>,
     /// What proofs have shown; `None`: none was asked for.
     pub proof: Option<ProofSample>,
+    /// Its recent course, for pictures: as far back as that of its sites.
+    pub recent: Vec<Moment>,
     /// Number of sites, and of commands of zombies, whose verdict is [`Verdict::Leak`].
     pub leaks: usize,
 }

@@ -12,6 +12,7 @@ pub(crate) fn report(processes: Vec<ProcessReport>) -> Report {
         host: "web-3".to_owned(),
         started: time("2026-10-09T03:00:00.25Z"),
         duration_s: 60.0,
+        environment: None,
         overhead: Overhead {
             probe_hits: 2_148,
             cpu_percent_of_one_core: Some(0.043_2),
@@ -33,6 +34,7 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         start_time: Some(time("2026-10-08T12:34:56.789Z")),
         comm: comm.to_owned(),
         exe: Some(format!("/usr/bin/{comm}")),
+        build_id: None,
         container: None,
         pod: None,
         exited: false,
@@ -53,6 +55,7 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         losses: Vec::new(),
         sites: Vec::new(),
         proof: None,
+        recent: Vec::new(),
         leaks: 0,
     }
 }
@@ -245,7 +248,11 @@ pub(crate) fn lossy() -> ProcessReport {
         "sites_over_limit",
         "something_new",
     ];
-    let losses = names.iter().zip(1..).map(|(name, count)| Loss { name, count: count * 700 - 699 }).collect();
+    let losses = names
+        .iter()
+        .zip(1..)
+        .map(|(name, count)| Loss { name: (*name).into(), count: count * 700 - 699 })
+        .collect();
     let one = SiteReport {
         live: 1,
         start_rate_per_s: None,

@@ -92,6 +92,7 @@ fn context() -> Context {
         duration_s: 20.0,
         cpu_percent_of_one_core: None,
         budget_percent: None,
+        environment: None,
         rates: Span::Watch,
     }
 }
@@ -199,7 +200,7 @@ fn losses_are_named_and_lost_events_counted() {
     }
     let (streamed, _) = report_of(std::slice::from_ref(&lossy), &info());
     assert_eq!(streamed.tasks.lost_events, 34);
-    let names: Vec<&str> = streamed.losses.iter().map(|loss| loss.name).collect();
+    let names: Vec<&str> = streamed.losses.iter().map(|loss| &*loss.name).collect();
     assert_eq!(names, ["task_unreadable", "live_table_full", "ring_full"]);
     let (quiet, _) = report_of(&[lossy], &ProcessInfo { streaming: false, ..info() });
     assert_eq!(quiet.tasks.lost_events, 4, "without a stream nobody misses what the ring had no room for");

@@ -2,8 +2,8 @@
 
 use super::Options;
 use super::canvas::{Canvas, Style};
-use super::clean::clean;
 use crate::report::binary::{Binary, BinaryRuntime, Probe, TypeOfTask, Watch};
+use crate::report::clean::clean;
 use crate::report::units::{bytes, count};
 
 /// Columns before a value.

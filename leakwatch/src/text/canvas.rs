@@ -1,6 +1,6 @@
 //! Lines of text of a given width, with or without colour.
 
-use super::clean::{shorten, width};
+use crate::report::clean::{shorten, width};
 
 /// What a piece of text is, for its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

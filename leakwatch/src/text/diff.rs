@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::clean::clean;
 use crate::report::{
+    clean::clean,
     diff::{Change, Difference, Fate, Snapshot},
     units::count,
 };

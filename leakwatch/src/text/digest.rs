@@ -2,11 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::{
-    clean::clean,
-    dump::{GO, word},
-};
+use super::dump::{GO, word};
 use crate::report::{
+    clean::clean,
     digest::{Contended, SiteCost, TaskCluster},
     dump::{Dump, Object, Origin, RuntimeDump},
     units::{bytes, count, duration},

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashMap;
 
-use super::clean::clean;
+use crate::report::clean::clean;
 use crate::report::dump::{Bubble, Dump, Frame, NamedStack, Origin, RuntimeDump, Stack, Task};
 
 /// `tracebackInnerFrames` and `tracebackOuterFrames`, Go 1.21 and later.

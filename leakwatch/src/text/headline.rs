@@ -1,12 +1,10 @@
 //! The sentence that says how a process is, and its totals.
 
 use super::canvas::{Canvas, Style};
-use super::clean::{clean, file_name, short_function, shorten};
+use crate::report::clean::{clean, short_function, shorten};
 use crate::report::units::{bytes, bytes_signed, count, duration, figure, signed_rate};
+use crate::report::words::{LONGEST_NAME, THREAD, function, noun, place, state};
 use crate::report::{Overhead, ProcessReport, SiteReport, Verdict};
-
-/// Longest function name in a headline, columns.
-const LONGEST_NAME: usize = 64;
 
 /// Prints headline and totals. `overhead` is given where the report is of this process alone.
 pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, overhead: Option<&Overhead>) {
@@ -24,9 +22,6 @@ pub(super) fn write(canvas: &mut Canvas, process: &ProcessReport, overhead: Opti
     canvas.joined(Style::Plain, &totals(process, overhead));
 }
 
-/// What the tasks of a process are called that has no runtime.
-const THREAD: &str = "thread";
-
 /// Names that a list of the most frequent has at most.
 const MOST_NAMES: usize = 4;
 
@@ -42,18 +37,6 @@ fn most_of(names: &[(&str, u64)]) -> String {
         texts.push("…".to_owned());
     }
     format!(": {}", texts.join(", "))
-}
-
-/// What the tasks of a process are called.
-pub(super) fn noun(process: &ProcessReport) -> &'static str {
-    let go = |kind: &str| kind == "go";
-    if !process.runtimes.is_empty() && process.runtimes.iter().all(|runtime| go(&runtime.kind)) {
-        "goroutine"
-    } else if process.runtimes.iter().all(|runtime| runtime.kind == THREAD) {
-        THREAD
-    } else {
-        "task"
-    }
 }
 
 /// Who, how many, and whether it grows.
@@ -115,42 +98,6 @@ fn about(site: &SiteReport) -> String {
         parts.extend(group.longest_s.map(|longest| format!(" up to {}", duration(longest))));
     }
     parts.concat()
-}
-
-/// The function that starts a site's tasks.
-pub(super) fn function(site: &SiteReport) -> String {
-    if first(site) {
-        return "the main goroutine".to_owned();
-    }
-    clean(site.function.as_deref().unwrap_or("(unknown)"))
-}
-
-/// Is this the goroutine that a Go program begins with? No `go` statement starts it.
-pub(super) fn first(site: &SiteReport) -> bool {
-    site.runtime == "go" && site.task.as_deref() == Some("runtime.main")
-}
-
-/// File and line of a site, without directories.
-pub(super) fn place(site: &SiteReport) -> Option<String> {
-    if first(site) {
-        return None;
-    }
-    let file = clean(file_name(site.file.as_deref()?));
-    let place = site.line.map_or_else(|| file.clone(), |line| format!("{file}:{line}"));
-    Some(match site.spawns.len() {
-        0 | 1 => place,
-        places => format!("{place} +{}", places - 1),
-    })
-}
-
-/// What a task does whose wait reason or status this is.
-pub(super) fn state(reason: &str) -> String {
-    match reason {
-        "running" | "runnable" | "preempted" => reason.to_owned(),
-        "syscall" => "in a system call".to_owned(),
-        "sleep" => "sleeping".to_owned(),
-        _ => format!("blocked in {}", shorten(&clean(reason), LONGEST_NAME)),
-    }
 }
 
 /// The totals, without those that say nothing.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::clean::clean;
 use crate::report::{
     SiteReport,
+    clean::clean,
     leftovers::{Leftover, Leftovers},
     units::{count, duration},
 };

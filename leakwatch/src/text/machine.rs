@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::canvas::{Canvas, Style};
-use super::clean::clean;
+use crate::report::clean::clean;
 use crate::report::machine::{Fitness, Machine};
 use crate::report::units::count;
 

@@ -6,7 +6,6 @@
 
 mod binary;
 mod canvas;
-pub mod clean;
 mod diff;
 mod digest;
 mod dump;

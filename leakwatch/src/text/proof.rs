@@ -3,9 +3,9 @@
 use super::{
     Options,
     canvas::{Canvas, Style},
-    clean::clean,
 };
 use crate::report::{
+    clean::clean,
     dump::Frame,
     proof::{Group, ProofReport, describe},
     units::{bytes, count, duration},

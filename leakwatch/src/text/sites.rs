@@ -2,10 +2,10 @@
 
 use super::Options;
 use super::canvas::{Canvas, Style};
-use super::clean::{clean, file_name, short_function, shorten, width};
-use super::headline::{first, function, noun, place, state};
-use crate::report::units::{bytes_signed, count, duration, figure, signed_rate};
-use crate::report::{Ages, Forecast, ProcessReport, SiteReport, Verdict, WaitingReport};
+use crate::report::clean::{clean, file_name, short_function, shorten, width};
+use crate::report::units::{count, duration, figure, signed_rate};
+use crate::report::words::{age, first, function, noun, outlook, place, state, telling, waits};
+use crate::report::{ProcessReport, SiteReport, Verdict};
 
 /// Widest column of wait reasons where a site has one line.
 const WAITS_MOST: usize = 32;
@@ -27,16 +27,6 @@ struct Row<'a> {
     verdict: (Style, &'static str),
     /// One text for each reason, most frequent first.
     waits: Vec<String>,
-}
-
-/// What comes if it goes on so.
-fn outlook(forecast: &Forecast) -> String {
-    let bytes = forecast
-        .bytes_per_h
-        .map_or_else(String::new, |bytes| format!(" with {} of stacks", bytes_signed(bytes)));
-    let doubles =
-        forecast.doubles_in_s.map_or_else(String::new, |s| format!("; twice as many in {}", duration(s)));
-    format!("if it goes on so: {} an hour{bytes}{doubles}", signed_rate(forecast.tasks_per_h))
 }
 
 /// Prints the sites of a process.
@@ -281,52 +271,6 @@ fn frame_text(frame: &str, room: usize) -> String {
     };
     let long = format!("{function}{file}");
     if width(&long) <= room { long } else { shorten(&format!("{}{file}", short_function(function)), room) }
-}
-
-/// A stack without the runtime's own frames at both ends, which are the same wherever a goroutine parks.
-fn telling(stack: &[String]) -> &[String] {
-    let own = |frame: &String| frame.starts_with("runtime.");
-    let first = stack.iter().position(|frame| !own(frame)).unwrap_or(0);
-    let last = stack.iter().rposition(|frame| !own(frame)).map_or(stack.len(), |last| last + 1);
-    stack.get(first..last).unwrap_or(stack)
-}
-
-/// Ages: `1m/12m`; with `>` where only a least age is known, of tasks from before attach.
-fn age(age: &Ages, watched_s: f64) -> String {
-    let text = |value: Option<f64>, least: bool| match value {
-        Some(seconds) if least => format!(">{}", duration(seconds)),
-        Some(seconds) => duration(seconds),
-        None => "-".to_owned(),
-    };
-    if age.p50_s.is_none() && age.max_s.is_none() {
-        return "-".to_owned();
-    }
-    let old_half = age.lower_bound && age.p50_s.is_some_and(|p50| p50 >= watched_s);
-    format!("{}/{}", text(age.p50_s, old_half), text(age.max_s, age.lower_bound))
-}
-
-/// What the tasks of a site wait on, most frequent first: `chan receive 12m`, or
-/// `1,000 chan receive 12m, 24 select`.
-fn waits(groups: &[WaitingReport]) -> Vec<String> {
-    let mut reasons: Vec<(&str, u64, Option<f64>)> = Vec::new();
-    for group in groups {
-        match reasons.iter_mut().find(|(reason, ..)| *reason == group.reason) {
-            Some((_, tasks, longest)) => {
-                *tasks = tasks.saturating_add(group.count);
-                *longest = longest.iter().copied().chain(group.longest_s).reduce(f64::max);
-            }
-            None => reasons.push((&group.reason, group.count, group.longest_s)),
-        }
-    }
-    reasons.sort_by_key(|(_, tasks, _)| std::cmp::Reverse(*tasks));
-    let several = reasons.len() > 1;
-    let texts = reasons.iter().enumerate().map(|(index, (reason, tasks, longest))| {
-        let tasks = if several { format!("{} ", count(*tasks, "")) } else { String::new() };
-        let longest =
-            longest.filter(|_| index == 0).map_or_else(String::new, |s| format!(" {}", duration(s)));
-        format!("{tasks}{}{longest}", clean(reason))
-    });
-    texts.collect()
 }
 
 /// As many reasons as fit, at least the first.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::clean::width;
 use super::*;
+use crate::report::clean::width;
 use crate::report::{ProcessReport, samples};
 
 fn golden(name: &str, processes: Vec<ProcessReport>, options: &Options) {
