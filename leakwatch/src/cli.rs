@@ -56,6 +56,8 @@ pub enum Command {
     Record(Box<RecordArgs>),
     /// Make the reports of a recorded watch.
     Replay(ReplayArgs),
+    /// Make a page of a recording or of a report as JSON: one file to attach to a ticket, or markdown for an issue.
+    Report(ReportArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
@@ -404,6 +406,29 @@ pub struct ReplayArgs {
     pub stacks: bool,
 }
 
+/// `leakwatch report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// What `leakwatch record` wrote, or `leakwatch watch` with --format json or jsonl.
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// Write the page there instead of to standard output; it appears when it is whole.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to print; by the name of --output (.md is markdown), else html.
+    #[arg(short, long, value_enum)]
+    pub format: Option<PageFormat>,
+}
+
+/// Forms of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PageFormat {
+    /// One file that needs nothing else: no script, no network.
+    Html,
+    /// To paste into an issue.
+    Markdown,
+}
+
 /// `leakwatch inspect`.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
@@ -452,6 +477,10 @@ pub enum Format {
     Jsonl,
     /// Metrics as Prometheus's text, at the end; a file is written anew each interval.
     Prometheus,
+    /// A page with curves, to attach to a ticket (also by the name: --output report.html).
+    Html,
+    /// To paste into an issue (also by the name: --output report.md).
+    Markdown,
 }
 
 /// Forms of a dump.

@@ -9,7 +9,7 @@
 //! * `kernel`: the eBPF side; the only floor that names aya
 //! * `collect`: joins the four into samples
 //! * `model`, `detect`, `report`: figures, verdicts, one report
-//! * `text`, `export`: outputs of that report
+//! * `text`, `export`, `page`: outputs of that report
 //! * `rules`, `alert`: what users want to be told of that report, and how they are told
 //! * `record`: a watch in a file, and its reports from that file
 //! * `agent`: the loop and the clock
@@ -29,6 +29,7 @@ pub mod images;
 pub mod kernel;
 pub mod model;
 pub mod observe;
+pub mod page;
 pub mod record;
 pub mod report;
 pub mod rules;

@@ -27,7 +27,8 @@ use crate::{
     collect::{CustomProbe, Mode},
     export,
     host::Process,
-    report::Span,
+    page::{self, Story},
+    report::{Span, course::Course},
     text,
 };
 
@@ -59,6 +60,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         stop: None,
         follow: false,
     };
+    let mut course = Course::default();
     let text_options = text::Options { color: colour(), ..text::Options::default() };
     block_on(agent::watch(&mut kernel, vec![target], hit_ns, &options, &mut |update| match update {
         Update::Attached => {
@@ -66,7 +68,11 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
             program.go()
         }
         Update::Final(report) => {
+            course.take(report);
+            let story = Story { report, course: &course, remarks: &[] };
             let text = match args.format {
+                Format::Html => page::html(&story),
+                Format::Markdown => page::markdown(&story),
                 Format::Table => format!("{}{EPILOGUE}", text::render(report, &text_options)),
                 Format::Json => export::to_json(report),
                 Format::Prometheus => super::output::metrics(report),
@@ -77,8 +83,11 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         Update::Interval(report) if args.format == Format::Jsonl => {
             write_whole(None, &export::to_json_line(report))
         }
-        Update::Interval(_)
-        | Update::Event(..)
+        Update::Interval(report) => {
+            course.take(report);
+            Ok(())
+        }
+        Update::Event(..)
         | Update::State(..)
         | Update::Malformed
         | Update::Looked(_)

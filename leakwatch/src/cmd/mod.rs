@@ -22,6 +22,7 @@ mod output;
 mod profiles;
 mod prove;
 mod record;
+mod report;
 mod run;
 mod startup;
 mod watch;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Prove(args)) => prove::run(&args),
         Some(Command::Record(args)) => record::record(&args, cli.verbose),
         Some(Command::Replay(args)) => record::replay(&args),
+        Some(Command::Report(args)) => report::run(&args),
         Some(Command::Inspect(args)) => {
             inspect::run(&args, &mut std::io::stdout().lock()).map(|()| End::Done)
         }

@@ -1,6 +1,7 @@
 //! Where results go: standard output, or a file that appears only when it is whole.
 
 use std::{
+    ffi::OsStr,
     fs::OpenOptions,
     io::{self, BufWriter, IsTerminal as _, Write},
     path::{Path, PathBuf},
@@ -10,7 +11,11 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 
 use super::End;
-use crate::{cli::Cli, export, report::Report};
+use crate::{
+    cli::{Cli, Format},
+    export,
+    report::Report,
+};
 
 /// One result, written once: to standard output, or to a temporary file beside its name, renamed at the end.
 pub(super) fn write_whole(path: Option<&Path>, text: &str) -> io::Result<()> {
@@ -73,6 +78,16 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The form of a report: that of its file's name, where none was asked for.
+pub(super) fn form(asked: Format, path: Option<&Path>) -> Format {
+    let extension = path.and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default();
+    match (asked, extension.to_ascii_lowercase().as_str()) {
+        (Format::Table, "html" | "htm") => Format::Html,
+        (Format::Table, "md" | "markdown") => Format::Markdown,
+        (asked, _) => asked,
+    }
 }
 
 /// A stream of lines, to standard output or a file.

@@ -6,14 +6,15 @@ use anyhow::Context as _;
 
 use super::{
     End,
-    output::{Lines, colour, write_whole},
+    output::{Lines, colour, form, write_whole},
     watch::{self, say},
 };
 use crate::{
     cli::{Format, RecordArgs, ReplayArgs, WatchArgs},
     export,
+    page::{self, Story},
     record::{EventOf, Moment, Recorder, Replay},
-    report::Span,
+    report::{Span, course::Course},
     text,
 };
 
@@ -108,15 +109,21 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     if args.events {
         return replay_events(args, replay, length);
     }
+    let form = form(args.format, args.output.as_deref());
+    let mut course = Course::default();
     while let Some(Moment { report, .. }) = replay.next_report().map_err(bad)? {
         if let Some(lines) = lines.as_mut() {
             lines.write(export::to_json_line(&report).as_bytes())?;
         }
+        course.take(&report);
         last = Some(report);
     }
     let Some(report) = last else { return Err(bad(crate::record::BadRecording::Empty)) };
     say_what_is_missing(args, &replay, length)?;
-    let printed = match args.format {
+    let story = Story { report: &report, course: &course, remarks: &[] };
+    let printed = match form {
+        Format::Html => page::html(&story),
+        Format::Markdown => page::markdown(&story),
         Format::Jsonl => return Ok(lines.map_or(Ok(()), |mut lines| lines.flush()).map(|()| End::Done)?),
         Format::Json => export::to_json(&report),
         Format::Prometheus => super::output::metrics(&report),

@@ -8,7 +8,7 @@ use std::{
 use jiff::SignedDuration;
 
 use super::{
-    output::{self, Lines, colour, write_whole},
+    output::{self, Lines, colour, form, write_whole},
     startup::{self, Usage, block_on, calibrate, load, targets},
 };
 use crate::{
@@ -16,8 +16,9 @@ use crate::{
     cli::{Format, ModeArg, WatchArgs},
     collect::{CollectError, Mode},
     export,
+    page::{self, Story},
     record::Recorder,
-    report::{Report, Span, WallClock},
+    report::{Report, Span, WallClock, course::Course},
     text,
 };
 
@@ -144,15 +145,22 @@ struct Printer<'a> {
     /// Redraw the table in place.
     live: bool,
     text: text::Options,
+    /// As asked for, or as the name of --output says.
+    form: Format,
+    /// For pages.
+    course: Course,
 }
 
 impl<'a> Printer<'a> {
     fn new(args: &'a WatchArgs) -> anyhow::Result<Self> {
+        let form = form(args.format, args.output.as_deref());
         let to_terminal = args.output.is_none() && io::stdout().is_terminal();
         Ok(Self {
             args,
-            lines: (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?,
-            live: args.format == Format::Table && to_terminal,
+            form,
+            course: Course::default(),
+            lines: (form == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?,
+            live: form == Format::Table && to_terminal,
             text: text::Options {
                 width: terminal_width().unwrap_or(text::Options::default().width),
                 color: args.output.is_none() && colour(),
@@ -163,6 +171,10 @@ impl<'a> Printer<'a> {
     }
 
     fn interval(&mut self, report: &Report) -> io::Result<()> {
+        if matches!(self.form, Format::Html | Format::Markdown) {
+            self.course.take(report);
+            return Ok(());
+        }
         if let Some(lines) = self.lines.as_mut() {
             lines.write(export::to_json_line(report).as_bytes())?;
             return lines.flush();
@@ -176,14 +188,18 @@ impl<'a> Printer<'a> {
             return write_whole(None, &format!("{CLEAR}{table}"));
         }
         // Printed somewhere else: a table an interval when the end is not known, else the one at the end.
-        if self.args.format == Format::Table && self.args.duration.is_none() && self.args.output.is_none() {
+        if self.form == Format::Table && self.args.duration.is_none() && self.args.output.is_none() {
             return write_whole(None, &text::render(report, &self.text));
         }
         Ok(())
     }
 
     fn last(&mut self, report: &Report) -> io::Result<()> {
-        let text = match self.args.format {
+        self.course.take(report);
+        let story = Story { report, course: &self.course, remarks: &[] };
+        let text = match self.form {
+            Format::Html => page::html(&story),
+            Format::Markdown => page::markdown(&story),
             Format::Json => export::to_json(report),
             Format::Table => text::render(report, &self.text),
             Format::Prometheus => output::metrics(report),

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod profile;
 pub mod proof;
 pub mod read;
+pub mod reports;
 mod safe;
 pub mod trace;
 
@@ -30,4 +31,5 @@ pub use machine::machine_to_json;
 pub use profile::write_profile;
 pub use proof::proof_to_json;
 pub use read::{Unreadable, read_json, read_pprof};
+pub use reports::{Reports, check_reports};
 pub use trace::Trace;

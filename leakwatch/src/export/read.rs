@@ -15,6 +15,13 @@ use crate::report::diff::{FilePlace, Group, Snapshot};
 #[error("{0}")]
 pub struct Unreadable(String);
 
+impl Unreadable {
+    /// For this reason, as what follows "cannot read FILE: ".
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
 /// Reads a dump or a report as JSON.
 ///
 /// # Errors

@@ -46,6 +46,7 @@ const FLOORS: &[Floor] = &[
     Floor { name: "text", may: &["report"], why: "an output sees nothing but the report" },
     Floor { name: "tui", may: &["report"], why: "an output sees nothing but the report" },
     Floor { name: "export", may: &["report"], why: "an output sees nothing but the report" },
+    Floor { name: "page", may: &["report"], why: "an output sees nothing but the report" },
     Floor {
         name: "alert",
         may: &["report", "rules", "text", "export"],
@@ -76,7 +77,7 @@ const FLOORS: &[Floor] = &[
     Floor {
         name: "cmd",
         may: &[
-            "cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export",
+            "cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export", "page",
             "record", "rules", "alert",
         ],
         why: "one subcommand a file: chooses processes and options, opens the kernel side, hands both to the agent \
@@ -149,6 +150,7 @@ const GUESTS: &[Guest] = &[
         floors: &["export", "record"],
         why: "profiles are gzipped, by pprof's convention, and recordings deflated",
     },
+    Guest { name: "maud", floors: &["page"], why: "one output writes HTML, and every name in it is escaped" },
     Guest { name: "comfy_table", floors: &["text"], why: "one output draws tables" },
     Guest {
         name: "anyhow",
