@@ -735,7 +735,7 @@ fn readable<T: AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn host_name() -> String {

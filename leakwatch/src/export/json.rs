@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{proof::WatchedProofJson, safe};
 use crate::report::{
-    Ages, Bucket, CommandReport, ForksReport, Lives, Moment, Pod, ProcessReport, Report, RuntimeReport,
-    SiteReport, SpawnReport, TasksReport, Verdict, WaitingReport, ZombieReport,
+    Ages, Bucket, CommandReport, ForksReport, Lives, Moment, Pod, Point, ProcessReport, Report,
+    RuntimeReport, SiteReport, SpawnReport, TasksReport, Verdict, WaitingReport, ZombieReport,
 };
 
 /// Name of the schema.
@@ -259,6 +259,20 @@ struct ForecastJson {
     doubles_in_s: Option<f64>,
 }
 
+/// The points between which a course is a straight line: most sites stand still most of the time.
+fn corners(points: &[Point]) -> impl Iterator<Item = &Point> {
+    points
+        .iter()
+        .enumerate()
+        .filter(|(index, point)| {
+            let beside = [index.checked_sub(1), index.checked_add(1)];
+            let beside =
+                beside.map(|index| index.and_then(|index| points.get(index)).map(|point| point.live));
+            beside.iter().any(|live| *live != Some(point.live))
+        })
+        .map(|(_, point)| point)
+}
+
 /// Counts by lifetime or age: at least so many seconds, and how many. Bounds are not rounded: they tell which bucket it is.
 #[derive(Serialize)]
 struct LivesJson {
@@ -475,7 +489,7 @@ impl<'a> SiteJson<'a> {
             }),
             lives: site.lives.as_ref().map(LivesJson::from),
             course: (form == Form::Whole)
-                .then(|| site.recent.iter().map(|point| (number(point.at_s), point.live)).collect()),
+                .then(|| corners(&site.recent).map(|point| (number(point.at_s), point.live)).collect()),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::report::{
 /// Reports of a file, one after the other.
 #[expect(missing_debug_implementations, reason = "a reader is whoever's")]
 pub struct Reports<R: Read> {
-    reports: serde_json::StreamDeserializer<'static, serde_json::de::IoRead<R>, ReportJson>,
+    stream: serde_json::StreamDeserializer<'static, serde_json::de::IoRead<R>, ReportJson>,
     read: u64,
     /// The file ended inside a report.
     cut: bool,
@@ -58,7 +58,7 @@ pub fn check_reports(input: impl Read) -> Result<(), Unreadable> {
 impl<R: Read> Reports<R> {
     /// Begins to read what [`check_reports`] found fit.
     pub fn open(input: R) -> Self {
-        Self { reports: serde_json::Deserializer::from_reader(input).into_iter(), read: 0, cut: false }
+        Self { stream: serde_json::Deserializer::from_reader(input).into_iter(), read: 0, cut: false }
     }
 
     /// The next report; `None` at the end, or where the file was cut after at least one.
@@ -66,7 +66,7 @@ impl<R: Read> Reports<R> {
     /// # Errors
     /// When it is damaged.
     pub fn next_report(&mut self) -> Result<Option<Report>, Unreadable> {
-        let report = match self.reports.next() {
+        let report = match self.stream.next() {
             None => return Ok(None),
             Some(Ok(report)) => report,
             Some(Err(error)) if error.is_eof() && self.read > 0 => {

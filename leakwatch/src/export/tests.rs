@@ -16,6 +16,30 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
+/// Fields of a process.
+const OF_A_PROCESS: [&str; 20] = [
+    "pid",
+    "start_time",
+    "comm",
+    "exe",
+    "container",
+    "pod",
+    "runtimes",
+    "tasks",
+    "threads",
+    "forks",
+    "zombies",
+    "memory",
+    "sites",
+    "proof",
+    "leaks",
+    "build_id",
+    "course",
+    "losses",
+    "watched_s",
+    "exited",
+];
+
 fn zombie() -> Value {
     json!({
         "command": "gzip", "count": 1, "oldest_s": 12.5, "verdict": "not_yet", "confidence": 0.0,
@@ -33,28 +57,7 @@ fn the_schema_has_every_promised_field() {
         json!({"probe_hits": 2148, "cpu_percent_of_one_core": 0.0432, "budget_percent": 2.0})
     );
     let process = &json["processes"][0];
-    for key in [
-        "pid",
-        "start_time",
-        "comm",
-        "exe",
-        "container",
-        "pod",
-        "runtimes",
-        "tasks",
-        "threads",
-        "forks",
-        "zombies",
-        "memory",
-        "sites",
-        "proof",
-        "leaks",
-        "build_id",
-        "course",
-        "losses",
-        "watched_s",
-        "exited",
-    ] {
+    for key in OF_A_PROCESS {
         assert!(keys(process).contains(&key), "{key}");
     }
     assert_eq!(process["start_time"], "2026-10-08T12:34:56.789Z");
@@ -200,6 +203,97 @@ fn hostile_names_are_escaped_and_kept() {
     assert!(harmless(&text));
     let function = report.processes[0].sites[0].function.as_deref();
     assert_eq!(parse(&text)["processes"][0]["sites"][0]["function"].as_str(), function);
+}
+
+#[test]
+fn a_course_has_its_corners() {
+    let mut process = samples::leaking();
+    let lives = [5, 5, 5, 5, 7, 7, 5, 5, 5];
+    process.sites[0].recent =
+        (0u32..).zip(lives).map(|(at, live)| crate::report::Point { at_s: f64::from(at), live }).collect();
+    let json = parse(&to_json(&samples::report(vec![process])));
+    assert_eq!(
+        json["processes"][0]["sites"][0]["course"],
+        json!([[0.0, 5], [3.0, 5], [4.0, 7], [5.0, 7], [6.0, 5], [8.0, 5]])
+    );
+}
+
+/// What is written is read back, but for what JSON rounds or leaves out.
+#[test]
+fn reports_are_read_back() {
+    let mut leaking = samples::leaking();
+    leaking.build_id = Some("ab12".to_owned());
+    leaking.sites[0].lives = Some(crate::report::Lives {
+        ended: vec![crate::report::Bucket { from_s: 0.000_001_024, count: 3 }],
+        alive: None,
+    });
+    let mut report = samples::report(vec![leaking, samples::lossy(), samples::hostile()]);
+    report.environment = Some(crate::report::Environment {
+        leakwatch: "0.1.0 (abc)".to_owned(),
+        command: vec!["leakwatch".to_owned()],
+        ..crate::report::Environment::default()
+    });
+    for text in [to_json(&report), to_json_line(&report)] {
+        check_reports(text.as_bytes()).expect("ours");
+        let mut reports = Reports::open(text.as_bytes());
+        let mut read = reports.next_report().expect("a report").expect("one");
+        for (process, before) in read.processes.iter_mut().zip(&report.processes) {
+            process.losses.sort_by(|a, b| a.name.cmp(&b.name));
+            for (site, before) in process.sites.iter_mut().zip(&before.sites) {
+                for (group, before) in site.waiting.iter_mut().zip(&before.waiting) {
+                    group.share = before.share;
+                }
+            }
+        }
+        let mut expected = report.clone();
+        for process in &mut expected.processes {
+            process.losses.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        assert_eq!(read, expected);
+        assert_eq!(reports.next_report(), Ok(None));
+    }
+}
+
+#[test]
+fn reports_of_other_leakwatches_are_read_as_far_as_they_go() {
+    let line = to_json_line(&samples::report(vec![samples::leaking()]));
+    // A newer one adds fields, an older one had fewer.
+    let mut newer = parse(&line);
+    newer["new"] = json!({"a": [1]});
+    newer["processes"][0]["sites"][0]["newer"] = json!(7);
+    newer["processes"][0]["losses"]["newer_loss"] = json!(3);
+    for gone in ["environment", "processes.course", "build_id", "zombies", "losses"] {
+        newer["processes"][0].as_object_mut().expect("an object").remove(gone);
+    }
+    newer.as_object_mut().expect("an object").remove("environment");
+    let text = format!("{newer}\n{line}{}", &line.get(..200).expect("a part of it"));
+    check_reports(text.as_bytes()).expect("ours");
+    let mut reports = Reports::open(text.as_bytes());
+    let first = reports.next_report().expect("a report").expect("one");
+    assert_eq!((first.environment, first.processes[0].sites[0].live), (None, 1_024));
+    assert!(reports.next_report().expect("a report").is_some());
+    assert_eq!((reports.next_report(), reports.cut()), (Ok(None), true), "the last line was cut");
+}
+
+#[test]
+fn what_is_no_report_is_one_sentence() {
+    let refused = |text: &str, part: &str| {
+        let error = check_reports(text.as_bytes())
+            .and_then(|()| Reports::open(text.as_bytes()).next_report().map(drop))
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    };
+    let line = to_json_line(&samples::report(vec![samples::leaking()]));
+    refused("", "it is empty");
+    refused("hello", "no report as JSON");
+    refused(line.get(..100).expect("a part of it"), "cut before its first report ended");
+    refused(r#"{"schema": "leakwatch.report/2"}"#, "newer than this leakwatch knows");
+    refused(r#"{"schema": "leakwatch.dump/1"}"#, "is not that of a report");
+    refused(r#"{"schema": "leakwatch.report/1"}"#, "damaged (missing field `host`");
+    refused(&line.replace("\"suspect\"", "\"maybe\""), "damaged (unknown variant `maybe`");
+    refused(&line.replace("2026-10-09T03", "2026-13-09T03"), "damaged");
+    refused(&"[".repeat(100_000), "no report as JSON");
 }
 
 #[test]

@@ -131,7 +131,9 @@ fn site(page: &mut Page, site: &SiteReport) {
             let fence =
                 "`".repeat(frames.iter().map(|frame| longest_run(frame)).max().unwrap_or(0).max(2) + 1);
             page.line(format_args!("\n  {fence}text"));
-            frames.iter().for_each(|frame| page.line(format_args!("  {frame}")));
+            for frame in &frames {
+                page.line(format_args!("  {frame}"));
+            }
             page.line(format_args!("  {fence}\n"));
         }
     }
