@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use super::{json::SCHEMA, read::Unreadable};
 use crate::report::{
-    Ages, Bucket, CommandReport, Environment, Forecast, ForksReport, Lifetimes, Lives, Loss, MemoryReport,
-    Mode, Moment, Overhead, Pod, Point, ProcessReport, ProofSample, Report, RuntimeReport, SiteReport,
-    SpawnReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
+    Ages, Alerting, Bucket, CommandReport, Environment, Forecast, ForksReport, Lifetimes, Lives, Loss,
+    MemoryReport, Mode, Moment, Overhead, Pod, Point, ProcessReport, ProofSample, Report, RuntimeReport,
+    SiteReport, SpawnReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
 };
 
 /// Reports of a file, one after the other.
@@ -131,6 +131,8 @@ impl ReportJson {
                 let EnvironmentJson { leakwatch, kernel, machine, command } = environment;
                 Environment { leakwatch, kernel, machine, command }
             }),
+            // What rules say is not in the file.
+            alerting: Alerting::default(),
             overhead: Overhead { probe_hits, cpu_percent_of_one_core, budget_percent },
             processes: self.processes.into_iter().map(ProcessJson::process).collect::<Result<_, _>>()?,
         })
@@ -334,6 +336,8 @@ struct SiteJson {
     stack_bytes: Option<u64>,
     #[serde(default)]
     waiting: Vec<WaitingJson>,
+    #[serde(default)]
+    creation_stack: Vec<String>,
     verdict: VerdictJson,
     why: String,
     confidence: Option<f64>,
@@ -441,6 +445,8 @@ impl ProcessJson {
             sites: self.sites.into_iter().map(SiteJson::site).collect(),
             proof: self.proof.map(ProofJson::proof),
             recent: self.course.into_iter().flatten().map(moment).collect(),
+            // Known of all processes together only.
+            probe_hits: 0,
             leaks: self.leaks,
         })
     }
@@ -563,6 +569,7 @@ impl SiteJson {
             left_behind: self.left_behind,
             proven: self.proven,
             stack_bytes: self.stack_bytes,
+            creation_stack: self.creation_stack,
             waiting: self.waiting.into_iter().map(WaitingJson::waiting).collect(),
             verdict: self.verdict.into(),
             why: self.why,

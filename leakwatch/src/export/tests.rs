@@ -92,8 +92,8 @@ fn the_schema_has_every_promised_field() {
         [
             "age_s",
             "confidence",
-            "creation_stack",
             "course",
+            "creation_stack",
             "end_rate_per_s",
             "ended",
             "file",

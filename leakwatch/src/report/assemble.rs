@@ -4,7 +4,9 @@ use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
-    Alerting, CommandReport, Environment, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod, ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
+    Alerting, CommandReport, Environment, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod,
+    ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict,
+    WaitingReport, ZombieReport,
 };
 use crate::detect::{Detector, Evidence, Forecast, zombies};
 use crate::model::{Losses, ProcessModel, SiteView, float, growth_per_min, seconds};

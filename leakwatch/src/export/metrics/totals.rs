@@ -14,7 +14,7 @@ type Who = (u32, Option<Timestamp>);
 /// Its owner tells it of each round of reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
-    lost: BTreeMap<&'static str, u64>,
+    lost: BTreeMap<String, u64>,
     hits: BTreeMap<String, u64>,
     last: FxHashMap<Who, Last>,
 }
@@ -22,7 +22,7 @@ pub struct Totals {
 /// What a process's last report said.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Last {
-    lost: Vec<(&'static str, u64)>,
+    lost: Vec<(String, u64)>,
     hits: Vec<(String, u64)>,
 }
 
@@ -35,11 +35,11 @@ impl Totals {
             let who = (process.pid, process.start_time);
             let before = self.last.remove(&who).unwrap_or_default();
             let now = Last {
-                lost: process.losses.iter().map(|loss| (loss.name, loss.count)).collect(),
+                lost: process.losses.iter().map(|loss| (loss.name.to_string(), loss.count)).collect(),
                 hits: hits_by_runtime(process),
             };
             for (name, count) in &now.lost {
-                let total = self.lost.entry(name).or_default();
+                let total = self.lost.entry(name.clone()).or_default();
                 *total = total.saturating_add(grown(*count, &before.lost, name));
             }
             for (runtime, count) in &now.hits {
@@ -52,8 +52,8 @@ impl Totals {
     }
 
     /// Losses by name.
-    pub fn lost(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.lost.iter().map(|(name, count)| (*name, *count))
+    pub fn lost(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.lost.iter().map(|(name, count)| (name.as_str(), *count))
     }
 
     /// Executions of probes by runtime; those in a process with several runtimes as `mixed`.
@@ -87,7 +87,7 @@ mod tests {
         let mut two = samples::process(2, "two");
         one.probe_hits = 100;
         two.probe_hits = 7;
-        two.losses = vec![Loss { name: "ring_full", count: 3 }];
+        two.losses = vec![Loss { name: "ring_full".into(), count: 3 }];
         let mut totals = Totals::default();
         totals.add(&[one.clone(), two.clone()]);
         totals.add(&[one.clone(), two]);
