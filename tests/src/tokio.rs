@@ -203,11 +203,8 @@ pub fn assert_is(
     }
     // A process that is gone has no memory to compare with.
     if process.json()["exited"] != true {
-        // A header of tokio 1.20 has no number, and freed memory in other hands may still look like one: a known fault.
-        let runtimes = process.json()["runtimes"].to_string();
-        let ghosts = if runtimes.contains("\"version\":\"1.20.") { 2 } else { 0 };
         let drift = process.drift();
-        assert!((-ghosts..=0).contains(&drift), "{about}: drift {drift}: {:#?}", seen_differently(process));
+        assert_eq!(drift, 0, "{about}: drift {drift}: {:#?}", seen_differently(process));
     }
 }
 

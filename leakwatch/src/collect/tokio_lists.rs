@@ -53,13 +53,14 @@ impl Lists {
             }
             // A list's first and last stand side by side: both are addresses.
             if !self.wanted.is_empty() {
-                // A vector's capacity beside its pointer is none.
-                let address = |word: u64| (LOWEST..ADDRESSES).contains(&word) && word.is_multiple_of(8);
                 for (one, other) in [(word, before), (before, word)] {
-                    if let Some(owner) = self.wanted.get(&one)
-                        && address(other)
-                        && owner.is_none_or(|owner| is_near(words, place, owner))
-                    {
+                    // A vector's capacity beside its pointer is none.
+                    let found = match self.wanted.get(&one) {
+                        None => false,
+                        Some(None) => is_address(other),
+                        Some(Some(owner)) => one == other && is_list_of(*owner, words, place),
+                    };
+                    if found {
                         self.found.insert(one);
                     }
                 }
@@ -112,10 +113,19 @@ impl Lists {
     }
 }
 
-/// Whether a number stands near a place.
-fn is_near(words: &[[u8; 8]], place: usize, number: u64) -> bool {
+/// Whether the two words that end at a place, both a task's address, are first and last of this owner's list: its number is
+/// near, and no other addresses are beside them, as there are in a queue of tasks.
+fn is_list_of(owner: u64, words: &[[u8; 8]], place: usize) -> bool {
     let near = place.saturating_sub(OWNER_WITHIN)..words.len().min(place.saturating_add(OWNER_WITHIN));
-    words.get(near).is_some_and(|near| near.contains(&number.to_le_bytes()))
+    let beside = [place.checked_sub(2), place.checked_add(1)].into_iter().flatten();
+    let queued =
+        beside.filter_map(|place| words.get(place)).any(|word| is_address(u64::from_le_bytes(*word)));
+    !queued && words.get(near).is_some_and(|near| near.contains(&owner.to_le_bytes()))
+}
+
+/// Whether a word may be the address of a task.
+fn is_address(word: u64) -> bool {
+    (LOWEST..ADDRESSES).contains(&word) && word.is_multiple_of(8)
 }
 
 /// The pointers of the task at an address.

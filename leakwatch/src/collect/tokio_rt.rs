@@ -170,7 +170,12 @@ impl TokioRuntime {
         self.headers(memory, &mut lists)?;
         for (task, _) in lonely {
             let address = task.address;
-            each(if lists.knows(address) { Seen::Live(task) } else { Seen::Dead { address } });
+            // Another may have come to its list meanwhile.
+            let joined = || {
+                self.has_neighbours(memory, &task)
+                    && lists.own(self, memory, address, task.site.entry) == Some(true)
+            };
+            each(if lists.knows(address) || joined() { Seen::Live(task) } else { Seen::Dead { address } });
         }
         Ok(())
     }
@@ -510,6 +515,13 @@ impl TokioRuntime {
     fn owner_without_number(&self, vtable: u64, bytes: &[u8]) -> Option<u64> {
         let known = self.types.get(&vtable).filter(|known| known.id_offset.is_none())?;
         word(bytes, usize::try_from(known.form.owner_offset()).ok()?)
+    }
+
+    /// Whether there are others in a task's list.
+    fn has_neighbours(&self, memory: &impl Memory, task: &CensusTask) -> bool {
+        let pointers = self.owned_offset(task.site.entry).map(|offset| task.address.wrapping_add(offset));
+        let word = |address: u64| memory.read_u64(address).ok();
+        pointers.is_some_and(|at| [at, at.wrapping_add(8)].into_iter().filter_map(word).any(|word| word != 0))
     }
 
     /// Whether tasks of this type have numbers.
