@@ -11,6 +11,7 @@
 //! * `model`, `detect`, `report`: figures, verdicts, one report
 //! * `text`, `export`, `page`: outputs of that report
 //! * `rules`, `alert`: what users want to be told of that report, and how they are told
+//! * `relay`: sends what `export` encodes, with a queue on disk
 //! * `record`: a watch in a file, and its reports from that file
 //! * `agent`: the loop and the clock
 //! * `config`: flags and files turned into each floor's options
@@ -31,6 +32,7 @@ pub mod model;
 pub mod observe;
 pub mod page;
 pub mod record;
+pub mod relay;
 pub mod report;
 pub mod rules;
 pub mod text;

@@ -53,6 +53,11 @@ const FLOORS: &[Floor] = &[
         why: "does what is to be done when a rule fires, on a thread of its own",
     },
     Floor {
+        name: "relay",
+        may: &["report", "export"],
+        why: "sends what export encodes; a queue, retries and sockets are no part of an encoding",
+    },
+    Floor {
         name: "record",
         may: &["observe", "model", "detect", "report"],
         why: "what collection told and who it was told of, in a file, and the same reports from it",
@@ -61,7 +66,7 @@ const FLOORS: &[Floor] = &[
         name: "agent",
         may: &[
             "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text", "tui",
-            "export", "rules", "alert",
+            "export", "rules", "alert", "relay",
         ],
         why: "the loop that turns every floor's crank; it does not know flags",
     },
@@ -70,7 +75,7 @@ const FLOORS: &[Floor] = &[
         name: "config",
         may: &[
             "cli", "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text",
-            "tui", "export", "agent", "rules", "alert",
+            "tui", "export", "agent", "rules", "alert", "relay",
         ],
         why: "turns flags and TOML into each floor's Options",
     },
@@ -109,7 +114,7 @@ const GUESTS: &[Guest] = &[
     Guest { name: "aya_obj", floors: &["kernel"], why: "one floor talks to the kernel" },
     Guest {
         name: "tokio",
-        floors: &["kernel", "collect", "export", "alert", "tui", "agent", "cmd"],
+        floors: &["kernel", "collect", "export", "relay", "alert", "tui", "agent", "cmd"],
         why: "async only at the edges",
     },
     Guest {
@@ -133,7 +138,7 @@ const GUESTS: &[Guest] = &[
     Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
     Guest {
         name: "reqwest",
-        floors: &["alert", "export", "agent"],
+        floors: &["alert", "relay", "agent"],
         why: "alerts and metrics are sent by HTTP; nothing else is",
     },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },
@@ -144,11 +149,18 @@ const GUESTS: &[Guest] = &[
         why: "the command `completions`, and its shells",
     },
     Guest { name: "clap_mangen", floors: &["cmd"], why: "the command `man`" },
-    Guest { name: "prost", floors: &["export"], why: "one output speaks protocol buffers" },
+    Guest { name: "prost", floors: &["export", "relay"], why: "outputs speak protocol buffers" },
+    Guest {
+        name: "opentelemetry_proto",
+        floors: &["export", "relay"],
+        why: "the official messages of one output, and who sends them",
+    },
+    Guest { name: "tonic", floors: &["relay"], why: "one floor speaks gRPC" },
+    Guest { name: "snap", floors: &["export"], why: "remote write is compressed so" },
     Guest {
         name: "flate2",
-        floors: &["export", "record"],
-        why: "profiles are gzipped, by pprof's convention, and recordings deflated",
+        floors: &["export", "record", "relay"],
+        why: "profiles are gzipped, by pprof's convention, recordings deflated, and the queue has its checksums",
     },
     Guest { name: "maud", floors: &["page"], why: "one output writes HTML, and every name in it is escaped" },
     Guest { name: "comfy_table", floors: &["text"], why: "one output draws tables" },

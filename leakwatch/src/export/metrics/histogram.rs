@@ -129,7 +129,7 @@ fn seconds(ns: u64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures are printed with fewer digits")]
-pub(super) fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 

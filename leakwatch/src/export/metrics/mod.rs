@@ -5,7 +5,7 @@
 //! holds. How many series there are is bounded ([`Limits`]); what did not fit is summed up under `(other)` and counted.
 
 mod fill;
-mod histogram;
+pub(crate) mod histogram;
 mod labels;
 mod negotiate;
 mod protobuf;

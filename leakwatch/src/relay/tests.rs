@@ -1,0 +1,251 @@
+//! The thread and its senders against receivers on loopback that answer as they are told.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+
+use prost::Message as _;
+
+use super::*;
+use crate::export::metrics::{self, AgentFigures};
+use crate::export::remote_write::Version;
+use crate::report::samples;
+
+/// No test waits longer for what must come.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A request as a receiver saw it.
+#[derive(Debug)]
+struct Seen {
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A receiver that answers the first requests with these lines, and all others with `204`. It ends with the test.
+struct Receiver {
+    port: u16,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl Receiver {
+    fn start(answers: Vec<&'static str>) -> Self {
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).expect("a port"), answers)
+    }
+
+    fn on(listener: TcpListener, answers: Vec<&'static str>) -> Self {
+        let port = listener.local_addr().expect("an address").port();
+        let (tell, seen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut answers = answers.into_iter();
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                if serve(stream, &mut answers, &tell).is_none() {
+                    return;
+                }
+            }
+        });
+        Self { port, seen }
+    }
+
+    fn next(&self) -> Seen {
+        self.seen.recv_timeout(LIMIT).expect("a request")
+    }
+}
+
+/// Serves one connection; `None`: nobody listens any more.
+fn serve(
+    stream: TcpStream,
+    answers: &mut impl Iterator<Item = &'static str>,
+    tell: &mpsc::Sender<Seen>,
+) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                return Some(());
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            lines.push(line.trim().to_owned());
+        }
+        let headers: Vec<(String, String)> = lines
+            .iter()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let mut body = vec![0; length.map_or(0, |(_, length)| length.parse().expect("a length"))];
+        stream.read_exact(&mut body).expect("a body");
+        let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
+        let answer = answers.next().unwrap_or("204 No Content");
+        let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
+        stream.get_mut().write_all(answer.as_bytes()).ok()?;
+        tell.send(Seen { path, headers, body }).ok()?;
+    }
+}
+
+fn now(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).expect("a time")
+}
+
+/// Hands over the round of a second in which the process has this many tasks.
+fn take(relay: &Relay, second: i64) {
+    let mut process = samples::process(7, "server");
+    process.tasks.live = u64::try_from(second).expect("a count");
+    let report = Arc::new(samples::report(vec![process]));
+    let families =
+        metrics::families(&report.processes, &AgentFigures::default(), &metrics::Limits::default());
+    while !relay.take(&report, families.clone(), Vec::new(), now(0), now(second)) {
+        std::thread::yield_now();
+    }
+}
+
+/// Live tasks by second in a request of remote write 1.0.
+fn live(seen: &Seen) -> Vec<(i64, f64)> {
+    assert_eq!(seen.header("content-encoding"), Some("snappy"));
+    assert_eq!(seen.header("x-prometheus-remote-write-version"), Some("0.1.0"));
+    let body = snap::raw::Decoder::new().decompress_vec(&seen.body).expect("snappy");
+    encoding::samples_of(&body, "leakwatch_tasks_live")
+        .into_iter()
+        .map(|(time, value)| (time / 1_000 - 1_800_000_000, value))
+        .collect()
+}
+
+fn options(port: u16, queue: &std::path::Path) -> Options {
+    Options {
+        sender: Sender { host: "h".to_owned(), version: "1".to_owned() },
+        remote_write: Some(RemoteWrite {
+            url: format!("http://127.0.0.1:{port}/api/v1/write"),
+            authorization: Authorization::None,
+            queue: queue.to_owned(),
+            limits: Limits::default(),
+            encoding: encoding::Options { version: Version::V1, ..encoding::Options::default() },
+        }),
+        otlp: None,
+    }
+}
+
+#[test]
+fn what_a_receiver_does_not_take_now_it_gets_later_once_and_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = Receiver::start(vec![
+        "204 No Content",
+        "503 Service Unavailable",
+        "429 Too Many Requests\r\nRetry-After: 0",
+        "401 Unauthorized",
+        "204 No Content",
+        "400 Bad Request",
+    ]);
+    let relay = Relay::start(options(receiver.port, folder.path())).expect("a relay");
+    for second in 1..=5 {
+        take(&relay, second);
+    }
+    let mut seconds = Vec::new();
+    while seconds.last() != Some(&5) {
+        let seen = receiver.next();
+        assert_eq!(seen.path, "/api/v1/write");
+        seconds.extend(live(&seen).iter().map(|(second, _)| *second));
+    }
+    // Three times it was told to come again with the second one; the third was refused for good.
+    assert_eq!(seconds, [1, 2, 2, 2, 2, 3, 4, 5]);
+    relay.finish(LIMIT);
+    let last = receiver.next();
+    let body = snap::raw::Decoder::new().decompress_vec(&last.body).expect("snappy");
+    let ended = encoding::samples_of(&body, "leakwatch_tasks_live");
+    assert!(ended.iter().all(|(_, value)| value.to_bits() == crate::export::remote_write::STALE));
+    assert_eq!(ended.len(), 1);
+}
+
+#[test]
+fn an_outage_and_a_restart_lose_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Bound, and nobody accepts: the port stays ours.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let relay = Relay::start(options(port, folder.path())).expect("a relay");
+    for second in 1..=3 {
+        take(&relay, second);
+    }
+    // The receiver is away for all of its patience.
+    relay.finish(Duration::from_millis(200));
+    let relay = Relay::start(options(port, folder.path())).expect("a relay");
+    assert!(relay.figures()[0].queued_bytes > 0);
+    take(&relay, 10);
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    let receiver = Receiver::on(listener, Vec::new());
+    let mut seconds = Vec::new();
+    while seconds.last() != Some(&10) {
+        let new = live(&receiver.next());
+        // The markers of the first run's end are among them, at the time of its last round.
+        seconds.extend(new.iter().filter(|(_, value)| !value.is_nan()).map(|(second, _)| *second));
+    }
+    assert_eq!(seconds, [1, 2, 3, 10]);
+    relay.finish(LIMIT);
+}
+
+#[test]
+fn the_protocol_by_http_has_metrics_and_alerts() {
+    let receiver = Receiver::start(vec!["200 OK", "502 Bad Gateway"]);
+    let options = Options {
+        sender: Sender { host: "h".to_owned(), version: "1".to_owned() },
+        remote_write: None,
+        otlp: Some(Otlp {
+            endpoint: format!("http://127.0.0.1:{}/", receiver.port),
+            protocol: Protocol::Http,
+            authorization: Authorization::None,
+            memory: 1 << 24,
+        }),
+    };
+    let relay = Relay::start(options).expect("a relay");
+    let report = Arc::new(samples::report(vec![samples::leaking()]));
+    let families =
+        metrics::families(&report.processes, &AgentFigures::default(), &metrics::Limits::default());
+    let alert = AlertReport { rule: "leak".to_owned(), pid: 4_242, ..AlertReport::default() };
+    assert!(relay.take(&report, families, vec![alert], now(0), now(1)));
+    let first = receiver.next();
+    assert_eq!(
+        (first.path.as_str(), first.header("content-type")),
+        ("/v1/metrics", Some("application/x-protobuf"))
+    );
+    let request =
+        opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest::decode(&*first.body);
+    assert_eq!(request.expect("a request").resource_metrics.len(), 2);
+    for path in ["/v1/logs", "/v1/logs"] {
+        let seen = receiver.next();
+        assert_eq!(seen.path, path);
+        let request =
+            opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest::decode(&*seen.body);
+        assert_eq!(request.expect("a request").resource_logs.len(), 1);
+    }
+    relay.finish(LIMIT);
+}
+
+#[test]
+fn waits_grow_and_have_an_end() {
+    let waits: Vec<_> = (0..20).map(backoff).collect();
+    assert!(waits.is_sorted());
+    assert_eq!(waits.first().copied(), Some(Duration::from_millis(500)));
+    assert_eq!(waits.last().copied(), Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn useless_settings_are_told_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bad = options(1, folder.path());
+    if let Some(remote_write) = &mut bad.remote_write {
+        remote_write.url = "ftp://x".to_owned();
+    }
+    assert!(matches!(Relay::start(bad), Err(RelayError::Unusable { what: "export.remote_write.url", .. })));
+}
