@@ -23,6 +23,9 @@ pub enum EventKind {
     ChildExec = 7,
     /// A child of the process ended. `task` is its pid, `extra` when it was forked; `site` and `entry` as above.
     ChildExit = 8,
+    /// A process of the machine, watched or not, executed a program. `task` is its pid. It is no event of a watched
+    /// process: `process` is 0.
+    HostExec = 9,
 }
 
 impl EventKind {
@@ -37,6 +40,7 @@ impl EventKind {
             6 => Self::Exec,
             7 => Self::ChildExec,
             8 => Self::ChildExit,
+            9 => Self::HostExec,
             _ => return None,
         })
     }

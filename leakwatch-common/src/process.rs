@@ -16,6 +16,12 @@ pub mod process_flags {
     pub const THREADS: u32 = 16;
     /// The process's threads are being listed: as [`CENSUS`], for threads.
     pub const THREAD_CENSUS: u32 = 32;
+    /// Of threads and child processes only the totals are counted: no sites, no live table, no events. Beside [`THREADS`]
+    /// it means nothing.
+    pub const THREAD_TOTALS: u32 = 64;
+    /// Of slot 0, which belongs to nobody: every `execve` of the machine is told of
+    /// ([`crate::EventKind::HostExec`]).
+    pub const ANNOUNCE: u32 = 128;
 }
 
 /// A watched process: value of the array of slots, and, by the tgid in the kernel's first pid namespace, which slot

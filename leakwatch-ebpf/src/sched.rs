@@ -25,15 +25,22 @@ use crate::{
 /// `CLONE_THREAD` of include/uapi/linux/sched.h.
 const CLONE_THREAD: u64 = 0x0001_0000;
 
+/// The slot that belongs to nobody.
+const NOBODY: u32 = 0;
+
 /// A task was made; the current task is its parent.
 #[inline(always)]
 pub(crate) fn on_newtask(ctx: &TracePointContext) {
     let Some((row, slot)) = processes::current() else { return };
-    if slot.flags & process_flags::THREADS == 0 {
+    if slot.flags & (process_flags::THREADS | process_flags::THREAD_TOTALS) == 0 {
         return;
     }
     let layout = TRACEPOINTS.load();
     let flags = field::<u64>(ctx, row, layout.newtask_clone_flags).unwrap_or(0);
+    if slot.flags & process_flags::THREADS == 0 {
+        row.add(if flags & CLONE_THREAD != 0 { Counter::ThreadsStarted } else { Counter::Forks });
+        return;
+    }
     let made = field::<u32>(ctx, row, layout.newtask_pid).unwrap_or(0);
     // SAFETY: a plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -66,6 +73,7 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
 /// The current process replaced its image.
 #[inline(always)]
 pub(crate) fn on_exec(ctx: &TracePointContext) {
+    announce_exec();
     child_executed();
     let Some((row, slot)) = processes::current() else { return };
     let old_pid = field::<u32>(ctx, row, TRACEPOINTS.load().exec_old_pid).unwrap_or(0);
@@ -75,12 +83,27 @@ pub(crate) fn on_exec(ctx: &TracePointContext) {
     ring::send(row, record, Urgency::Now);
 }
 
+/// Tells of an exec of whoever runs, where somebody looks for new processes. What does not fit into the ring is counted in
+/// nobody's row.
+#[inline(always)]
+fn announce_exec() {
+    let Some((row, nobody)) = processes::of_slot(NOBODY) else { return };
+    if nobody.flags & process_flags::ANNOUNCE == 0 {
+        return;
+    }
+    let pid = bpf_get_current_pid_tgid() >> 32;
+    ring::send(row, record(nobody, EventKind::HostExec, now(), pid, 0, 0, 0), Urgency::Now);
+}
+
 /// The current thread ends.
 #[inline(always)]
 pub(crate) fn on_exit(ctx: &TracePointContext) {
     child_ended(ctx);
     let Some((row, slot)) = processes::current() else { return };
     if slot.flags & process_flags::THREADS == 0 {
+        if slot.flags & process_flags::THREAD_TOTALS != 0 {
+            row.add(Counter::ThreadsEnded);
+        }
         return;
     }
     let tid = field::<u32>(ctx, row, TRACEPOINTS.load().exit_pid).unwrap_or(0);

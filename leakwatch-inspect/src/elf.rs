@@ -16,7 +16,7 @@ use crate::Problem;
 use crate::reader::range_of;
 
 /// Why a file cannot be inspected at all.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
     /// Not an ELF file.

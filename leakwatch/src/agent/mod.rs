@@ -8,6 +8,7 @@ mod main_program;
 mod names;
 mod overhead;
 mod pace;
+mod process;
 mod proofs;
 mod prove;
 mod watcher;

@@ -1,17 +1,9 @@
 //! Watching processes: attach, look at intervals, follow execs, notice ends, report.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    os::fd::{AsFd as _, AsRawFd},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, pin::pin, sync::Arc, time::Duration};
 
-use leakwatch_common::{Counter, EventKind, RuntimeKind};
+use leakwatch_common::{Counter, EventKind};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
     time::{MissedTickBehavior, sleep},
@@ -25,19 +17,17 @@ use super::{
     names::ImageNames,
     overhead::Meter,
     pace::Pace,
+    process,
     proofs::{Pace as ProofPace, Proofs},
 };
 use crate::{
-    collect::{Ask, CollectError, Counting, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
+    collect::{Ask, CollectError, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
     detect::Detector,
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
     observe::{CensusTask, Counters, Event, Observed, ProcessSample},
-    report::{
-        self, Context, Environment, Identities, ProcessInfo, ProcessInput, Report, RuntimeReport, Span,
-        WallClock,
-    },
+    report::{self, Context, Environment, Identities, ProcessInfo, ProcessInput, Report, Span, WallClock},
 };
 
 /// While events are streamed, the ring is looked at this often even when nothing woke us.
@@ -216,7 +206,7 @@ pub async fn watch(
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
     let mut watcher = Watcher {
         started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
-        host: host_name(),
+        host: process::host_name(),
         environment: environment(),
         meter: Meter::new(hit_ns),
         detector: Detector::default(),
@@ -225,7 +215,9 @@ pub async fn watch(
         ended: ended_sender,
         // What a short program did last is wanted.
         census: Pace::new(match options {
-            Options { main: Some(_), .. } | Options { states: true, .. } => nanoseconds(options.interval),
+            Options { main: Some(_), .. } | Options { states: true, .. } => {
+                process::nanoseconds(options.interval)
+            }
             _ => CENSUS_EVERY_NS,
         }),
         ages: Pace::new(0),
@@ -235,7 +227,7 @@ pub async fn watch(
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut events = readable(kernel.take_events()?)?;
+    let mut events = process::readable(kernel.take_events()?)?;
     let mut log = kernel.take_log()?;
     for target in targets {
         let (pid, required) = (target.process.pid(), target.required);
@@ -359,20 +351,10 @@ impl Watcher<'_> {
         process: Process,
         probes: &[CustomProbe],
     ) -> Result<(), CollectError> {
-        let pid = process.pid();
         let mut info = ProcessInfo {
-            pid,
-            start_time: process.start_time().ok(),
-            comm: process.comm().to_owned(),
-            exe: Some(process.exe().path.display().to_string()),
-            build_id: None,
-            container: process.container().map(str::to_owned),
-            pod: None,
-            exited: false,
-            runtimes: Vec::new(),
             streaming: self.options.stream,
-            blind: Vec::new(),
-            grace_ns: self.options.main.map(|main| nanoseconds(main.grace)),
+            grace_ns: self.options.main.map(|main| process::nanoseconds(main.grace)),
+            ..process::info(&process)
         };
         let id = process.id();
         let ask = Ask {
@@ -383,7 +365,7 @@ impl Watcher<'_> {
         };
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
-        info.build_id = session.image().inspection().elf.build_id.as_deref().map(hexadecimal);
+        info.build_id = process::build_id(&session);
         self.notify_of_end(&session);
         let proofs = self.options.prove.and_then(|pace| Proofs::begin(&session, pace));
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
@@ -404,14 +386,9 @@ impl Watcher<'_> {
     /// A pidfd becomes readable when the process ended.
     fn notify_of_end(&self, session: &Session) {
         let (sender, incarnation) = (self.ended.clone(), session.incarnation());
-        let pidfd = session.process().as_fd().try_clone_to_owned();
+        let end = process::end_of(session);
         tokio::spawn(async move {
-            let ended = async {
-                let pidfd = readable(pidfd?)?;
-                pidfd.readable().await?.retain_ready();
-                io::Result::Ok(())
-            };
-            match ended.await {
+            match end.await {
                 // Nobody listens any more when the watch is over.
                 Ok(()) => drop(sender.send(incarnation)),
                 Err(error) => warn!("the end of a process cannot be awaited: {error}"),
@@ -433,6 +410,8 @@ impl Watcher<'_> {
         let taken = events.drain(DRAIN, |observed| {
             let told = match observed {
                 Observed::Malformed => sink(Update::Malformed),
+                // Nobody here asked for them.
+                Observed::HostExec(_) => Ok(()),
                 Observed::Stack(stack) => {
                     stacks.push(stack);
                     Ok(())
@@ -561,10 +540,10 @@ impl Watcher<'_> {
             return Ok(None);
         };
         let looks = Looks { ages: true, ..Looks::default() };
-        for sample in sample_all(kernel, [&mut watch.session], looks, now_ns)?.into_iter().flatten() {
+        for sample in sample_all(&*kernel, [&mut watch.session], looks, now_ns)?.into_iter().flatten() {
             watch.apply(sample, self.options.looks, sink)?;
         }
-        watch.info.runtimes = runtimes(&watch.session);
+        watch.info.runtimes = process::runtimes(&watch.session);
         watch.info.exited = true;
         watch.proofs = None;
         watch.session.close(kernel)?;
@@ -582,7 +561,7 @@ impl Watcher<'_> {
         for (watch, sample) in self.watches.iter_mut().zip(samples) {
             if let Some(sample) = sample {
                 watch.apply(sample, self.options.looks, sink)?;
-                watch.info.runtimes = runtimes(&watch.session);
+                watch.info.runtimes = process::runtimes(&watch.session);
             }
         }
         if census && self.options.states {
@@ -641,7 +620,7 @@ impl Watcher<'_> {
     /// Takes the probes off a process whose cost was over the budget for three looks in a row.
     fn keep_budget(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
         const IN_A_ROW: u32 = 3;
-        let interval_ns = nanoseconds(self.options.interval);
+        let interval_ns = process::nanoseconds(self.options.interval);
         for watch in &mut self.watches {
             let hits = watch.model.counters().get(Counter::ProbeHits);
             let added = self.meter.added_percent(hits.saturating_sub(watch.hits), interval_ns);
@@ -688,56 +667,9 @@ impl Watcher<'_> {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// A figure that changes with every start and end of a task or thread.
 fn moved(counters: &Counters) -> u64 {
     [Counter::Started, Counter::Ended, Counter::ThreadsStarted, Counter::ThreadsEnded]
         .into_iter()
         .fold(0, |sum, counter| sum.wrapping_add(counters.get(counter)))
-}
-
-fn runtimes(session: &Session) -> Vec<RuntimeReport> {
-    let counted = session.runtimes().iter();
-    if counted.len() == 0 {
-        return vec![RuntimeReport {
-            kind: RuntimeKind::Thread.name().to_owned(),
-            name: None,
-            version: None,
-            mode: report::Mode::Probes,
-            problems: session.no_lines().map(str::to_owned).into_iter().collect(),
-        }];
-    }
-    counted
-        .map(|counted| RuntimeReport {
-            kind: counted.runtime.kind.name().to_owned(),
-            name: counted.runtime.name.clone(),
-            version: counted.runtime.version.clone(),
-            mode: match counted.counting {
-                Counting::Probes => report::Mode::Probes,
-                Counting::Memory => report::Mode::Memory,
-                Counting::Both => report::Mode::Mixed,
-            },
-            problems: counted.runtime.problems.clone(),
-        })
-        .collect()
-}
-
-/// Registers a file descriptor that becomes readable.
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe for types that could lie about their descriptor; ours own theirs"
-)]
-fn readable<T: AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -57,6 +57,55 @@ pub(super) async fn attach(
     threads: &mut Threads,
     flags: u32,
 ) -> Result<AtAttach, CollectError> {
+    place(kernel, watched, runtimes)?;
+    let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE | process_flags::THREADS;
+    kernel.set_flags(watched, flags | process_flags::CENSUS | process_flags::THREAD_CENSUS)?;
+    threads.enter_live(kernel, watched)?;
+    let probed: Vec<&Tasks> = tasks_of(runtimes, |runtime| !runtime.probes.is_empty());
+    let mut found = enter_all(kernel, watched, memory, &probed).await?;
+    threads.remove_ended(kernel, watched)?;
+    kernel.set_flags(watched, flags)?;
+    // What could not be read here is read at every look again, which says so.
+    let by_memory = tasks_of(runtimes, |runtime| runtime.probes.is_empty());
+    for (_, site) in look(watched.pid, &by_memory, memory)?.live {
+        *found.live.entry(site).or_default() += 1;
+    }
+    Ok(found)
+}
+
+/// Places the probes of runtimes of a process that is watched already, and takes their tasks in. `flags` are those that
+/// the process has. On an error the caller takes off what was placed.
+pub(super) async fn take_in(
+    kernel: &mut Kernel,
+    watched: &mut Watched,
+    memory: &ProcessMemory,
+    runtimes: &[&Runtime],
+    flags: u32,
+) -> Result<AtAttach, CollectError> {
+    place(kernel, watched, runtimes)?;
+    let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE;
+    kernel.set_flags(watched, flags | process_flags::CENSUS)?;
+    let probed: Vec<&Tasks> = tasks_of(runtimes, |_| true);
+    let found = enter_all(kernel, watched, memory, &probed).await?;
+    kernel.set_flags(watched, flags)?;
+    Ok(found)
+}
+
+/// What memory shows of tasks that no probe counts.
+pub(super) fn seen_in_memory(
+    pid: u32,
+    tasks: &[&Tasks],
+    memory: &ProcessMemory,
+) -> Result<AtAttach, CollectError> {
+    let seen = look(pid, tasks, memory)?;
+    let mut found = AtAttach { unreadable: seen.unreadable, ..AtAttach::default() };
+    for (_, site) in seen.live {
+        *found.live.entry(site).or_default() += 1;
+    }
+    Ok(found)
+}
+
+fn place(kernel: &mut Kernel, watched: &mut Watched, runtimes: &[&Runtime]) -> Result<(), CollectError> {
     for probe in runtimes.iter().flat_map(|runtime| &runtime.probes) {
         let attached = if probe.at_return {
             kernel.attach_return(watched, &probe.file.attach_path, probe.offset, probe.descriptor)
@@ -65,20 +114,26 @@ pub(super) async fn attach(
         };
         attached.map_err(|error| error.with_path(&probe.file.path))?;
     }
-    let flags = flags | process_flags::COUNTING | process_flags::LIVE_TABLE | process_flags::THREADS;
-    kernel.set_flags(watched, flags | process_flags::CENSUS | process_flags::THREAD_CENSUS)?;
-    threads.enter_live(kernel, watched)?;
+    Ok(())
+}
+
+/// Takes in the tasks that are alive, in two looks. The process's flags have `CENSUS`.
+async fn enter_all(
+    kernel: &mut Kernel,
+    watched: &Watched,
+    memory: &ProcessMemory,
+    probed: &[&Tasks],
+) -> Result<AtAttach, CollectError> {
     let mut found = AtAttach::default();
     let mut entered = Vec::new();
-    let probed: Vec<&Tasks> = tasks_of(runtimes, |runtime| !runtime.probes.is_empty());
     if probed.is_empty() {
         tokio::time::sleep(SECOND_LOOK).await;
     } else {
-        for task in &look(watched.pid, &probed, memory)?.live {
+        for task in &look(watched.pid, probed, memory)?.live {
             enter(kernel, watched, task, &mut found, &mut entered)?;
         }
         tokio::time::sleep(SECOND_LOOK).await;
-        let second = look(watched.pid, &probed, memory)?;
+        let second = look(watched.pid, probed, memory)?;
         for task in &second.live {
             enter(kernel, watched, task, &mut found, &mut entered)?;
         }
@@ -91,13 +146,6 @@ pub(super) async fn attach(
             }
         }
         found.unreadable = second.unreadable;
-    }
-    threads.remove_ended(kernel, watched)?;
-    kernel.set_flags(watched, flags)?;
-    // What could not be read here is read at every look again, which says so.
-    let by_memory = tasks_of(runtimes, |runtime| runtime.probes.is_empty());
-    for (_, site) in look(watched.pid, &by_memory, memory)?.live {
-        *found.live.entry(site).or_default() += 1;
     }
     Ok(found)
 }

@@ -96,6 +96,13 @@ impl GoRuntime {
         Ok(())
     }
 
+    /// The number that the next batch of goroutines begins with (`sched.goidgen`); `None`: it is not known where it is, or
+    /// it cannot be read.
+    pub fn next_number(&self, memory: &impl Memory) -> Option<u64> {
+        let address = self.sched?.checked_add(u64::from(self.layout.sched_goidgen))?;
+        memory.read_u64(address).ok()
+    }
+
     /// Counts and groups every live goroutine, and shows each to `see`.
     ///
     /// # Errors

@@ -46,25 +46,31 @@ struct AgesRead {
 }
 
 /// Samples all open sessions, with one pass over each of the kernel's tables at most. The answer has one place for
-/// each session, in their order; closed ones have `None`.
+/// each session, in their order; closed ones have `None`. Without a kernel side nothing is known but what memory shows.
 ///
 /// # Errors
 /// When a table of the kernel side cannot be read. A process that ended or whose memory cannot be read is not an
 /// error: its figures are absent.
-pub fn sample_all<'a>(
-    kernel: &Kernel,
+pub fn sample_all<'a, 'k>(
+    kernel: impl Into<Option<&'k Kernel>>,
     sessions: impl IntoIterator<Item = &'a mut Session>,
     looks: Looks,
     now_ns: u64,
 ) -> Result<Vec<Option<ProcessSample>>, KernelError> {
+    let kernel = kernel.into();
     let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
     let mut moved = FxHashMap::default();
     let mut before_tables = FxHashMap::default();
     let mut kinds = FxHashMap::default();
     let mut stale_ages = false;
     for session in &mut sessions {
-        let Some(watched) = &session.watched else { continue };
+        let (Some(kernel), Some(watched)) = (kernel, &session.watched) else { continue };
         let counters = kernel.counters(watched)?;
+        // Nothing of it is in the tables.
+        if session.is_untouched() {
+            before_tables.insert(session.incarnation(), counters);
+            continue;
+        }
         before_tables.insert(session.incarnation(), counters);
         let last = session.last.as_ref();
         stale_ages |= last
@@ -77,11 +83,15 @@ pub fn sample_all<'a>(
         }
         kinds.extend(session.kinds().map(|kinds| (session.incarnation(), kinds)));
     }
-    if !moved.is_empty() {
-        read_sites(kernel, &kinds, &mut sessions, &mut moved)?;
+    let mut ages = None;
+    if let Some(kernel) = kernel {
+        if !moved.is_empty() {
+            read_sites(kernel, &kinds, &mut sessions, &mut moved)?;
+        }
+        if looks.ages && stale_ages {
+            ages = Some(read_ages(kernel, &kinds, &mut sessions, now_ns)?);
+        }
     }
-    let mut ages =
-        if looks.ages && stale_ages { Some(read_ages(kernel, &kinds, &mut sessions, now_ns)?) } else { None };
     let mut samples = Vec::with_capacity(sessions.len());
     for session in &mut sessions {
         let sites = moved.remove(&session.incarnation());
@@ -103,20 +113,27 @@ impl Session {
     /// counters before that: an event that came since is not surely in them, so the next look has to read them again.
     fn sample(
         &mut self,
-        kernel: &Kernel,
+        kernel: Option<&Kernel>,
         before: Counters,
         sites: Option<SitesRead>,
         ages: Option<&mut Ages>,
         looks: Looks,
         now_ns: u64,
     ) -> Result<Option<ProcessSample>, KernelError> {
-        let Some(watched) = &self.watched else { return Ok(None) };
+        if !self.open {
+            return Ok(None);
+        }
         // After the table: an event between the two makes a total larger, never smaller.
-        let mut counters = kernel.counters(watched)?;
+        let mut counters = match (kernel, &self.watched) {
+            (Some(kernel), Some(watched)) => kernel.counters(watched)?,
+            _ => Counters::default(),
+        };
         let incarnation = self.incarnation();
+        // Of one that nothing in the tables is of, this is all that is known beside its memory.
+        let sites_at_attach = if self.last.is_none() { self.sites_at_attach() } else { BTreeMap::new() };
         let last = self.last.get_or_insert_with(|| Last {
             counters: Counters::default(),
-            sites: BTreeMap::new(),
+            sites: sites_at_attach,
             strangers: [0; 2],
             ages: None,
         });
@@ -131,6 +148,7 @@ impl Session {
         }
         last.age(incarnation, before, ages, now_ns);
         let kernel_sites = last.sites.clone();
+        self.before_probes.add_to(&mut counters);
         self.note_refused(counters.get(Counter::NotATask));
         self.note_strangers(RuntimeKind::Tokio, strangers.into_iter().fold(0, u64::saturating_add));
 
@@ -149,15 +167,20 @@ impl Session {
         if by_memory {
             sites.retain(|id, _| self.counting(id.runtime) == Counting::Probes);
             sites.extend(self.sites_by_memory().map(|site| (site.id, site.clone())));
+            self.note_numbers();
             let tasks = || sites.values().filter(|site| site.id.runtime.is_probed());
             counters.set(Counter::Started, tasks().map(|site| site.started).sum());
             counters.set(Counter::Ended, tasks().map(|site| site.ended).sum());
         }
+        // What came and went between two looks was started and has ended.
+        for counter in [Counter::Started, Counter::Ended] {
+            counters.set(counter, counters.get(counter).saturating_add(self.numbered.unseen));
+        }
         let lost = counters.get(Counter::RingFull) > 0;
         let mut thread_names = None;
-        if looks.census {
+        if looks.census && !self.totals_only {
             self.children.look(lost);
-            if lost {
+            if let Some(kernel) = kernel.filter(|_| lost) {
                 self.threads.resync(kernel, incarnation)?;
             }
             if let Some((mut of_threads, names)) = self.look_at_threads(looks, now_ns) {
@@ -189,6 +212,14 @@ impl Session {
             children: self.children.sample(),
             proof: None,
         }))
+    }
+}
+
+impl Session {
+    /// The kernel side counts nothing of it but totals: its sites and tasks are in none of the tables, and never were.
+    fn is_untouched(&self) -> bool {
+        let by_memory = self.runtimes.iter().all(|counted| counted.counting == Counting::Memory);
+        self.totals_only && by_memory
     }
 }
 

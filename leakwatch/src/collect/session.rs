@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use leakwatch_common::{EventKind, ProbeDescriptor, RuntimeKind, process_flags};
+use leakwatch_common::{Counter, EventKind, ProbeDescriptor, RuntimeKind, process_flags};
 
 use super::{
     attach::{self, AtAttach},
@@ -10,9 +10,11 @@ use super::{
     custom::{self, Named},
     error::CollectError,
     follow::Follow,
+    found::Found,
     go::{Seen, Stacks},
     runtime::{self, Probe, ProbedFile, Runtime, Tasks},
     sample::{Last, Looks, empty_site},
+    sampled::{BeforeProbes, Numbered},
     spawns::Spawns,
     threads::{Threads, Views},
     tokio_rt::Kinds,
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     host::{HostError, Process, ProcessMemory, ReadError},
-    images::{Image, Modules},
+    images::{Binaries, Image, Modules},
     kernel::{Kernel, KernelError, Watched},
     observe::{Census, CensusTask, Event, SiteId, SiteSample, StackCopy, ThreadNames},
 };
@@ -83,21 +85,29 @@ pub struct Counted {
 /// One watched process. End it with [`Session::close`].
 pub struct Session {
     pub(super) process: Process,
-    image: Image,
-    modules: Modules,
-    memory: ProcessMemory,
+    pub(super) image: Image,
+    pub(super) modules: Modules,
+    pub(super) memory: ProcessMemory,
     pub(super) runtimes: Vec<Counted>,
-    /// `None` once closed.
+    /// What the kernel side knows it as; `None` once closed, or where there is no kernel side.
     pub(super) watched: Option<Watched>,
+    /// It was not closed.
+    pub(super) open: bool,
+    /// Of threads and children only the totals are counted.
+    pub(super) totals_only: bool,
     incarnation: u32,
     /// What the kernel's tables said at the last look.
     pub(super) last: Option<Last>,
-    at_attach: AtAttach,
+    pub(super) at_attach: AtAttach,
     pub(super) threads: Threads,
     pub(super) children: Children,
     spawns: Spawns,
     /// Sites as memory shows them, of the runtimes that are counted so.
-    by_memory: BTreeMap<SiteId, SiteSample>,
+    pub(super) by_memory: BTreeMap<SiteId, SiteSample>,
+    /// What was counted by memory before the probes were placed: the kernel's figures begin there.
+    pub(super) before_probes: BeforeProbes,
+    /// How many goroutines were ever numbered, as memory showed it.
+    pub(super) numbered: Numbered,
     pub(super) witnesses: Witnesses,
     /// Tasks of each runtime, and threads, by their identity.
     follows: BTreeMap<RuntimeKind, Follow>,
@@ -110,10 +120,18 @@ impl Session {
     /// When the process has no runtime that we know, when something that watching needs was not found, when the
     /// kernel refuses, or when the process ends meanwhile. Nothing is left attached then.
     pub async fn attach(kernel: &mut Kernel, process: Process, ask: &Ask) -> Result<Self, CollectError> {
+        Self::attach_found(kernel, Found::look(process, &mut Binaries::new(0))?, ask).await
+    }
+
+    /// The same where its program is known already.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub async fn attach_found(kernel: &mut Kernel, found: Found, ask: &Ask) -> Result<Self, CollectError> {
+        let Found { process, loaded, libraries } = found;
         let pid = process.pid();
-        let mut image = Image::of_process(&process)?;
+        let mut image = Image::new(loaded, libraries);
         let mut modules = Modules::of_process(&process)?;
-        image.look_for_libraries(&modules);
         let memory = ProcessMemory::open(&process)?;
         let runtimes = if ask.probes.is_empty() {
             recognised(pid, &image, &modules, &memory, ask)?
@@ -131,28 +149,45 @@ impl Session {
         };
         let at_attach = attached_or_undone(kernel, &process, &mut watched, attached)?;
         let children = Children::of(pid, process.comm());
-        let mut session = Self {
-            threads,
-            children,
-            spawns: Spawns::default(),
-            incarnation: watched.incarnation(),
-            process,
-            image,
-            modules,
-            memory,
-            runtimes: runtimes.into_iter().map(Counted::new).collect(),
-            watched: Some(watched),
-            last: None,
-            at_attach,
-            by_memory: BTreeMap::new(),
-            witnesses: Witnesses::default(),
-            follows: BTreeMap::new(),
-        };
+        let mut session = Self::new(process, (image, modules, memory), runtimes, Some(watched), at_attach);
+        session.threads = threads;
+        session.children = children;
         session.note_unreadable();
         session.note_spawns();
         // What the threads run is learnt before the first figures, so that no site seems to grow by it.
         session.look_at_threads_first();
         Ok(session)
+    }
+
+    /// A session of which nothing was counted yet.
+    pub(super) fn new(
+        process: Process,
+        (image, modules, memory): (Image, Modules, ProcessMemory),
+        runtimes: Vec<Runtime>,
+        watched: Option<Watched>,
+        at_attach: AtAttach,
+    ) -> Self {
+        Self {
+            threads: Threads::new(process.pid()),
+            children: Children::default(),
+            spawns: Spawns::default(),
+            incarnation: watched.as_ref().map_or(0, Watched::incarnation),
+            process,
+            image,
+            modules,
+            memory,
+            runtimes: runtimes.into_iter().map(Counted::new).collect(),
+            watched,
+            open: true,
+            totals_only: false,
+            last: None,
+            at_attach,
+            by_memory: BTreeMap::new(),
+            before_probes: BeforeProbes::default(),
+            numbered: Numbered::default(),
+            witnesses: Witnesses::default(),
+            follows: BTreeMap::new(),
+        }
     }
 
     /// Learns where tasks from before the attach were spawned, where the program keeps that.
@@ -167,7 +202,7 @@ impl Session {
     }
 
     /// Says of each runtime which of its tasks could not be read at attach.
-    fn note_unreadable(&mut self) {
+    pub(super) fn note_unreadable(&mut self) {
         for Counted { runtime, .. } in &mut self.runtimes {
             if let Some(count) = self.at_attach.unreadable.get(&runtime.kind) {
                 runtime.problems.push(format!(
@@ -180,6 +215,25 @@ impl Session {
     /// The process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Gives back memory that only the last look needed.
+    pub fn rest(&mut self) {
+        self.image.forget_pages();
+    }
+
+    /// Probes that are placed in it.
+    pub fn probes(&self) -> usize {
+        self.watched.as_ref().map_or(0, Watched::probes)
+    }
+
+    /// Executions of its probes so far.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be read.
+    pub fn probe_hits(&self, kernel: &Kernel) -> Result<u64, KernelError> {
+        let Some(watched) = &self.watched else { return Ok(0) };
+        Ok(kernel.counters(watched)?.get(Counter::ProbeHits))
     }
 
     /// Its executable.
@@ -239,7 +293,8 @@ impl Session {
         let Some(watched) = self.watched.as_mut() else { return Ok(()) };
         let mut probed = self.runtimes.iter_mut().filter(|counted| counted.counting == Counting::Probes);
         let Some(first) = probed.next() else { return Ok(()) };
-        kernel.set_flags(watched, process_flags::THREADS)?;
+        let flags = if self.totals_only { process_flags::THREAD_TOTALS } else { process_flags::THREADS };
+        kernel.set_flags(watched, flags)?;
         kernel.detach(watched);
         for counted in std::iter::once(first).chain(probed) {
             counted.counting = Counting::Both;
@@ -253,6 +308,7 @@ impl Session {
     /// # Errors
     /// When the kernel's tables cannot be cleaned; the probes are off all the same.
     pub fn close(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        self.open = false;
         self.watched.take().map_or(Ok(()), |mut watched| kernel.forget(&mut watched))
     }
 
@@ -293,12 +349,13 @@ impl Session {
         }
     }
 
-    /// Sites with what was alive at attach.
+    /// Sites with what was alive at attach, and what was counted before there were probes.
     pub(super) fn sites_at_attach(&self) -> BTreeMap<SiteId, SiteSample> {
         let at_attach = self.at_attach.live.iter();
-        let mut sites = at_attach
+        let mut sites: BTreeMap<SiteId, SiteSample> = at_attach
             .map(|(&id, &live_at_attach)| (id, SiteSample { live_at_attach, ..empty_site(id) }))
             .collect();
+        sites.extend(self.before_probes.sites.iter().map(|(&id, site)| (id, site.clone())));
         self.threads.sites_at_attach(&mut sites);
         sites
     }
@@ -428,19 +485,19 @@ impl Session {
         };
         // The first time: what the probes counted until they were taken off, or what was alive at attach.
         if !self.by_memory.keys().any(seen_with) {
+            // What probes knew of ages is not known any more.
+            let probed = self.counting(kind) == Counting::Both;
             let of_kind = so_far.iter().filter(|(id, _)| seen_with(id));
-            self.by_memory.extend(of_kind.map(|(&id, site)| (id, site.clone())));
+            self.by_memory.extend(of_kind.map(|(&id, site)| {
+                let ages = if probed { None } else { site.ages };
+                (id, SiteSample { ages, ..site.clone() })
+            }));
         }
         for &id in live.keys() {
             self.by_memory.entry(id).or_insert_with(|| empty_site(id));
         }
         for (id, site) in self.by_memory.iter_mut().filter(|(id, _)| seen_with(id)) {
-            let (now, before) = (live.get(id).copied().unwrap_or(0), site.live());
-            if now > before {
-                site.started += now - before;
-            } else {
-                site.ended += before - now;
-            }
+            site.come_to(live.get(id).copied().unwrap_or(0));
         }
     }
 }

@@ -40,6 +40,7 @@ const fn kind_name(kind: EventKind) -> &'static str {
         EventKind::Exec => "exec",
         EventKind::ChildExec => "child_exec",
         EventKind::ChildExit => "child_exit",
+        EventKind::HostExec => "host_exec",
     }
 }
 

@@ -137,6 +137,8 @@ impl Trace {
             EventKind::Exec => self.instants.push((pid, "exec", event.time_ns, 0)),
             EventKind::ChildExec => self.instants.push((pid, "child exec", event.time_ns, event.task)),
             EventKind::ChildExit => self.instants.push((pid, "child exit", event.time_ns, event.task)),
+            // It is no event of a watched process.
+            EventKind::HostExec => {}
         }
     }
 

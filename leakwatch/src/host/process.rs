@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     Denied, HostError,
-    container::container_id,
+    container::Place,
     stat::{Stat, Status, parse_boot_time},
 };
 use crate::observe::ProcessId;
@@ -37,7 +37,7 @@ pub struct Process {
     exe: ExePath,
     uid: u32,
     namespace_pid: Option<u32>,
-    container: Option<String>,
+    place: Place,
 }
 
 /// Where `/proc/PID/exe` points.
@@ -93,7 +93,7 @@ impl Process {
             exe,
             uid: status.uid,
             namespace_pid: status.namespace_pid,
-            container: container_id(&String::from_utf8_lossy(&cgroups)),
+            place: Place::parse(&String::from_utf8_lossy(&cgroups)),
         })
     }
 
@@ -129,7 +129,12 @@ impl Process {
 
     /// Id of the container it runs in; `None`: on the host, or in an engine whose cgroups we do not know.
     pub fn container(&self) -> Option<&str> {
-        self.container.as_deref()
+        self.place.container.as_deref()
+    }
+
+    /// Where it runs: its container, pod and control group.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Whether it still runs. A zombie does not.
@@ -181,6 +186,14 @@ impl Process {
         }
         Ok(stat)
     }
+}
+
+/// Ticks after boot when this process was started, and device and inode of what it runs, where that can be seen; `None`:
+/// there is no such process. Two looks that say the same saw the same process run the same program.
+pub fn identity(pid: u32) -> Option<(u64, Option<(u64, u64)>)> {
+    let stat = read_stat(pid).ok().filter(|stat| !stat.kernel_thread && !stat.is_zombie())?;
+    let exe = std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
+    Some((stat.start_ticks, exe))
 }
 
 /// Becomes readable when the process has ended: for event loops.

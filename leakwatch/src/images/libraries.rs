@@ -3,9 +3,11 @@
 //! Those that are mapped when they are looked for; one that is loaded later is not known. Must never take a library for one
 //! by its name: its bytes are inspected, as those of a program are.
 
-use leakwatch_inspect::{Inspection, tokio_rt};
+use std::sync::Arc;
 
-use super::modules::Modules;
+use leakwatch_inspect::Inspection;
+
+use super::{binaries::Binaries, modules::Modules};
 use crate::host::MappedFile;
 
 /// Most libraries with a runtime that are watched in one process.
@@ -17,22 +19,18 @@ pub struct Library {
     /// The file; it is held open, for probes are placed through it.
     pub file: MappedFile,
     /// What its bytes tell.
-    pub inspection: Inspection,
+    pub inspection: Arc<Inspection>,
     /// Run-time address less link-time address.
     pub bias: u64,
 }
 
 /// The libraries of a process with tokio in them; `executable` is the inode of its program, which is none.
-pub(super) fn find(modules: &Modules, executable: u64) -> Vec<Library> {
+pub(super) fn find(modules: &Modules, executable: u64, binaries: &mut Binaries) -> Vec<Library> {
     let mut found = Vec::new();
     for module in modules.all().iter().filter(|module| module.identity().1 != executable) {
         let Ok(file) = module.open(modules.dir()) else { continue };
-        let Ok(bytes) = file.read() else { continue };
-        if !tokio_rt::may_be_in(&bytes) {
-            continue;
-        }
-        let Ok(inspection) = leakwatch_inspect::inspect(&bytes) else { continue };
-        let bias = module.bias(modules.dir()).filter(|_| !inspection.tokio.is_empty());
+        let Some(inspection) = binaries.of_library(file.identity(), || file.read().ok()) else { continue };
+        let bias = module.bias(modules.dir());
         found.extend(bias.map(|bias| Library { file, inspection, bias }));
         if found.len() == MOST {
             break;

@@ -5,6 +5,7 @@
 //! runtime itself prints them. Must never guess: an address that no function holds has no name.
 
 mod bias;
+mod binaries;
 mod callers;
 mod debug_file;
 mod demangle;
@@ -21,6 +22,7 @@ mod unwind;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,6 +30,7 @@ use leakwatch_inspect::{InspectError, Inspection, Problem};
 
 use crate::host::{Executable, HostError, Memory, Process, maps};
 
+pub use binaries::{Binaries, BinaryFigures};
 pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers, RuntimeStep};
 pub use demangle::{demangle, without_parameters};
 pub use libraries::Library;
@@ -78,12 +81,19 @@ pub enum ImageError {
 /// An executable, inspected, and where it is loaded.
 #[derive(Debug)]
 pub struct Image {
-    exe: Executable,
-    path: PathBuf,
-    inspection: Inspection,
-    bias: u64,
+    loaded: Loaded,
     names: Names,
     libraries: Vec<Library>,
+}
+
+/// An image before anybody asked it for names: what a thread that looks for processes hands to the one that watches
+/// them.
+#[derive(Debug)]
+pub struct Loaded {
+    exe: Executable,
+    path: PathBuf,
+    inspection: Arc<Inspection>,
+    bias: u64,
 }
 
 /// How long to wait before the image is taken anew: a process in the middle of an `execve` has the new executable
@@ -96,16 +106,16 @@ const RETRIES: [Duration; 5] = [
     Duration::from_millis(20),
 ];
 
-impl Image {
+impl Loaded {
     /// The program that a process runs.
     ///
     /// # Errors
     /// When it cannot be opened, is no ELF file that we read, or is not mapped as its headers say.
-    pub fn of_process(process: &Process) -> Result<Self, ImageError> {
+    pub fn of_process(process: &Process, binaries: &mut Binaries) -> Result<Self, ImageError> {
         let mut waits = RETRIES.iter();
         loop {
-            let failure = match Self::take(process)? {
-                Ok(image) => return Ok(image),
+            let failure = match Self::take(process, binaries)? {
+                Ok(loaded) => return Ok(loaded),
                 Err(failure) => failure,
             };
             match waits.next() {
@@ -116,11 +126,13 @@ impl Image {
     }
 
     /// One attempt; an error inside is of the moment, perhaps.
-    fn take(process: &Process) -> Result<Result<Self, ImageError>, ImageError> {
+    fn take(process: &Process, binaries: &mut Binaries) -> Result<Result<Self, ImageError>, ImageError> {
         let pid = process.pid();
         let path = process.exe().path.clone();
         let mut exe = Executable::of_process(process)?;
-        let inspection = inspect(&exe, &path)?;
+        let inspection = binaries
+            .inspection(exe.identity(), exe.bytes())
+            .map_err(|why| ImageError::Inspect { path: path.clone(), why })?;
         let mappings = maps::of_process(process)?;
         let entry = maps::entry_address(process)?;
         // All three are of one program only if it is still the same.
@@ -131,7 +143,32 @@ impl Image {
         let found = bias::find(&inspection.elf, link_entry, entry, &mappings, exe.identity().ino);
         let Some(bias) = found else { return Ok(Err(ImageError::NotMapped { pid, path })) };
         exe.forget_pages();
-        Ok(Ok(Self { exe, path, inspection, bias, names: Names::default(), libraries: Vec::new() }))
+        Ok(Ok(Self { exe, path, inspection, bias }))
+    }
+
+    /// What the bytes tell.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// The libraries of the process that have a runtime in them.
+    pub fn libraries(&self, modules: &Modules, binaries: &mut Binaries) -> Vec<Library> {
+        libraries::find(modules, self.exe.identity().ino, binaries)
+    }
+}
+
+impl Image {
+    /// The program that a process runs, without its libraries.
+    ///
+    /// # Errors
+    /// As [`Loaded::of_process`].
+    pub fn of_process(process: &Process) -> Result<Self, ImageError> {
+        Ok(Self::new(Loaded::of_process(process, &mut Binaries::new(0))?, Vec::new()))
+    }
+
+    /// An image with the libraries that were found for it.
+    pub fn new(loaded: Loaded, libraries: Vec<Library>) -> Self {
+        Self { loaded, names: Names::default(), libraries }
     }
 
     /// A file that nobody need be running; its addresses are link-time addresses.
@@ -140,25 +177,25 @@ impl Image {
     /// When it cannot be read or is no ELF file that we read.
     pub fn of_file(path: &Path) -> Result<Self, ImageError> {
         let exe = Executable::open(path)?;
-        let inspection = inspect(&exe, path)?;
-        Ok(Self {
-            exe,
-            path: path.to_owned(),
-            inspection,
-            bias: 0,
-            names: Names::default(),
-            libraries: Vec::new(),
-        })
+        let inspection = leakwatch_inspect::inspect(exe.bytes())
+            .map_err(|why| ImageError::Inspect { path: path.to_owned(), why })?;
+        let inspection = Arc::new(inspection);
+        Ok(Self::new(Loaded { exe, path: path.to_owned(), inspection, bias: 0 }, Vec::new()))
+    }
+
+    /// Gives back the memory of the file's pages that were looked at.
+    pub fn forget_pages(&mut self) {
+        self.loaded.exe.forget_pages();
     }
 
     /// What the bytes tell.
     pub fn inspection(&self) -> &Inspection {
-        &self.inspection
+        &self.loaded.inspection
     }
 
     /// Looks for libraries of the process that have a runtime in them.
     pub fn look_for_libraries(&mut self, modules: &Modules) {
-        self.libraries = libraries::find(modules, self.exe.identity().ino);
+        self.libraries = self.loaded.libraries(modules, &mut Binaries::new(0));
     }
 
     /// Those that were found.
@@ -168,29 +205,29 @@ impl Image {
 
     /// Run-time address less link-time address.
     pub fn bias(&self) -> u64 {
-        self.bias
+        self.loaded.bias
     }
 
     /// The executable's path, for people: in the process's mount namespace, and it may be deleted.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.loaded.path
     }
 
     /// The path to attach uprobes through while this image lives, see [`Executable::attach_path`].
     pub fn attach_path(&self) -> PathBuf {
-        self.exe.attach_path()
+        self.loaded.exe.attach_path()
     }
 
     /// The file.
     pub fn executable(&self) -> &Executable {
-        &self.exe
+        &self.loaded.exe
     }
 
     /// Compares the instructions at the probe sites with those in the process's memory: a probe that does not sit on
     /// the start of the instruction that we chose would corrupt the program. No problem means no difference.
     pub fn check_sites(&self, memory: &impl Memory) -> Vec<Problem> {
-        let own = std::iter::once((&self.inspection, self.bias));
-        let of_libraries = self.libraries.iter().map(|library| (&library.inspection, library.bias));
+        let own = std::iter::once((&*self.loaded.inspection, self.loaded.bias));
+        let of_libraries = self.libraries.iter().map(|library| (&*library.inspection, library.bias));
         own.chain(of_libraries)
             .flat_map(|(inspection, bias)| {
                 let go = inspection.go.iter().flat_map(|go| go.start.iter().chain(&go.end));
@@ -207,22 +244,22 @@ impl Image {
     /// runtime's `created by`, that is the function as linked, not the one inlined there, and the line of the `go`
     /// statement.
     pub fn site_name(&mut self, pc: u64) -> Created {
-        let pc = pc.wrapping_sub(self.bias);
-        self.names.created(&self.exe, &self.inspection, pc)
+        let pc = pc.wrapping_sub(self.loaded.bias);
+        self.names.created(&self.loaded.exe, &self.loaded.inspection, pc)
     }
 
     /// The tokio type of task whose vtable is at this run-time address.
     pub fn task_name(&self, vtable: u64) -> Option<TaskName> {
         let of_library =
             |library: &Library| tokio_rt::name(&library.inspection.tokio, vtable.wrapping_sub(library.bias));
-        tokio_rt::name(&self.inspection.tokio, vtable.wrapping_sub(self.bias))
+        tokio_rt::name(&self.loaded.inspection.tokio, vtable.wrapping_sub(self.loaded.bias))
             .or_else(|| self.libraries.iter().find_map(of_library))
     }
 
     /// The function that holds a run-time address, as the runtime prints it.
     pub fn function_name(&mut self, pc: u64) -> Option<String> {
-        let pc = pc.wrapping_sub(self.bias);
-        self.names.function(&self.exe, &self.inspection, pc)
+        let pc = pc.wrapping_sub(self.loaded.bias);
+        self.names.function(&self.loaded.exe, &self.loaded.inspection, pc)
     }
 
     /// Whether tasks that begin at this address are the runtime's own, by the runtime's rule at their creation.
@@ -233,8 +270,8 @@ impl Image {
     /// The frames at a return address of a stack, innermost first; several where code was inlined, none when no
     /// function holds the address.
     pub fn frames(&mut self, pc: u64) -> Vec<Frame> {
-        let pc = pc.wrapping_sub(self.bias);
-        self.names.frames(&self.exe, &self.inspection, pc)
+        let pc = pc.wrapping_sub(self.loaded.bias);
+        self.names.frames(&self.loaded.exe, &self.loaded.inspection, pc)
     }
 }
 
@@ -243,10 +280,6 @@ impl Image {
 pub fn frames(image: &mut Image, modules: &mut Modules, pc: u64) -> Vec<Frame> {
     let known = if image.inspection().go.is_some() { image.frames(pc) } else { Vec::new() };
     if known.is_empty() { modules.frames(pc) } else { known }
-}
-
-fn inspect(exe: &Executable, path: &Path) -> Result<Inspection, ImageError> {
-    leakwatch_inspect::inspect(exe.bytes()).map_err(|why| ImageError::Inspect { path: path.to_owned(), why })
 }
 
 #[cfg(test)]

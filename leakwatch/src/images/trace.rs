@@ -96,13 +96,14 @@ pub struct Tracer<'a> {
 impl Image {
     /// For tracebacks; `None` without the tables of a Go program.
     pub fn tracer<'a>(&'a self, modules: &'a Modules) -> Option<Tracer<'a>> {
-        let table = Pclntab::new(self.exe.bytes(), self.inspection.go.as_ref()?.pclntab.as_ref()?)?;
-        let quantum = match self.inspection.elf.arch {
+        let loaded = &self.loaded;
+        let table = Pclntab::new(loaded.exe.bytes(), loaded.inspection.go.as_ref()?.pclntab.as_ref()?)?;
+        let quantum = match loaded.inspection.elf.arch {
             Arch::X86_64 => 1,
             Arch::Aarch64 => 4,
         };
-        let mut tables = vec![(table, self.bias)];
-        tables.extend(modules.plugins(self.exe.identity().ino));
+        let mut tables = vec![(table, loaded.bias)];
+        tables.extend(modules.plugins(loaded.exe.identity().ino));
         Some(Tracer { tables, quantum, ids: table.special_ids() })
     }
 }

@@ -26,10 +26,11 @@ pub struct Unwinder<'a> {
 impl Image {
     /// For walks over its goroutines' stacks; `None` without the tables of a Go program.
     pub fn unwinder<'a>(&'a self, modules: &'a Modules) -> Option<Unwinder<'a>> {
-        let table = Pclntab::new(self.exe.bytes(), self.inspection.go.as_ref()?.pclntab.as_ref()?)?;
-        let arch = self.inspection.elf.arch;
-        let mut tables = vec![(table, self.bias)];
-        tables.extend(modules.plugins(self.exe.identity().ino));
+        let loaded = &self.loaded;
+        let table = Pclntab::new(loaded.exe.bytes(), loaded.inspection.go.as_ref()?.pclntab.as_ref()?)?;
+        let arch = loaded.inspection.elf.arch;
+        let mut tables = vec![(table, loaded.bias)];
+        tables.extend(modules.plugins(loaded.exe.identity().ino));
         Some(Unwinder { tables, arch, ids: table.special_ids(), steps: FxHashMap::default() })
     }
 }

@@ -7,6 +7,7 @@
 mod batch;
 mod calibrate;
 mod chains;
+mod machine;
 mod object;
 mod plain;
 mod ring;

@@ -14,7 +14,9 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use leakwatch_common::{ABI, COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits, pack_cookie};
+use leakwatch_common::{
+    ABI, COUNTERS, ProbeDescriptor, ProcessSlot, TracepointLayout, limits, pack_cookie, process_flags,
+};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use rustc_hash::FxHashMap;
 
@@ -206,6 +208,8 @@ pub struct Watched {
     pub pid: u32,
     pub(super) slot: ProcessSlot,
     links: Vec<UProbeLink>,
+    /// Something of it may be in the tables of tasks: looking for it there takes time in proportion to their sizes.
+    in_tables: bool,
 }
 
 /// Threads that take probes off.
@@ -226,6 +230,11 @@ fn take_off(mut links: Vec<UProbeLink>) {
 }
 
 impl Watched {
+    /// Probes that are placed.
+    pub fn probes(&self) -> usize {
+        self.links.len()
+    }
+
     /// The number under which its events and tables run.
     pub fn incarnation(&self) -> u32 {
         self.slot.incarnation
@@ -350,6 +359,7 @@ impl Kernel {
             pid,
             slot: ProcessSlot { slot, incarnation, flags: 0, reserved: 0 },
             links: Vec::new(),
+            in_tables: false,
         };
         self.write_slot(&watched)?;
         self.processes()?
@@ -366,6 +376,7 @@ impl Kernel {
     /// Sets the process's flags ([`leakwatch_common::process_flags`]).
     pub fn set_flags(&mut self, watched: &mut Watched, flags: u32) -> Result<(), KernelError> {
         watched.slot.flags = flags;
+        watched.in_tables |= flags & !process_flags::THREAD_TOTALS != 0;
         self.write_slot(watched)
     }
 
@@ -438,7 +449,9 @@ impl Kernel {
             source => Err(KernelError::Map { map: "PROCESSES", source: Box::new(source) }),
         })?;
         take_off(std::mem::take(&mut watched.links));
-        self.purge(watched.slot.incarnation)?;
+        if watched.in_tables {
+            self.purge(watched.slot.incarnation)?;
+        }
         self.free_slots.push(watched.slot.slot);
         Ok(())
     }

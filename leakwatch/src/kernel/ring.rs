@@ -65,7 +65,13 @@ fn decode(bytes: &[u8]) -> Observed {
         };
     }
     let record = EventRecord::read_from_bytes(bytes).ok();
-    record.as_ref().and_then(event).map_or(Observed::Malformed, Observed::Event)
+    match record.as_ref().and_then(event) {
+        Some(Event { kind: EventKind::HostExec, task, .. }) => {
+            u32::try_from(task).map_or(Observed::Malformed, Observed::HostExec)
+        }
+        Some(event) => Observed::Event(event),
+        None => Observed::Malformed,
+    }
 }
 
 /// The frames that were read.
@@ -124,5 +130,8 @@ mod tests {
         assert_eq!(decode(unknown.as_bytes()), Observed::Malformed);
         assert_eq!(decode(&good.as_bytes()[..47]), Observed::Malformed);
         assert_eq!(decode(&[]), Observed::Malformed);
+        let exec = EventRecord { kind: EventKind::HostExec as u16, runtime: 0, ..good };
+        assert_eq!(decode(exec.as_bytes()), Observed::HostExec(7));
+        assert_eq!(decode(EventRecord { task: u64::MAX, ..exec }.as_bytes()), Observed::Malformed);
     }
 }

@@ -31,11 +31,16 @@ pub struct LiveTask {
 impl Kernel {
     /// The process's counters, summed over CPUs.
     pub fn counters(&self, watched: &Watched) -> Result<Counters, KernelError> {
+        self.counters_of_slot(watched.slot.slot)
+    }
+
+    /// Those of one row of the counters.
+    pub(super) fn counters_of_slot(&self, slot: u32) -> Result<Counters, KernelError> {
         let map_error = |source| KernelError::Map { map: "COUNTER_ROWS", source: Box::new(source) };
         let map = self.ebpf.map("COUNTER_ROWS").ok_or(KernelError::Missing { name: "COUNTER_ROWS" })?;
         let rows = PerCpuArray::<_, [u64; COUNTERS]>::try_from(map).map_err(map_error)?;
         let mut sum = Counters::default();
-        for row in rows.get(&watched.slot.slot, 0).map_err(map_error)?.iter() {
+        for row in rows.get(&slot, 0).map_err(map_error)?.iter() {
             for (total, value) in sum.0.iter_mut().zip(row) {
                 *total = total.wrapping_add(*value);
             }
@@ -111,12 +116,21 @@ impl Kernel {
 
     /// Removes everything that belongs to an incarnation.
     pub(super) fn purge(&mut self, incarnation: u32) -> Result<(), KernelError> {
-        self.purge_live(incarnation)?;
+        self.purge_live(incarnation, &|_| true)?;
         self.purge_made(incarnation)?;
+        self.purge_sites(incarnation, &|_| true)
+    }
+
+    /// Removes an incarnation's sites of these runtimes.
+    pub(super) fn purge_sites(
+        &mut self,
+        incarnation: u32,
+        of: &dyn Fn(RuntimeKind) -> bool,
+    ) -> Result<(), KernelError> {
         let mut keys = Vec::new();
         let map = hash_map(&self.ebpf, "SITES")?;
         batch::for_each::<SiteKey, SiteCounters>(map.fd().as_fd(), |key, _| {
-            if key.process == incarnation {
+            if key.process == incarnation && is_one(key.runtime, of) {
                 keys.push(*key);
             }
         })
@@ -132,10 +146,15 @@ impl Kernel {
         Ok(())
     }
 
-    fn purge_live(&mut self, incarnation: u32) -> Result<(), KernelError> {
+    /// Removes an incarnation's live tasks of these runtimes.
+    pub(super) fn purge_live(
+        &mut self,
+        incarnation: u32,
+        of: &dyn Fn(RuntimeKind) -> bool,
+    ) -> Result<(), KernelError> {
         let mut keys = Vec::new();
         self.for_each_entry(|key, _| {
-            if key.process == incarnation {
+            if key.process == incarnation && is_one(key.runtime, of) {
                 keys.push(*key);
             }
         })?;
@@ -167,6 +186,11 @@ fn live_key(watched: &Watched, task: u64, runtime: RuntimeKind) -> LiveKey {
         other => other,
     };
     LiveKey { task, process: watched.slot.incarnation, runtime: runtime as u32 }
+}
+
+/// One of these runtimes; an id that this build does not know is none of them and goes with all.
+fn is_one(runtime: u32, of: &dyn Fn(RuntimeKind) -> bool) -> bool {
+    u16::try_from(runtime).ok().and_then(RuntimeKind::from_id).is_none_or(of)
 }
 
 fn site_id(runtime: u32, site: u64, entry: u64) -> Option<SiteId> {

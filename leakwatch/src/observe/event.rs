@@ -43,6 +43,8 @@ pub struct StackCopy {
 pub enum Observed {
     /// A well-formed record.
     Event(Event),
+    /// A process of the machine executed a program, whether it is watched or not: its pid.
+    HostExec(u32),
     /// A stack; the plain record of its event came before it.
     Stack(Box<StackCopy>),
     /// A record of a wrong size or an unknown kind: counted, not fatal.

@@ -87,6 +87,13 @@ impl SiteSample {
     pub fn live(&self) -> u64 {
         self.live_at_attach.saturating_add(self.started).saturating_sub(self.ended)
     }
+
+    /// This many are alive now: what there are more than before were started, what there are less have ended.
+    pub fn come_to(&mut self, live: u64) {
+        let before = self.live();
+        self.started = self.started.saturating_add(live.saturating_sub(before));
+        self.ended = self.ended.saturating_add(before.saturating_sub(live));
+    }
 }
 
 /// Everything that was read of a process at one moment.

@@ -1,0 +1,245 @@
+//! Processes that are looked at without being touched: their tasks by memory, of threads and children the totals. And the
+//! way from there to probes and back, without a figure that jumps.
+//!
+//! While there are no probes, a site's starts and ends are what its live count rose and fell by from look to look. Of all
+//! starts together Go's runtime keeps a number itself (`sched.goidgen`), so that those are known that came and went between
+//! two looks. When probes are placed, the kernel's counters begin at what was counted until then; when they are taken off,
+//! counting by memory goes on from what they counted. Must never let a total go back.
+
+use std::collections::BTreeMap;
+
+use leakwatch_common::{Counter, RuntimeKind, process_flags};
+
+use super::{
+    attach,
+    error::CollectError,
+    found::Found,
+    runtime::{self, Runtime, Tasks},
+    session::{Ask, Counting, Mode, Session},
+};
+use crate::{
+    host::ProcessMemory,
+    images::{Image, Modules},
+    kernel::Kernel,
+    observe::{Counters, SiteId, SiteSample},
+};
+
+/// How a reason ends for which probes were taken off: of several only the last one is told.
+pub const SAMPLED_SINCE: &str = "its tasks are counted by memory since";
+
+/// What was counted by memory until probes were placed.
+#[derive(Debug, Default)]
+pub(super) struct BeforeProbes {
+    /// By site. What is alive of it was entered into the kernel's live table.
+    pub(super) sites: BTreeMap<SiteId, SiteSample>,
+    /// The kernel's counters at that moment: they may be from an earlier time of probes, which is in `sites`.
+    counters: Counters,
+}
+
+impl BeforeProbes {
+    /// The kernel's counters, of tasks beginning at what was counted before.
+    pub(super) fn add_to(&self, counters: &mut Counters) {
+        if self.sites.is_empty() && self.counters == Counters::default() {
+            return;
+        }
+        let sum = |figure: fn(&SiteSample) -> u64| self.sites.values().map(figure).sum::<u64>();
+        let sums = [(Counter::Started, sum(|site| site.started)), (Counter::Ended, sum(|site| site.ended))];
+        for (counter, before) in sums {
+            let since = counters.get(counter).saturating_sub(self.counters.get(counter));
+            counters.set(counter, before.saturating_add(since));
+        }
+    }
+}
+
+/// Goroutines by their numbers.
+///
+/// Numbers are given out by processor, 16 at a time (`_GoidCacheBatch` of runtime/proc.go), and not given back: the total
+/// is exact to within 16 for each processor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbered {
+    /// The next number, and what the sites had counted, when memory was looked at last.
+    last: Option<(u64, u64)>,
+    /// Starts that no site shows: their goroutines ended before the next look.
+    pub(super) unseen: u64,
+}
+
+impl Numbered {
+    /// The next number to be given is this, and by their sites this many were started.
+    fn take(&mut self, next: u64, by_sites: u64) {
+        if let Some((before, sites_before)) = self.last {
+            let started = next.saturating_sub(before);
+            let shown = by_sites.saturating_sub(sites_before);
+            self.unseen = self.unseen.saturating_add(started.saturating_sub(shown));
+        }
+        self.last = Some((next, by_sites));
+    }
+
+    /// Starts are counted by probes from here on: what comes now was not unseen.
+    fn pause(&mut self) {
+        self.last = None;
+    }
+}
+
+impl Session {
+    /// Looks on as a process lives: its tasks by memory, and of threads and children the totals, where there is a kernel
+    /// side that counts them. Nothing of the process is touched.
+    ///
+    /// # Errors
+    /// As [`Session::attach`].
+    pub fn look_on(kernel: Option<&mut Kernel>, found: Found) -> Result<Self, CollectError> {
+        let Found { process, loaded, libraries } = found;
+        let pid = process.pid();
+        let image = Image::new(loaded, libraries);
+        let modules = Modules::of_process(&process)?;
+        let memory = ProcessMemory::open(&process)?;
+        let runtimes = runtime::recognise(pid, &image, &memory, Mode::Memory)?;
+        let mut watched = None;
+        if let Some(kernel) = kernel {
+            let mut counted = kernel.watch(pid)?;
+            if let Err(error) = kernel.set_flags(&mut counted, process_flags::THREAD_TOTALS) {
+                kernel.forget(&mut counted)?;
+                return Err(error.into());
+            }
+            watched = Some(counted);
+        }
+        // What cannot be read now is read at every look again, which says so.
+        let plan: Vec<&Tasks> = runtimes.iter().filter_map(|runtime| runtime.tasks.as_ref()).collect();
+        let at_attach = attach::seen_in_memory(pid, &plan, &memory).unwrap_or_default();
+        let mut session = Self::new(process, (image, modules, memory), runtimes, watched, at_attach);
+        session.totals_only = true;
+        session.note_unreadable();
+        Ok(session)
+    }
+
+    /// Counts by probes from now on, where they can be placed; `false`: nowhere. Figures go on from what memory showed.
+    ///
+    /// # Errors
+    /// When the kernel refuses, the process's memory cannot be read, or it ends. It is counted by memory as before then.
+    pub async fn put_probes_on(&mut self, kernel: &mut Kernel) -> Result<bool, CollectError> {
+        let pid = self.process.pid();
+        let Some(watched) = self.watched.as_mut().filter(|_| self.totals_only) else { return Ok(false) };
+        let planned = runtime::recognise(pid, &self.image, &self.memory, Ask::default().mode)?;
+        let places: Vec<(usize, Runtime)> = planned
+            .into_iter()
+            .enumerate()
+            .filter(|(place, plan)| {
+                let known = self.runtimes.get(*place);
+                !plan.probes.is_empty() && known.is_some_and(|known| known.runtime.kind == plan.kind)
+            })
+            .collect();
+        if places.is_empty() {
+            return Ok(false);
+        }
+        let kinds: Vec<RuntimeKind> = places.iter().map(|(_, plan)| plan.kind).collect();
+        let is_probed = move |kind: RuntimeKind| {
+            kinds.contains(&kind)
+                || (kind == RuntimeKind::TokioBlocking && kinds.contains(&RuntimeKind::Tokio))
+        };
+        // An earlier time of probes is in the figures by memory.
+        kernel.forget_tasks(watched, &is_probed)?;
+        let before = kernel.counters(watched)?;
+        let plans: Vec<&Runtime> = places.iter().map(|(_, plan)| plan).collect();
+        let taken =
+            attach::take_in(kernel, watched, &self.memory, &plans, process_flags::THREAD_TOTALS).await;
+        let live = match taken {
+            Ok(found) => found.live,
+            Err(error) => {
+                kernel.detach(watched);
+                kernel.set_flags(watched, process_flags::THREAD_TOTALS)?;
+                kernel.forget_tasks(watched, &is_probed)?;
+                return Err(error);
+            }
+        };
+        for (place, plan) in places {
+            if let Some(counted) = self.runtimes.get_mut(place) {
+                counted.runtime.probes = plan.probes;
+                counted.runtime.problems.retain(|problem| !problem.ends_with(SAMPLED_SINCE));
+                counted.counting = Counting::Probes;
+            }
+        }
+        self.go_on_from_memory(&live, before, is_probed);
+        Ok(true)
+    }
+
+    /// What memory showed becomes what the kernel's counters begin at; `live` is what was entered there as alive.
+    fn go_on_from_memory(
+        &mut self,
+        live: &BTreeMap<SiteId, u64>,
+        counters: Counters,
+        is_probed: impl Fn(RuntimeKind) -> bool,
+    ) {
+        let mut sites: BTreeMap<SiteId, SiteSample> =
+            self.sites_at_attach().into_iter().filter(|(id, _)| is_probed(id.runtime)).collect();
+        sites.extend(
+            self.by_memory
+                .iter()
+                .filter(|(id, _)| is_probed(id.runtime))
+                .map(|(&id, site)| (id, site.clone())),
+        );
+        self.by_memory.retain(|id, _| !is_probed(id.runtime));
+        self.at_attach.live.retain(|id, _| !is_probed(id.runtime));
+        for &id in live.keys() {
+            sites.entry(id).or_insert_with(|| super::sample::empty_site(id));
+        }
+        for (id, site) in &mut sites {
+            site.come_to(live.get(id).copied().unwrap_or(0));
+        }
+        self.before_probes = BeforeProbes { sites, counters };
+        self.numbered.pause();
+        // The tables are read anew.
+        self.last = None;
+    }
+
+    /// Takes note of how many goroutines were numbered, while they are counted by memory.
+    pub(super) fn note_numbers(&mut self) {
+        let by_sites = self.by_memory.values();
+        let by_sites =
+            by_sites.filter(|site| site.id.runtime == RuntimeKind::Go).map(|site| site.started).sum();
+        let by_memory = self.runtimes.iter().filter(|counted| counted.counting != Counting::Probes);
+        let next =
+            by_memory.filter_map(|counted| counted.runtime.tasks.as_ref()).find_map(|tasks| match tasks {
+                Tasks::Go(go) => go.next_number(&self.memory),
+                Tasks::Tokio(_) => None,
+            });
+        if let Some(next) = next {
+            self.numbered.take(next, by_sites);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_and_went_between_two_looks_is_known_by_its_numbers() {
+        let mut numbered = Numbered::default();
+        numbered.take(1000, 5);
+        assert_eq!(numbered.unseen, 0, "what was before the first look is not ours");
+        numbered.take(1100, 15);
+        assert_eq!(numbered.unseen, 90);
+        numbered.take(1104, 25);
+        assert_eq!(numbered.unseen, 90, "numbers are given out in batches: sites may be ahead of them");
+        numbered.pause();
+        numbered.take(5000, 25);
+        assert_eq!(numbered.unseen, 90, "what probes counted is not unseen");
+    }
+
+    #[test]
+    fn the_kernels_counters_begin_where_memory_ended() {
+        let id = SiteId { runtime: RuntimeKind::Go, site: 1, entry: 2 };
+        let site =
+            SiteSample { live_at_attach: 1, started: 10, ended: 4, ..super::super::sample::empty_site(id) };
+        let mut counters = Counters::default();
+        counters.set(Counter::Started, 100);
+        counters.set(Counter::Ended, 100);
+        let before = BeforeProbes { sites: BTreeMap::from_iter([(id, site)]), counters };
+        counters.set(Counter::Started, 103);
+        before.add_to(&mut counters);
+        assert_eq!((counters.get(Counter::Started), counters.get(Counter::Ended)), (13, 4));
+        let mut untouched = Counters::default();
+        untouched.set(Counter::Started, 7);
+        BeforeProbes::default().add_to(&mut untouched);
+        assert_eq!(untouched.get(Counter::Started), 7);
+    }
+}

@@ -1,0 +1,77 @@
+//! Names of Kubernetes pods, as the node itself has them.
+//!
+//! The kubelet keeps the logs of a pod's containers in `/var/log/pods/NAMESPACE_NAME_UID` (`BuildPodLogsDirectory` in
+//! pkg/kubelet/kuberuntime/helpers.go), whatever the engine. So a pod's name is known on its node without asking anybody.
+//! Names of namespaces and pods hold no `_`. It must never ask over a network, and never believe a name that is none.
+
+use std::{fs, path::Path};
+
+/// Where the kubelet keeps the directories.
+pub const LOGS: &str = "/var/log/pods";
+
+/// Most entries that are looked at; a node has some hundred pods.
+const MOST_ENTRIES: usize = 1 << 14;
+
+/// The longest name that Kubernetes allows.
+const LONGEST: usize = 253;
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// The pod with this uid; `None`: this is no node of Kubernetes, or it is not there.
+pub fn of_uid(logs: &Path, uid: &str) -> Option<PodName> {
+    let entries = fs::read_dir(logs).ok()?;
+    entries.take(MOST_ENTRIES).find_map(|entry| parse(entry.ok()?.file_name().to_str()?, uid))
+}
+
+fn parse(directory: &str, uid: &str) -> Option<PodName> {
+    let (pod, found) = directory.rsplit_once('_')?;
+    // The uid of a static pod has no hyphens in one place and may have them in the other.
+    if found.replace('-', "") != uid.replace('-', "") {
+        return None;
+    }
+    let (namespace, name) = pod.split_once('_')?;
+    (is_name(namespace) && is_name(name))
+        .then(|| PodName { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    !text.is_empty() && text.len() <= LONGEST && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "7d3c5a4e-1a2b-4c3d-8e4f-5a6b7c8d9e0f";
+
+    #[test]
+    fn a_pod_is_found_by_its_uid() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in [
+            "kube-system_coredns-5d78c9869d-abcde_11111111-1a2b-4c3d-8e4f-5a6b7c8d9e0f",
+            "shop_cart-7c9d-x2x4z_7d3c5a4e-1a2b-4c3d-8e4f-5a6b7c8d9e0f",
+            "no underscore",
+        ] {
+            fs::create_dir(dir.path().join(name)).expect("made");
+        }
+        let pod = PodName { namespace: "shop".to_owned(), name: "cart-7c9d-x2x4z".to_owned() };
+        assert_eq!(of_uid(dir.path(), UID), Some(pod));
+        assert_eq!(of_uid(dir.path(), "99999999-1a2b-4c3d-8e4f-5a6b7c8d9e0f"), None);
+        assert_eq!(of_uid(&dir.path().join("absent"), UID), None);
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_believed() {
+        for odd in ["a b_c_", "_name_", "ns__", "ns_na\nme_", "NS_name_"] {
+            assert_eq!(parse(&format!("{odd}{UID}"), UID), None, "{odd:?}");
+        }
+    }
+}
