@@ -62,6 +62,8 @@ pub enum Command {
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
     Inspect(InspectArgs),
+    /// Watch every process of the machine, new ones as they come, and serve what is seen over HTTP (docs/agent.md).
+    Agent(AgentArgs),
     /// Check whether this kernel and this user can run leakwatch; each finding comes with its fix.
     Doctor(DoctorArgs),
     /// Watch a built-in program that leaks in known ways; needs nothing else.
@@ -120,6 +122,23 @@ impl Selection {
     pub fn is_empty(&self) -> bool {
         self.pids.is_empty() && self.comm.is_none() && self.exe.is_none() && self.cgroup.is_none()
     }
+}
+
+/// Of the host agent.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AgentArgs {
+    /// Its configuration; without it, /etc/leakwatch/agent.toml where that exists.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print every key of the configuration with what it means and its default.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Say whether the configuration is right, and where it is not; start nothing.
+    #[arg(long, conflicts_with = "print_config")]
+    pub check_config: bool,
+    /// Sizes of the kernel's tables.
+    #[command(flatten)]
+    pub sizes: SizeArgs,
 }
 
 /// A runtime that leakwatch does not recognise, by the functions that start and end its tasks.

@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod corpus;
 pub mod gate;
+pub mod host;
 pub mod matrix;
 pub mod native;
 pub mod process;
@@ -19,6 +20,7 @@ pub mod target;
 pub mod tokio;
 
 pub use agent::{Agent, Outcome};
+pub use host::HostAgent;
 pub use native::{NativeTarget, NativeTruth};
 pub use report::{Counts, Report};
 pub use target::{Target, Truth};

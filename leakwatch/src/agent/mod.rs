@@ -3,6 +3,7 @@
 //! The only floor that reads time. It decides when to look, never what the figures mean.
 
 pub mod clock;
+pub mod daemon;
 mod environment;
 mod main_program;
 mod names;

@@ -11,6 +11,7 @@ use crate::{
     kernel,
 };
 
+mod agent;
 mod demo;
 mod diff;
 pub mod doctor;
@@ -64,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         }
         Some(Command::Doctor(args)) => doctor::run(&args, &mut std::io::stdout().lock()),
         Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
+        Some(Command::Agent(args)) => agent::run(&args, cli.verbose).map(|()| End::Done),
         Some(Command::Floor { pid, runtime }) => floor::run(pid, &runtime, cli.verbose),
         Some(Command::DemoTarget { seconds }) => demo::target(seconds),
         Some(Command::Profiles { name }) => profiles::run(name.as_deref()),

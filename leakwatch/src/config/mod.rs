@@ -3,6 +3,7 @@
 //! Nothing is guessed: an unknown key, a value of another type and a word that is not understood are errors, and each
 //! says where it stands, what is wrong, and what is allowed there. It must never read a process or a clock.
 
+mod agent;
 mod error;
 mod flags;
 mod patterns;
@@ -12,6 +13,7 @@ pub mod rules;
 mod shipped;
 mod words;
 
+pub use agent::{agent, agent_defaults};
 pub use error::ConfigError;
 pub use flags::{FunctionFlag, named};
 pub use patterns::patterns;

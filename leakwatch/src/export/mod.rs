@@ -3,6 +3,7 @@
 //! The only floor that names serde: the forms of CONTRACT.md are types of their own here, so that a field of the
 //! report can change without changing what scripts read. Nothing here opens files or prints.
 
+pub mod agent;
 pub mod binary;
 pub mod diff;
 pub mod dump;
@@ -23,6 +24,7 @@ pub mod trace;
 #[cfg(test)]
 mod tests;
 
+pub use agent::agent_to_json;
 pub use binary::binary_to_json;
 pub use diff::diff_to_json;
 pub use dump::write_dump_json;

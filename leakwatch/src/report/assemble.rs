@@ -81,18 +81,37 @@ pub fn assemble<'a>(
         probe_hits = probe_hits.saturating_add(input.model.counters().get(Counter::ProbeHits));
         reports.push(assemble_process(input, detector, context.rates));
     }
-    Report {
-        host: context.host.clone(),
-        started: context.started,
-        duration_s: context.duration_s,
-        environment: context.environment.clone(),
-        overhead: Overhead {
-            probe_hits,
-            cpu_percent_of_one_core: context.cpu_percent_of_one_core,
-            budget_percent: context.budget_percent,
-        },
-        processes: reports,
-        alerting: Alerting::default(),
+    Report::of(context, reports, probe_hits)
+}
+
+impl Report {
+    /// Reports of processes that were made already, together. `probe_hits` are those of all processes.
+    pub fn of(context: &Context, processes: Vec<ProcessReport>, probe_hits: u64) -> Self {
+        Self {
+            host: context.host.clone(),
+            started: context.started,
+            duration_s: context.duration_s,
+            environment: context.environment.clone(),
+            overhead: Overhead {
+                probe_hits,
+                cpu_percent_of_one_core: context.cpu_percent_of_one_core,
+                budget_percent: context.budget_percent,
+            },
+            processes,
+            alerting: Alerting::default(),
+        }
+    }
+
+    /// The same report of one of its processes alone.
+    #[must_use]
+    pub fn only(&self, process: &ProcessReport) -> Self {
+        Self {
+            host: self.host.clone(),
+            environment: self.environment.clone(),
+            processes: vec![process.clone()],
+            alerting: self.alerting.clone(),
+            ..*self
+        }
     }
 }
 

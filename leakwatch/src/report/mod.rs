@@ -3,6 +3,7 @@
 //! [`assemble()`] puts it together from models, findings and names. Unknown is `None`, never 0. Nothing here is
 //! serialised, drawn or measured; names come through the trait [`Names`], so that a report needs no process.
 
+pub mod agent;
 pub mod alerting;
 pub mod assemble;
 pub mod binary;

@@ -7,6 +7,7 @@ mod dumped;
 mod evidence;
 mod folder;
 mod harm;
+mod host;
 mod java;
 mod late;
 mod life;

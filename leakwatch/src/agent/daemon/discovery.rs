@@ -1,0 +1,267 @@
+//! Finds processes: all that run, and each new program from its exec on. One thread, beside the one that watches.
+//!
+//! The thread opens a process, asks the filter, reads its program (or remembers it), and hands it over. It is told of
+//! execs by the kernel side; a look through `/proc` now and then finds what nobody told of: forks that execute nothing, and
+//! execs whose news was lost. It never touches a process and never blocks who watches.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::Duration,
+};
+
+use leakwatch_common::RuntimeKind;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{filter::Candidate, options::Discover};
+use crate::{
+    collect::{CollectError, Found},
+    host::{self, HostError, Process, pods},
+    images::{Binaries, BinaryFigures, ImageError},
+};
+
+/// What discovery is asked.
+#[derive(Debug)]
+enum Ask {
+    /// This process executed a program.
+    Executed(u32),
+    /// Look through all processes.
+    Scan,
+    /// Other processes are wanted from now on.
+    Wanted(Box<Discover>),
+    /// It is over.
+    Stop,
+}
+
+/// Why a process is not watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The configuration does not want it.
+    Filtered,
+    /// It has none of the wanted runtimes.
+    NoRuntime,
+    /// We may not look at it.
+    NotPermitted,
+    /// It runs nothing that we read, or reading it failed.
+    Unreadable,
+}
+
+impl Reason {
+    /// The word used in figures.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::NoRuntime => "no_runtime",
+            Self::NotPermitted => "not_permitted",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// What discovery tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A process that is wanted. One of this pid that is watched already is another by now.
+    Found(Box<Found>),
+    /// A look through all processes is over: how many are not watched, and why.
+    Scanned {
+        /// By reason.
+        left_out: BTreeMap<Reason, u64>,
+        /// What is known of binaries.
+        binaries: BinaryFigures,
+    },
+}
+
+/// The thread that looks for processes; it ends with this.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    asks: Sender<Ask>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Discovery {
+    /// Begins with a look through all processes.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub(super) fn start(wanted: Discover, news: UnboundedSender<News>) -> std::io::Result<Self> {
+        let (asks, questions) = channel();
+        let work = move || Finder::new(wanted, news).run(&questions);
+        let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(work)?;
+        Ok(Self { asks, thread: Some(thread) })
+    }
+
+    /// A process executed a program.
+    pub(super) fn executed(&self, pid: u32) {
+        self.ask(Ask::Executed(pid));
+    }
+
+    /// News was lost: look through all processes.
+    pub(super) fn scan(&self) {
+        self.ask(Ask::Scan);
+    }
+
+    /// Other processes are wanted from now on.
+    pub(super) fn want(&self, wanted: Discover) {
+        self.ask(Ask::Wanted(Box::new(wanted)));
+    }
+
+    fn ask(&self, ask: Ask) {
+        if self.asks.send(ask).is_err() {
+            tracing::error!("the thread that looks for processes is gone: no new ones are found");
+        }
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        self.ask(Ask::Stop);
+        if let Some(thread) = self.thread.take() {
+            // It has nothing to say any more.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A process as it was when it was looked at: the same numbers, the same program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    start_ticks: u64,
+    /// Device and inode of its executable; `None`: it cannot be seen.
+    exe: Option<(u64, u64)>,
+    /// Why it is not watched; `None`: it was handed over.
+    left_out: Option<Reason>,
+}
+
+struct Finder {
+    wanted: Discover,
+    news: UnboundedSender<News>,
+    binaries: Binaries,
+    known: BTreeMap<u32, Known>,
+}
+
+impl Finder {
+    fn new(wanted: Discover, news: UnboundedSender<News>) -> Self {
+        let binaries = Binaries::new(wanted.most_binaries);
+        Self { wanted, news, binaries, known: BTreeMap::new() }
+    }
+
+    fn run(mut self, questions: &Receiver<Ask>) {
+        self.scan();
+        loop {
+            match questions.recv_timeout(self.wanted.rescan.max(Duration::from_millis(100))) {
+                Ok(Ask::Executed(pid)) => self.consider(pid),
+                Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => self.scan(),
+                Ok(Ask::Wanted(wanted)) => {
+                    self.wanted = *wanted;
+                    // Those that were left out are asked about again.
+                    self.known.retain(|_, known| known.left_out.is_none());
+                    self.scan();
+                }
+                Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks at every process that is new since the last time, or runs another program.
+    fn scan(&mut self) {
+        let pids = match host::pids() {
+            Ok(pids) => pids,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return;
+            }
+        };
+        self.known.retain(|pid, _| pids.binary_search(pid).is_ok());
+        for pid in pids {
+            let now = host::identity(pid);
+            let same = self.known.get(&pid).is_some_and(|known| {
+                now.is_some_and(|(ticks, exe)| (known.start_ticks, known.exe) == (ticks, exe))
+            });
+            if now.is_some() && !same {
+                self.consider(pid);
+            }
+        }
+        let mut left_out = BTreeMap::new();
+        for reason in self.known.values().filter_map(|known| known.left_out) {
+            *left_out.entry(reason).or_insert(0) += 1;
+        }
+        self.tell(News::Scanned { left_out, binaries: self.binaries.figures() });
+    }
+
+    fn consider(&mut self, pid: u32) {
+        if pid == std::process::id() {
+            return;
+        }
+        let Some((start_ticks, exe)) = host::identity(pid) else { return };
+        let left_out = match self.look(pid) {
+            Ok(Ok(found)) => {
+                self.tell(News::Found(Box::new(found)));
+                None
+            }
+            Ok(Err(reason)) => Some(reason),
+            Err(error) => match reason_of(&error) {
+                Some(reason) => {
+                    tracing::debug!("pid {pid} is not watched: {error}");
+                    Some(reason)
+                }
+                // Gone, or never a program.
+                None => return,
+            },
+        };
+        self.known.insert(pid, Known { start_ticks, exe, left_out });
+    }
+
+    fn look(&mut self, pid: u32) -> Result<Result<Found, Reason>, CollectError> {
+        let process = Process::open(pid)?;
+        if !wants(&self.wanted, &process) {
+            return Ok(Err(Reason::Filtered));
+        }
+        let found = Found::look(process, &mut self.binaries)?;
+        let runtimes = found.runtimes();
+        let wanted = if runtimes.is_empty() {
+            self.wanted.runtimes.contains(&RuntimeKind::Thread)
+        } else {
+            runtimes.iter().any(|runtime| self.wanted.runtimes.contains(runtime))
+        };
+        Ok(if wanted { Ok(found) } else { Err(Reason::NoRuntime) })
+    }
+
+    fn tell(&self, news: News) {
+        // Nobody listens any more when the agent stops.
+        drop(self.news.send(news));
+    }
+}
+
+/// What an error means for a process; `None`: it is none any more, or never was one.
+fn reason_of(error: &CollectError) -> Option<Reason> {
+    let of_host = |error: &HostError| match error {
+        HostError::NotPermitted { .. } | HostError::Hidden { .. } => Some(Reason::NotPermitted),
+        HostError::Ended { .. }
+        | HostError::NoSuchProcess { .. }
+        | HostError::Thread { .. }
+        | HostError::KernelThread { .. }
+        | HostError::Zombie { .. } => None,
+        _ => Some(Reason::Unreadable),
+    };
+    match error {
+        CollectError::Host(error) | CollectError::Image(ImageError::Host(error)) => of_host(error),
+        _ => Some(Reason::Unreadable),
+    }
+}
+
+/// The configuration wants this process.
+pub(super) fn wants(wanted: &Discover, process: &Process) -> bool {
+    let place = process.place();
+    let pod = place.pod.as_deref().filter(|_| wanted.filter.asks_of_pods());
+    let pod = pod.and_then(|uid| pods::of_uid(pods::LOGS.as_ref(), uid));
+    wanted.filter.wants(&Candidate {
+        comm: process.comm(),
+        exe: &process.exe().path.to_string_lossy(),
+        uid: process.uid(),
+        cgroup: place.cgroup.as_deref().unwrap_or_default(),
+        container: place.container.as_deref().unwrap_or_default(),
+        namespace: pod.as_ref().map_or("", |pod| &pod.namespace),
+        pod: pod.as_ref().map_or("", |pod| &pod.name),
+    })
+}

@@ -1,0 +1,119 @@
+//! Which processes are wanted: pure, over what is known of a process before anything of it is read.
+
+use regex::Regex;
+
+/// What is known of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Candidate<'a> {
+    /// Name of its main thread.
+    pub comm: &'a str,
+    /// Path of its executable.
+    pub exe: &'a str,
+    /// Effective user id.
+    pub uid: u32,
+    /// Path of its control group, empty where there is none.
+    pub cgroup: &'a str,
+    /// Id of its container, empty on the host.
+    pub container: &'a str,
+    /// Kubernetes namespace and name of its pod, empty without.
+    pub namespace: &'a str,
+    /// See `namespace`.
+    pub pod: &'a str,
+}
+
+/// What a process must be: all that is given must hold. Patterns are of the whole text.
+#[derive(Clone, Debug, Default)]
+pub struct Pattern {
+    /// Of [`Candidate::comm`].
+    pub comm: Option<Regex>,
+    /// Of [`Candidate::exe`].
+    pub exe: Option<Regex>,
+    /// Of [`Candidate::cgroup`].
+    pub cgroup: Option<Regex>,
+    /// Of [`Candidate::container`].
+    pub container: Option<Regex>,
+    /// Of [`Candidate::namespace`].
+    pub namespace: Option<Regex>,
+    /// Of [`Candidate::pod`].
+    pub pod: Option<Regex>,
+    /// Its user.
+    pub uid: Option<u32>,
+}
+
+impl Pattern {
+    fn matches(&self, candidate: &Candidate<'_>) -> bool {
+        let texts = [
+            (&self.comm, candidate.comm),
+            (&self.exe, candidate.exe),
+            (&self.cgroup, candidate.cgroup),
+            (&self.container, candidate.container),
+            (&self.namespace, candidate.namespace),
+            (&self.pod, candidate.pod),
+        ];
+        texts.into_iter().all(|(pattern, text)| pattern.as_ref().is_none_or(|regex| regex.is_match(text)))
+            && self.uid.is_none_or(|uid| uid == candidate.uid)
+    }
+}
+
+/// Which processes are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// One of these must match; empty: all do.
+    pub include: Vec<Pattern>,
+    /// None of these may.
+    pub exclude: Vec<Pattern>,
+}
+
+impl Filter {
+    /// Names of pods matter: they are looked up then.
+    pub fn asks_of_pods(&self) -> bool {
+        let all = self.include.iter().chain(&self.exclude);
+        all.into_iter().any(|pattern| pattern.pod.is_some() || pattern.namespace.is_some())
+    }
+
+    /// It is wanted.
+    pub fn wants(&self, candidate: &Candidate<'_>) -> bool {
+        let is = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(candidate));
+        (self.include.is_empty() || is(&self.include)) && !is(&self.exclude)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(pattern: &str) -> Regex {
+        Regex::new(&format!("^(?:{pattern})$")).expect("a pattern")
+    }
+
+    #[test]
+    fn include_then_exclude() {
+        let caddy = Candidate { comm: "caddy", exe: "/usr/bin/caddy", uid: 33, ..Candidate::default() };
+        let nats = Candidate { comm: "nats-server", exe: "/opt/nats", uid: 0, container: "abc", ..caddy };
+        let check = |include: Vec<Pattern>, exclude: Vec<Pattern>| {
+            let filter = Filter { include, exclude };
+            (filter.wants(&caddy), filter.wants(&nats))
+        };
+        assert_eq!(check(vec![], vec![]), (true, true));
+        assert_eq!(
+            check(vec![Pattern { comm: Some(whole("cad.*")), ..Pattern::default() }], vec![]),
+            (true, false)
+        );
+        assert_eq!(
+            check(vec![], vec![Pattern { exe: Some(whole("/opt/.*")), ..Pattern::default() }]),
+            (true, false)
+        );
+        assert_eq!(
+            check(vec![], vec![Pattern { container: Some(whole("")), ..Pattern::default() }]),
+            (false, true)
+        );
+        let both = Pattern { comm: Some(whole("caddy")), uid: Some(0), ..Pattern::default() };
+        assert_eq!(check(vec![both], vec![]), (false, false), "all of a pattern must hold");
+        let either = vec![
+            Pattern { uid: Some(33), ..Pattern::default() },
+            Pattern { comm: Some(whole("nats-.*")), ..Pattern::default() },
+        ];
+        assert_eq!(check(either.clone(), vec![]), (true, true), "one of the patterns is enough");
+        assert_eq!(check(either, vec![Pattern { uid: Some(33), ..Pattern::default() }]), (false, true));
+    }
+}

@@ -1,0 +1,509 @@
+//! All processes that the agent watches, and what it decides about them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use leakwatch_common::Counter;
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::{debug, info, warn};
+
+use super::{
+    discovery::{self, Reason},
+    figures::{ErrorKind, Errors, Feature, Figures, Snapshot, WatchedFigures},
+    options::Options,
+    quiet::Quiet,
+    tiers::{Step, Tier},
+    watched::Watched,
+};
+use crate::{
+    agent::{clock, environment, process},
+    collect::{Ask, CollectError, Found, Session},
+    detect::Detector,
+    export::metrics::Totals,
+    host::own::{self, Own},
+    images::BinaryFigures,
+    kernel::Kernel,
+    model::{Span, float, seconds},
+    observe::{Event, StackCopy},
+    report::{Context, Environment, Report, WallClock},
+};
+
+/// Time that looks may take in one turn before the others have to wait for the next, ns.
+const SLICE_NS: u64 = 100_000_000;
+
+/// A process that was just found is looked at this soon again, and then half as often each time, up to the interval: what
+/// begins at its start is seen early.
+const SOONEST_NS: u64 = 1_000_000_000;
+
+/// Turns over the budget of the host in a row after which probes are taken off.
+const OVER_IN_A_ROW: u32 = 3;
+
+/// The processes, the kernel side, and the figures.
+pub(super) struct Fleet {
+    kernel: Option<Kernel>,
+    hit_ns: Option<f64>,
+    features: Vec<Feature>,
+    options: Options,
+    detector: Detector,
+    /// By pid.
+    watches: BTreeMap<u32, Watched>,
+    /// Numbers of watchings, to pids.
+    numbers: BTreeMap<u64, u32>,
+    /// What the kernel side calls them, to pids.
+    incarnations: BTreeMap<u32, u32>,
+    ended: UnboundedSender<u64>,
+    next_number: u64,
+    started: WallClock,
+    host: String,
+    environment: Environment,
+    attached: u64,
+    left_out: BTreeMap<Reason, u64>,
+    binaries: BinaryFigures,
+    /// What only grows, over processes that are gone, too.
+    totals: Totals,
+    hits_of_gone: u64,
+    lost_execs: u64,
+    errors: Errors,
+    quiet: Quiet,
+    promoted: u64,
+    demoted: u64,
+    turn_ns: u64,
+    usage: Usage,
+}
+
+/// What watching took, from turn to turn.
+#[derive(Debug, Default)]
+struct Usage {
+    /// When, our processor time then, and probe hits then.
+    last: Option<(u64, u64, u64)>,
+    /// Percent of the machine since the turn before.
+    host_percent: Option<f64>,
+    over: u32,
+}
+
+impl Fleet {
+    pub(super) fn new(
+        kernel: Option<Kernel>,
+        hit_ns: Option<f64>,
+        features: Vec<Feature>,
+        options: Options,
+        ended: UnboundedSender<u64>,
+    ) -> Self {
+        Self {
+            kernel,
+            hit_ns,
+            features,
+            options,
+            detector: Detector::default(),
+            watches: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            ended,
+            next_number: 0,
+            started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
+            host: process::host_name(),
+            environment: environment(),
+            attached: 0,
+            left_out: BTreeMap::new(),
+            binaries: BinaryFigures::default(),
+            totals: Totals::default(),
+            hits_of_gone: 0,
+            lost_execs: 0,
+            errors: Errors::default(),
+            quiet: Quiet::default(),
+            promoted: 0,
+            demoted: 0,
+            turn_ns: 0,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Something failed.
+    pub(super) fn note(&mut self, kind: ErrorKind) {
+        self.errors.add(kind);
+    }
+
+    /// Something failed, and is to be read in the log, now and then.
+    fn complain(&mut self, kind: ErrorKind, what: &dyn std::fmt::Display) {
+        self.errors.add(kind);
+        match self.quiet.may_say(kind, clock::monotonic_ns()) {
+            Some(0) => warn!(kind = kind.name(), "{what}"),
+            Some(kept) => warn!(kind = kind.name(), kept_quiet = kept, "{what}"),
+            None => debug!(kind = kind.name(), "{what}"),
+        }
+    }
+
+    /// A look through all processes is over.
+    pub(super) fn scanned(&mut self, left_out: BTreeMap<Reason, u64>, binaries: BinaryFigures) {
+        self.left_out = left_out;
+        self.binaries = binaries;
+    }
+
+    /// Watches a process that was found. Whatever was watched under its pid is another process or program by now.
+    pub(super) async fn attach(&mut self, found: Found) {
+        let pid = found.process.pid();
+        self.forget(pid);
+        if self.watches.len() >= self.options.discover.most_processes {
+            self.complain(
+                ErrorKind::Attach,
+                &format_args!(
+                    "pid {pid} is not watched: {} processes are, as many as [discover] max_processes allows",
+                    self.watches.len()
+                ),
+            );
+            return;
+        }
+        let threads_only = found.runtimes().is_empty();
+        let attached = match self.kernel.as_mut() {
+            Some(kernel) if threads_only => Session::attach_found(kernel, found, &Ask::default()).await,
+            // Nobody would count its threads.
+            None if threads_only => return,
+            kernel => Session::look_on(kernel, found),
+        };
+        match attached {
+            Ok(session) => self.begin(session),
+            // It ended meanwhile, as most new processes do.
+            Err(error) if is_end(&error) => debug!("pid {pid}: {error}"),
+            Err(error) => {
+                self.complain(ErrorKind::Attach, &format_args!("pid {pid} is not watched: {error}"));
+            }
+        }
+    }
+
+    fn begin(&mut self, session: Session) {
+        let pid = session.process().pid();
+        let number = self.next_number;
+        self.next_number += 1;
+        let (sender, end) = (self.ended.clone(), process::end_of(&session));
+        tokio::spawn(async move {
+            match end.await {
+                // Nobody listens any more when the agent stops.
+                Ok(()) => drop(sender.send(number)),
+                Err(error) => warn!("the end of pid {pid} cannot be awaited: {error}"),
+            }
+        });
+        if session.incarnation() != 0 {
+            self.incarnations.insert(session.incarnation(), pid);
+        }
+        self.numbers.insert(number, pid);
+        self.attached += 1;
+        debug!(pid, comm = session.process().comm(), "watched");
+        let mut watched = Watched::new(number, session, &self.detector);
+        if let Err(error) = watched.look(self.kernel.as_ref(), self.options.sampling.stacks, &self.detector) {
+            self.complain(ErrorKind::Kernel, &error);
+        }
+        watched.due_ns = clock::monotonic_ns().saturating_add(SOONEST_NS);
+        self.watches.insert(pid, watched);
+    }
+
+    /// The process with this number has ended.
+    pub(super) fn ended(&mut self, number: u64) {
+        if let Some(&pid) = self.numbers.get(&number) {
+            self.forget(pid);
+        }
+    }
+
+    /// It runs another program now: what was known of it is of the old one. Discovery tells of the new one.
+    pub(super) fn executed(&mut self, incarnation: u32) {
+        if let Some(&pid) = self.incarnations.get(&incarnation) {
+            self.forget(pid);
+        }
+    }
+
+    /// Forgets a process, at once and wholly; what was lost of it stays counted.
+    fn forget(&mut self, pid: u32) {
+        let Some(mut watched) = self.watches.remove(&pid) else { return };
+        self.numbers.remove(&watched.number);
+        self.incarnations.remove(&watched.session.incarnation());
+        self.hits_of_gone = self.hits_of_gone.saturating_add(watched.probe_hits());
+        if let Some(kernel) = self.kernel.as_mut()
+            && let Err(error) = watched.session.close(kernel)
+        {
+            self.complain(ErrorKind::Kernel, &format_args!("pid {pid}: {error}"));
+        }
+        debug!(pid, "forgotten");
+    }
+
+    /// A thread or child of a process began or ended.
+    pub(super) fn take_event(&mut self, event: &Event) {
+        let watched = self.incarnations.get(&event.process).and_then(|pid| self.watches.get_mut(pid));
+        if let Some(watched) = watched {
+            watched.session.take_event(event);
+        }
+    }
+
+    /// Where something of a process was made.
+    pub(super) fn take_stack(&mut self, stack: &StackCopy) {
+        let Some(pid) = self.incarnations.get(&stack.event.process) else { return };
+        let (Some(watched), Some(kernel)) = (self.watches.get_mut(pid), self.kernel.as_mut()) else { return };
+        if let Err(error) = watched.session.take_stack(kernel, stack) {
+            self.complain(ErrorKind::Kernel, &error);
+        }
+    }
+
+    /// News of execs was lost since the last time: there may be processes that nobody told of.
+    pub(super) fn lost_execs(&mut self) -> bool {
+        let Some(kernel) = &self.kernel else { return false };
+        match kernel.counters_of_nobody() {
+            Ok(counters) => {
+                let lost = counters.get(Counter::RingFull);
+                std::mem::replace(&mut self.lost_execs, lost) != lost
+            }
+            Err(error) => {
+                self.complain(ErrorKind::Kernel, &error);
+                true
+            }
+        }
+    }
+
+    /// Other options from now on. Processes that they do not want are forgotten; the rest keep their figures.
+    pub(super) fn reload(&mut self, options: Options) {
+        if options.http != self.options.http {
+            warn!("[http] is read at the start only: restart the agent for its changes");
+        }
+        self.options = Options { http: self.options.http.clone(), ..options };
+        let unwanted: Vec<u32> = self
+            .watches
+            .iter()
+            .filter(|(_, watched)| !discovery::wants(&self.options.discover, watched.session.process()))
+            .map(|(&pid, _)| pid)
+            .collect();
+        for pid in unwanted {
+            self.forget(pid);
+        }
+    }
+
+    /// One turn: looks at who is due, keeps the budgets, and moves processes between the tiers.
+    pub(super) async fn turn(&mut self) {
+        let begun_ns = clock::monotonic_ns();
+        let steps = self.look_at_due(begun_ns);
+        for (pid, step) in steps.into_iter().chain(self.keep_process_budgets()) {
+            match step {
+                Step::Stay => {}
+                Step::Promote(reason) => self.promote(pid, &reason).await,
+                Step::Demote(reason) => self.demote(pid, &reason),
+            }
+        }
+        self.keep_host_budget();
+        self.make_room();
+        self.turn_ns = clock::monotonic_ns().saturating_sub(begun_ns);
+    }
+
+    fn look_at_due(&mut self, begun_ns: u64) -> Vec<(u32, Step)> {
+        let mut due: Vec<(u64, u32)> = self
+            .watches
+            .iter()
+            .filter(|(_, watched)| watched.due_ns <= begun_ns)
+            .map(|(&pid, watched)| (watched.due_ns, pid))
+            .collect();
+        due.sort_unstable();
+        let share = self.options.sampling.cpu_percent / float(self.watches.len().max(1) as u64);
+        let mut steps = Vec::new();
+        for (_, pid) in due {
+            let now_ns = clock::monotonic_ns();
+            if now_ns.saturating_sub(begun_ns) > SLICE_NS {
+                break;
+            }
+            let Some(watched) = self.watches.get_mut(&pid) else { continue };
+            let took_ns =
+                match watched.look(self.kernel.as_ref(), self.options.sampling.stacks, &self.detector) {
+                    Ok(took_ns) => took_ns,
+                    Err(error) => {
+                        self.complain(ErrorKind::Kernel, &format_args!("pid {pid}: {error}"));
+                        continue;
+                    }
+                };
+            let age_ns = now_ns.saturating_sub(watched.attach().time_ns);
+            let interval_ns = process::nanoseconds(self.options.sampling.interval);
+            watched.schedule(took_ns, interval_ns.min(age_ns.max(SOONEST_NS)), share);
+            steps.push((pid, watched.course.judge(&watched.report, now_ns, &self.options.promote)));
+        }
+        steps
+    }
+
+    /// Measures what probes add to each process that has some.
+    fn keep_process_budgets(&mut self) -> Vec<(u32, Step)> {
+        let Some(kernel) = &self.kernel else { return Vec::new() };
+        let mut steps = Vec::new();
+        let mut failed = None;
+        for (&pid, watched) in self.watches.iter_mut().filter(|(_, w)| w.course.tier() == Tier::Probes) {
+            match watched.measure(kernel, self.hit_ns) {
+                Ok(Some(added)) => {
+                    steps.push((pid, watched.course.measured(added, &self.options.budget)));
+                }
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            self.complain(ErrorKind::Kernel, &error);
+        }
+        steps
+    }
+
+    /// Measures what all of it takes, and takes off the most expensive probes when that is too much.
+    fn keep_host_budget(&mut self) {
+        let hits: u64 =
+            self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
+        let budget = self.options.budget.host_percent;
+        if !self.usage.measure(hits, self.hit_ns, budget) {
+            return;
+        }
+        let percent = self.usage.host_percent.unwrap_or_default();
+        let probed = self.watches.iter().filter(|(_, watched)| watched.course.tier() == Tier::Probes);
+        let dearest = probed.max_by(|(_, a), (_, b)| {
+            a.added_percent.unwrap_or(0.0).total_cmp(&b.added_percent.unwrap_or(0.0))
+        });
+        let Some(pid) = dearest.map(|(&pid, _)| pid) else {
+            debug!(
+                "watching took {percent:.2} % of the machine, over the budget of {budget} %, without any probe"
+            );
+            return;
+        };
+        let why = format!(
+            "watching took {percent:.2} % of the machine, over the budget of {budget} %, and these were the most expensive \
+             probes"
+        );
+        self.demote(pid, &why);
+    }
+
+    /// Places probes, if there is room for more.
+    async fn promote(&mut self, pid: u32, reason: &str) {
+        let probed = self.watches.values().filter(|watched| watched.course.tier() == Tier::Probes).count();
+        // Without a price nobody could keep a budget.
+        if probed >= self.options.promote.at_once || self.hit_ns.is_none() {
+            return;
+        }
+        let (Some(kernel), Some(watched)) = (self.kernel.as_mut(), self.watches.get_mut(&pid)) else {
+            return;
+        };
+        let now_ns = clock::monotonic_ns();
+        match watched.session.put_probes_on(kernel).await {
+            Ok(true) => {
+                info!(pid, reason, "probes are placed");
+                watched.begin_probes(kernel, now_ns);
+                self.promoted += 1;
+            }
+            Ok(false) => watched.course.demoted(now_ns, &self.options.promote),
+            Err(error) => {
+                watched.course.demoted(now_ns, &self.options.promote);
+                if !is_end(&error) {
+                    self.complain(ErrorKind::Probes, &format_args!("pid {pid} gets no probes: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Takes the probes off.
+    fn demote(&mut self, pid: u32, reason: &str) {
+        let (Some(kernel), Some(watched)) = (self.kernel.as_mut(), self.watches.get_mut(&pid)) else {
+            return;
+        };
+        if watched.course.tier() == Tier::Memory {
+            return;
+        }
+        info!(pid, reason, "probes are taken off");
+        let taken = watched.end_probes(kernel, reason, &self.options.promote);
+        self.demoted += 1;
+        if let Err(error) = taken {
+            self.complain(ErrorKind::Probes, &format_args!("pid {pid}: {error}"));
+        }
+    }
+
+    fn make_room(&mut self) {
+        let Some(kernel) = self.kernel.as_mut() else { return };
+        let mut failed = None;
+        for watched in self.watches.values_mut() {
+            failed = watched.session.make_room(kernel).err().or(failed);
+        }
+        if let Some(error) = failed {
+            self.complain(ErrorKind::Kernel, &error);
+        }
+    }
+
+    /// What is to be published now.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let now_ns = clock::monotonic_ns();
+        let processes: Vec<_> = self.watches.values().map(|watched| watched.report.clone()).collect();
+        self.totals.add(&processes);
+        let hits =
+            self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
+        let context = Context {
+            host: self.host.clone(),
+            environment: Some(self.environment.clone()),
+            started: self.started.wall,
+            duration_s: seconds(now_ns.saturating_sub(self.started.monotonic_ns)),
+            cpu_percent_of_one_core: self
+                .usage
+                .host_percent
+                .map(|percent| percent * f64::from(own::processors())),
+            budget_percent: Some(self.options.budget.host_percent * f64::from(own::processors())),
+            rates: Span::Watch,
+        };
+        let watched = self.watches.iter().map(|(&pid, watched)| WatchedFigures {
+            pid,
+            probed: watched.course.tier() == Tier::Probes,
+            probe_hits: watched.probe_hits(),
+            added_percent: watched.added_percent,
+            looks: watched.looks,
+        });
+        let figures = Figures {
+            started: self.started.wall,
+            cpu_s: seconds(clock::own_cpu_ns()),
+            own: Own::read(),
+            watched: watched.collect(),
+            attached: self.attached,
+            left_out: self.left_out.clone(),
+            probes: self.watches.values().map(|watched| watched.session.probes() as u64).sum(),
+            binaries: self.binaries,
+            totals: self.totals.clone(),
+            lost_execs: self.lost_execs,
+            errors: self.errors,
+            features: self.features.clone(),
+            hit_ns: self.hit_ns,
+            host_percent: self.usage.host_percent,
+            promoted: self.promoted,
+            demoted: self.demoted,
+            turn_s: seconds(self.turn_ns),
+        };
+        Snapshot { report: Arc::new(Report::of(&context, processes, hits)), figures }
+    }
+
+    /// Takes everything off.
+    pub(super) fn close(mut self) {
+        let pids: Vec<u32> = self.watches.keys().copied().collect();
+        for pid in pids {
+            self.forget(pid);
+        }
+    }
+}
+
+impl Usage {
+    /// A turn is over; `true`: the budget was exceeded for some turns in a row.
+    fn measure(&mut self, hits: u64, hit_ns: Option<f64>, budget_percent: f64) -> bool {
+        let (now_ns, own_ns) = (clock::monotonic_ns(), clock::own_cpu_ns());
+        if let Some((then_ns, own_then_ns, hits_then)) = self.last.replace((now_ns, own_ns, hits)) {
+            let machine_ns = float(now_ns.saturating_sub(then_ns)) * f64::from(own::processors());
+            let probes_ns = float(hits.saturating_sub(hits_then)) * hit_ns.unwrap_or(0.0);
+            let spent_ns = float(own_ns.saturating_sub(own_then_ns)) + probes_ns;
+            self.host_percent = (machine_ns > 0.0).then(|| spent_ns * 100.0 / machine_ns);
+        }
+        let over = self.host_percent.is_some_and(|percent| percent > budget_percent);
+        self.over = if over { self.over + 1 } else { 0 };
+        if self.over < OVER_IN_A_ROW {
+            return false;
+        }
+        self.over = 0;
+        true
+    }
+}
+
+/// The process ended before it could be watched.
+fn is_end(error: &CollectError) -> bool {
+    use crate::{host::HostError, images::ImageError};
+    matches!(
+        error,
+        CollectError::Host(
+            HostError::Ended { .. } | HostError::NoSuchProcess { .. } | HostError::Zombie { .. }
+        ) | CollectError::Image(ImageError::Host(HostError::Ended { .. }))
+    )
+}

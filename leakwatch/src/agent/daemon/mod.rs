@@ -1,0 +1,205 @@
+//! The host agent: finds every process that it can watch, looks at each as rarely as is enough, and publishes one report of
+//! them all.
+//!
+//! One loop drives it. Beside it are the thread that finds processes ([`discovery`]) and the one that answers requests; both
+//! see copies, and neither touches a process. A process is looked at through its memory; one that looks as if it leaked gets
+//! probes for a while ([`tiers`]). What cannot be had on a machine is off, and said to be off ([`Feature`]); the rest goes on.
+//! It must never hold a process's figures longer than the process lives, and what it costs must never grow with what it has
+//! seen.
+
+mod discovery;
+mod figures;
+pub mod filter;
+mod fleet;
+pub mod http;
+pub mod options;
+mod quiet;
+pub mod tiers;
+mod watched;
+
+use std::{io, pin::pin, sync::Arc, time::Duration};
+
+use leakwatch_common::EventKind;
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+use tracing::{info, warn};
+
+pub use self::{
+    discovery::Reason,
+    figures::{ErrorKind, Errors, Feature, Figures, Snapshot, WatchedFigures},
+    options::Options,
+};
+use self::{
+    discovery::{Discovery, News},
+    fleet::Fleet,
+};
+use super::process;
+use crate::{
+    kernel::{EventReader, Kernel},
+    observe::Observed,
+};
+
+/// Between two turns: who is due is looked at, budgets are kept, and a snapshot is published.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Records taken from the ring before anything else gets its turn.
+const DRAIN: usize = 65_536;
+
+/// What the agent starts with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The kernel side; `None`: it could not be loaded, and processes are looked at by memory alone.
+    pub kernel: Option<Kernel>,
+    /// Price of a probe hit, ns; `None`: not known, and no probes are placed.
+    pub hit_ns: Option<f64>,
+    /// What the machine lets us do.
+    pub features: Vec<Feature>,
+    /// How to run.
+    pub options: Options,
+}
+
+/// What the agent tells of its own course.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// All processes that were there have been looked at: it is ready.
+    Ready,
+    /// A turn is over: it lives.
+    Turn,
+    /// The configuration is read again.
+    Reloading,
+    /// It stops.
+    Stopping,
+}
+
+/// What the agent asks of whoever started it.
+pub trait Owner {
+    /// The configuration as it is now.
+    ///
+    /// # Errors
+    /// What is wrong with it; the agent goes on with what it has.
+    fn reload(&mut self) -> anyhow::Result<Options>;
+
+    /// It has come to this stage.
+    fn stage(&mut self, stage: Stage);
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When signals cannot be caught, no thread can be had, or the ring of the kernel side cannot be read.
+pub async fn run(
+    parts: Parts,
+    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    owner: &mut dyn Owner,
+) -> anyhow::Result<()> {
+    let Parts { mut kernel, hit_ns, features, options } = parts;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (news_sender, mut news) = mpsc::unbounded_channel();
+    let (ended_sender, mut ended) = mpsc::unbounded_channel();
+    let mut events = None;
+    if let Some(kernel) = kernel.as_mut() {
+        events = Some(process::readable(kernel.take_events()?)?);
+        // From here on no exec is missed: the look through all processes comes after.
+        kernel.announce_execs(true)?;
+    }
+    let discovery = Discovery::start(options.discover.clone(), news_sender)?;
+    let mut fleet = Fleet::new(kernel, hit_ns, features, options, ended_sender);
+    let mut turns = pin!(tokio::time::interval(TURN));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut scanned = false;
+    let mut ready = false;
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => {
+                owner.stage(Stage::Reloading);
+                match owner.reload() {
+                    Ok(options) => {
+                        discovery.want(options.discover.clone());
+                        fleet.reload(options);
+                        info!("the configuration was read again");
+                    }
+                    Err(error) => {
+                        fleet.note(ErrorKind::Reload);
+                        warn!("the configuration is wrong, the agent goes on with the one it has: {error:#}");
+                    }
+                }
+                owner.stage(Stage::Ready);
+            }
+            Some(number) = ended.recv() => {
+                drain(&mut events, &mut fleet, &discovery);
+                fleet.ended(number);
+            }
+            ready = readable(&mut events) => {
+                ready?;
+                drain(&mut events, &mut fleet, &discovery);
+            }
+            Some(news) = news.recv() => match news {
+                News::Found(found) => fleet.attach(*found).await,
+                News::Scanned { left_out, binaries } => {
+                    fleet.scanned(left_out, binaries);
+                    scanned = true;
+                }
+            },
+            _ = turns.tick() => {
+                drain(&mut events, &mut fleet, &discovery);
+                if fleet.lost_execs() {
+                    discovery.scan();
+                }
+                fleet.turn().await;
+                if scanned {
+                    snapshots.send_replace(Some(Arc::new(fleet.snapshot())));
+                    if !std::mem::replace(&mut ready, true) {
+                        owner.stage(Stage::Ready);
+                    }
+                }
+                owner.stage(Stage::Turn);
+            }
+        }
+    }
+    owner.stage(Stage::Stopping);
+    drop(discovery);
+    fleet.close();
+    Ok(())
+}
+
+/// Returns when there may be something in the ring; never, where there is no kernel side.
+async fn readable(events: &mut Option<AsyncFd<EventReader>>) -> io::Result<()> {
+    match events {
+        Some(events) => {
+            events.readable_mut().await?.clear_ready();
+            Ok(())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes what waits in the ring.
+fn drain(events: &mut Option<AsyncFd<EventReader>>, fleet: &mut Fleet, discovery: &Discovery) {
+    let Some(events) = events else { return };
+    let mut stacks = Vec::new();
+    let mut executed = Vec::new();
+    events.get_mut().drain(DRAIN, |observed| match observed {
+        Observed::HostExec(pid) => executed.push(pid),
+        Observed::Event(event) if event.kind == EventKind::Exec => fleet.executed(event.process),
+        Observed::Event(event) => fleet.take_event(&event),
+        Observed::Stack(stack) => stacks.push(stack),
+        Observed::Malformed => {}
+    });
+    for stack in stacks {
+        fleet.take_stack(&stack);
+    }
+    executed.sort_unstable();
+    executed.dedup();
+    for pid in executed {
+        discovery.executed(pid);
+    }
+}

@@ -1,0 +1,161 @@
+//! How the host agent runs. `config::agent` fills this from TOML; `docs/agent.md` documents every key.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use leakwatch_common::RuntimeKind;
+
+use super::filter::Filter;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The server.
+    pub http: Http,
+    /// What watching may cost.
+    pub budget: Budget,
+    /// Which processes.
+    pub discover: Discover,
+    /// How often to look.
+    pub sampling: Sampling,
+    /// When to place probes.
+    pub promote: Promote,
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens; `None`: there is none.
+    pub listen: Option<SocketAddr>,
+    /// Certificate chain and key, PEM; `None`: no TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// File with a bearer token.
+    pub bearer_token_file: Option<PathBuf>,
+    /// File with users and hashes of their passwords.
+    pub basic_users_file: Option<PathBuf>,
+    /// Who may ask for `/metrics`.
+    pub metrics: Access,
+    /// Who may ask for `/api/v1/…`: names of functions, stacks, paths.
+    pub api: Access,
+    /// Connections at once.
+    pub connections: usize,
+    /// How long a request may take.
+    pub timeout: Duration,
+}
+
+/// Who may ask for something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Who asks from this machine, and who proves who he is.
+    #[default]
+    Local,
+    /// Who proves who he is.
+    Auth,
+    /// Nobody: it is not there.
+    Off,
+}
+
+/// What watching may cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// Percent of the machine: probes in all processes, and leakwatch itself.
+    pub host_percent: f64,
+    /// Percent of one core that probes may add to one process.
+    pub process_percent: f64,
+}
+
+/// Which processes.
+#[derive(Clone, Debug)]
+pub struct Discover {
+    /// Those with these runtimes; [`RuntimeKind::Thread`] stands for all that have none of the others.
+    pub runtimes: Vec<RuntimeKind>,
+    /// Which of them.
+    pub filter: Filter,
+    /// Time between looks through all processes, for those that nobody told of.
+    pub rescan: Duration,
+    /// Processes watched at once.
+    pub most_processes: usize,
+    /// Binaries that are remembered.
+    pub most_binaries: usize,
+}
+
+/// How often to look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Least time between two looks at a process.
+    pub interval: Duration,
+    /// Read stacks with each look.
+    pub stacks: bool,
+    /// Percent of one core that all looks together may take; they become rarer where it would be more.
+    pub cpu_percent: f64,
+}
+
+/// When to place probes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Promote {
+    /// Ever.
+    pub enabled: bool,
+    /// Processes with probes at once.
+    pub at_once: usize,
+    /// Growth of the live tasks, per minute, that is suspicious by itself.
+    pub growth_per_min: f64,
+    /// How long probes stay after the last moment in which the process was suspicious.
+    pub hold: Duration,
+    /// How long they stay at most.
+    pub longest: Duration,
+    /// How long a process is left alone after its probes were taken off.
+    pub rest: Duration,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+            tls: None,
+            bearer_token_file: None,
+            basic_users_file: None,
+            metrics: Access::Open,
+            api: Access::Local,
+            connections: 64,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { host_percent: 1.0, process_percent: 2.0 }
+    }
+}
+
+impl Default for Discover {
+    fn default() -> Self {
+        Self {
+            runtimes: vec![RuntimeKind::Go, RuntimeKind::Tokio],
+            filter: Filter::default(),
+            rescan: Duration::from_secs(10),
+            most_processes: 1000,
+            most_binaries: 512,
+        }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), stacks: true, cpu_percent: 1.0 }
+    }
+}
+
+impl Default for Promote {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            at_once: 4,
+            growth_per_min: 60.0,
+            hold: Duration::from_mins(5),
+            longest: Duration::from_mins(15),
+            rest: Duration::from_mins(30),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! One process that the agent watches: its session, its figures, its last report, its place in the queue of looks.
+
+use leakwatch_common::Counter;
+
+use super::{
+    options::Promote,
+    tiers::{Course, Tier},
+};
+use crate::{
+    agent::{clock, names::ImageNames, process},
+    collect::{Looks, SAMPLED_SINCE, Session, sample_all},
+    detect::Detector,
+    kernel::{Kernel, KernelError},
+    model::{Attach, Limits, ProcessModel, Span, TasksAre},
+    report::{self, Identities, ProcessInfo, ProcessInput, ProcessReport},
+};
+
+/// What is kept of a process: less than of one that somebody watches alone, for there are many.
+const LIMITS: Limits =
+    Limits { moments: 180, site_samples: 120, sites: 512, waiting_per_site: 8, stack_depth: 48 };
+
+/// A watched process.
+pub(super) struct Watched {
+    /// No other watching has it.
+    pub(super) number: u64,
+    pub(super) session: Session,
+    attach: Attach,
+    info: ProcessInfo,
+    model: ProcessModel,
+    identities: Identities,
+    /// As of the last look.
+    pub(super) report: ProcessReport,
+    /// Through the tiers.
+    pub(super) course: Course,
+    /// The next look is due then.
+    pub(super) due_ns: u64,
+    /// Looks taken.
+    pub(super) looks: u64,
+    /// Hits of its probes, and when they were read last.
+    hits: (u64, u64),
+    /// What its probes added between the last two reads, percent of one core; `None`: it has none, or their price is not
+    /// known.
+    pub(super) added_percent: Option<f64>,
+}
+
+impl Watched {
+    /// A process that was just attached.
+    pub(super) fn new(number: u64, mut session: Session, detector: &Detector) -> Self {
+        let id = session.process().id();
+        let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
+        let now_ns = clock::monotonic_ns();
+        let attach = Attach { process: id, time_ns: now_ns, tasks };
+        let mut info = ProcessInfo { blind: session.blind(), ..process::info(session.process()) };
+        info.runtimes = process::runtimes(&session);
+        info.build_id = process::build_id(&session);
+        let model = ProcessModel::new(attach, LIMITS);
+        let report = {
+            let mut names = ImageNames::new(session.names());
+            let input = ProcessInput { info: &info, model: &model, names: &mut names };
+            report::assemble_process(input, detector, Span::Watch)
+        };
+        Self {
+            number,
+            session,
+            attach,
+            info,
+            model,
+            identities: Identities::default(),
+            report,
+            course: Course::default(),
+            due_ns: now_ns,
+            looks: 0,
+            hits: (0, now_ns),
+            added_percent: None,
+        }
+    }
+
+    /// How its watching began.
+    pub(super) fn attach(&self) -> Attach {
+        self.attach
+    }
+
+    /// Takes a look and makes its report. Returns how long that took, ns.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be read.
+    pub(super) fn look(
+        &mut self,
+        kernel: Option<&Kernel>,
+        stacks: bool,
+        detector: &Detector,
+    ) -> Result<u64, KernelError> {
+        let begun_ns = clock::monotonic_ns();
+        let looks = Looks { ages: self.course.tier() == Tier::Probes, census: true, stacks };
+        let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
+        for sample in samples.into_iter().flatten() {
+            let mut names = ImageNames::new(self.session.names());
+            self.model.apply(&sample, &mut self.identities.with(&mut names));
+        }
+        self.info.runtimes = process::runtimes(&self.session);
+        let mut names = ImageNames::new(self.session.names());
+        let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
+        self.report = report::assemble_process(input, detector, Span::Watch);
+        self.session.rest();
+        self.looks += 1;
+        Ok(clock::monotonic_ns().saturating_sub(begun_ns))
+    }
+
+    /// Puts the next look where it belongs: not before `interval_ns` have passed, and so that looks which take this long take no more than
+    /// their share, percent of one core, of the time.
+    pub(super) fn schedule(&mut self, took_ns: u64, interval_ns: u64, share_percent: f64) {
+        self.due_ns = clock::monotonic_ns().saturating_add(spacing_ns(took_ns, interval_ns, share_percent));
+    }
+
+    /// Its probes were just placed.
+    pub(super) fn begin_probes(&mut self, kernel: &Kernel, now_ns: u64) {
+        self.course.promoted(now_ns);
+        // Their hits from an earlier time are not of this one. What cannot be read is read again at the next turn.
+        let hits = self.session.probe_hits(kernel).unwrap_or(self.hits.0);
+        self.hits = (hits, now_ns);
+        self.info.runtimes = process::runtimes(&self.session);
+        self.report.runtimes.clone_from(&self.info.runtimes);
+    }
+
+    /// Takes its probes off, for this reason.
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be written; the probes are off all the same.
+    pub(super) fn end_probes(
+        &mut self,
+        kernel: &mut Kernel,
+        reason: &str,
+        options: &Promote,
+    ) -> Result<(), KernelError> {
+        self.course.demoted(clock::monotonic_ns(), options);
+        self.added_percent = None;
+        let taken = self.session.take_probes_off(kernel, &format!("{reason}: {SAMPLED_SINCE}"));
+        self.info.runtimes = process::runtimes(&self.session);
+        self.report.runtimes.clone_from(&self.info.runtimes);
+        taken
+    }
+
+    /// Hits of its probes so far.
+    pub(super) fn probe_hits(&self) -> u64 {
+        self.hits.0.max(self.model.counters().get(Counter::ProbeHits))
+    }
+
+    /// Measures what its probes add, at this price of a hit (ns).
+    ///
+    /// # Errors
+    /// When the kernel's tables cannot be read.
+    pub(super) fn measure(
+        &mut self,
+        kernel: &Kernel,
+        price_ns: Option<f64>,
+    ) -> Result<Option<f64>, KernelError> {
+        self.added_percent = None;
+        if self.course.tier() == Tier::Memory {
+            return Ok(None);
+        }
+        let hits = self.session.probe_hits(kernel)?;
+        let now_ns = clock::monotonic_ns();
+        let (before, then_ns) = std::mem::replace(&mut self.hits, (hits, now_ns));
+        let passed_ns = now_ns.saturating_sub(then_ns);
+        self.added_percent = price_ns.filter(|_| passed_ns > 0).map(|price| {
+            crate::model::float(hits.saturating_sub(before)) * price * 100.0 / crate::model::float(passed_ns)
+        });
+        Ok(self.added_percent)
+    }
+}
+
+/// Time to the next look.
+fn spacing_ns(took_ns: u64, interval_ns: u64, share_percent: f64) -> u64 {
+    let spacing = crate::model::float(took_ns) * 100.0 / share_percent.max(0.001);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float too large for the integer becomes its largest value"
+    )]
+    let spacing = spacing as u64;
+    spacing.max(interval_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_take_their_share_of_the_time_at_most() {
+        assert_eq!(spacing_ns(1_000, 10_000_000, 1.0), 10_000_000, "a short one: the interval counts");
+        assert_eq!(spacing_ns(1_000_000, 10_000_000, 1.0), 100_000_000);
+        // 256 processes share one percent.
+        assert_eq!(spacing_ns(1_000_000, 0, 1.0 / 256.0), 25_600_000_000);
+        assert_eq!(spacing_ns(u64::MAX, 0, 0.0), u64::MAX);
+    }
+}

@@ -1,0 +1,193 @@
+//! `leakwatch agent`: the host agent, from its configuration to its end.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
+
+use super::{
+    kernel_options,
+    startup::{Usage, block_on, calibrate, load},
+    watch::say,
+};
+use crate::{
+    agent::daemon::{self, Feature, Options, Owner, Parts, Stage, http::Server},
+    cli::AgentArgs,
+    config,
+    host::{Process, ProcessMemory, own},
+};
+
+/// The most bytes of a configuration.
+const LARGEST: u64 = 1 << 20;
+
+/// Files that may be open at once: a process takes five or so.
+const OPEN_FILES: u64 = 65_536;
+
+/// What the system reads as its default, where none is named.
+const USUAL: &str = "/etc/leakwatch/agent.toml";
+
+/// Runs the agent, or prints or checks its configuration.
+///
+/// # Errors
+/// When the configuration is wrong, the address cannot be had, or the agent cannot go on.
+pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
+    if args.print_config {
+        return Ok(std::io::stdout().lock().write_all(config::agent_defaults().as_bytes())?);
+    }
+    let file = Configuration::of(args.config.as_deref());
+    let options = file.read()?;
+    if args.check_config {
+        return say(&format!("{} is right", file.name())).map_err(Into::into);
+    }
+    let files = own::raise_open_files(OPEN_FILES);
+    let (snapshots, published) = watch::channel(None::<Arc<daemon::Snapshot>>);
+    // What is asked for and cannot be had is an error before anything is touched.
+    let server = Server::bind(&options.http, published)?;
+    let mut features = Vec::new();
+    let mut kernel = match load(kernel_options(&args.sizes, verbose)) {
+        Ok(kernel) => Some(kernel),
+        Err(error) => {
+            tracing::warn!("no kernel side: {error:#}");
+            features.push(off("kernel", &format!("{error:#}; `leakwatch doctor` says what is missing")));
+            None
+        }
+    };
+    let hit_ns = kernel.as_mut().and_then(calibrate);
+    features.extend(what_works(kernel.is_some(), hit_ns, files, server.as_ref()));
+    for feature in features.iter().filter(|feature| !feature.on) {
+        tracing::warn!(feature = feature.name, "off: {}", feature.why);
+    }
+    match &server {
+        Some(server) => {
+            let scheme = if server.is_tls() { "https" } else { "http" };
+            say(&format!("the agent answers on {scheme}://{}/", server.address()))?;
+        }
+        None => say("the agent runs, without a server")?,
+    }
+    let serving = server.map(Server::serve).transpose()?;
+    let parts = Parts { kernel, hit_ns, features, options };
+    let mut owner = Host { file };
+    let ended = block_on(daemon::run(parts, snapshots, &mut owner));
+    drop(serving);
+    ended
+}
+
+fn on(name: &'static str, why: impl Into<String>) -> Feature {
+    Feature { name, on: true, why: why.into() }
+}
+
+fn off(name: &'static str, why: &str) -> Feature {
+    Feature { name, on: false, why: why.to_owned() }
+}
+
+/// What the machine lets us do, feature by feature.
+fn what_works(kernel: bool, hit_ns: Option<f64>, files: u64, server: Option<&Server>) -> Vec<Feature> {
+    let mut features = Vec::new();
+    if kernel {
+        features.push(on("exec_news", "the kernel tells of each new program"));
+        features.push(on("threads", "threads and forks are counted by tracepoints"));
+    } else {
+        features.push(off(
+            "exec_news",
+            "without the kernel side new programs are found by looking through /proc",
+        ));
+        features.push(off("threads", "without the kernel side nobody counts threads and forks"));
+    }
+    features.push(match hit_ns {
+        Some(price) => on("probes", format!("a hit costs {price:.0} ns here")),
+        None if kernel => {
+            off("probes", "the price of a probe hit could not be measured, so no budget could be kept")
+        }
+        None => off("probes", "there is no kernel side to place them"),
+    });
+    // Pid 1 is somebody else's wherever an agent belongs.
+    let of_others = Process::open(1).and_then(|process| ProcessMemory::open(&process));
+    features.push(match of_others {
+        Ok(_) => on("memory", "processes of all users can be looked at"),
+        Err(error) => {
+            off("memory", &format!("process 1 cannot be looked at, and others perhaps neither: {error}"))
+        }
+    });
+    features.push(if files >= 8192 {
+        on("open_files", format!("{files} may be open"))
+    } else {
+        off(
+            "open_files",
+            &format!(
+                "only {files} may be open, which is enough for {} processes; raise LimitNOFILE",
+                files / 6
+            ),
+        )
+    });
+    features.push(match server {
+        Some(server) => on("http", format!("listens on {}", server.address())),
+        None => off("http", "[http] listen = \"off\""),
+    });
+    features
+}
+
+/// Where the configuration is.
+struct Configuration(Option<PathBuf>);
+
+impl Configuration {
+    /// The file that was named, else the usual one where it exists, else none: everything is as by default.
+    fn of(named: Option<&Path>) -> Self {
+        let usual = || Path::new(USUAL).exists().then(|| PathBuf::from(USUAL));
+        Self(named.map(Path::to_owned).or_else(usual))
+    }
+
+    fn name(&self) -> String {
+        self.0
+            .as_ref()
+            .map_or_else(|| "the built-in configuration".to_owned(), |path| path.display().to_string())
+    }
+
+    fn read(&self) -> anyhow::Result<Options> {
+        let Some(path) = &self.0 else { return Ok(Options::default()) };
+        let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if !metadata.is_file() || metadata.len() > LARGEST {
+            bail!("{} is no file of at most {LARGEST} bytes", path.display());
+        }
+        let root = rustix::process::geteuid().is_root();
+        if root && metadata.mode() & 0o002 != 0 {
+            bail!("anybody may write {}, and the agent runs as root: `chmod o-w {0}`", path.display());
+        }
+        let owner = metadata.uid();
+        if root && owner != 0 {
+            bail!("{} belongs to user {owner}, and the agent runs as root: `chown root {0}`", path.display());
+        }
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        config::agent(&path.display().to_string(), &text).map_err(|error| Usage(error.to_string()).into())
+    }
+}
+
+/// What the agent asks of us while it runs.
+struct Host {
+    file: Configuration,
+}
+
+impl Owner for Host {
+    fn reload(&mut self) -> anyhow::Result<Options> {
+        self.file.read()
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        use sd_notify::NotifyState;
+        let state = match stage {
+            Stage::Ready => NotifyState::Ready,
+            Stage::Turn => NotifyState::Watchdog,
+            Stage::Reloading => NotifyState::Reloading,
+            Stage::Stopping => NotifyState::Stopping,
+        };
+        // Nobody listens where systemd did not start us.
+        if let Err(error) = sd_notify::notify(false, &[state]) {
+            tracing::debug!("the service manager cannot be told: {error}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The host agent and the processes that it watches as JSON, schema `leakwatch.agent/1`: what `/api/v1/processes` answers.
+
+use serde_json::{Value, json};
+
+use super::{
+    json::{number, rfc3339},
+    safe,
+};
+use crate::report::{
+    ProcessReport, Report,
+    agent::{AgentReport, FeatureReport, Named, WatchedReport},
+};
+
+/// The JSON text, indented, with a newline at its end.
+pub fn agent_to_json(report: &Report, agent: &AgentReport) -> String {
+    let processes: Vec<Value> =
+        report.processes.iter().zip(&agent.watched).map(|(process, watched)| one(process, watched)).collect();
+    let [known, inspected, reused] = agent.binaries;
+    safe::page(&json!({
+        "schema": "leakwatch.agent/1",
+        "host": report.host,
+        "started": rfc3339(agent.started, 3),
+        "own": {
+            "cpu_s": number(agent.cpu_s),
+            "rss_bytes": agent.rss_bytes,
+            "open_fds": agent.open_fds,
+            "threads": agent.threads,
+            "turn_s": number(agent.turn_s),
+        },
+        "host_percent": agent.host_percent.and_then(number),
+        "budget_percent_of_one_core": report.overhead.budget_percent.and_then(number),
+        "hit_ns": agent.hit_ns.and_then(number),
+        "attached": agent.attached,
+        "left_out": counts(&agent.left_out),
+        "probes": agent.probes,
+        "promoted": agent.promoted,
+        "demoted": agent.demoted,
+        "binaries": { "known": known, "inspected": inspected, "reused": reused },
+        "lost_execs": agent.lost_execs,
+        "losses": counts(&agent.losses),
+        "errors": counts(&agent.errors),
+        "features": agent.features.iter().map(feature).collect::<Vec<_>>(),
+        "processes": processes,
+    }))
+}
+
+fn one(process: &ProcessReport, watched: &WatchedReport) -> Value {
+    let worst = process.sites.first();
+    json!({
+        "pid": process.pid,
+        "comm": process.comm,
+        "exe": process.exe,
+        "container": process.container,
+        "pod": process.pod.as_ref().map(|pod| json!({
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "uid": pod.uid,
+        })),
+        "runtimes": process.runtimes.iter().map(|runtime| json!({
+            "kind": runtime.kind,
+            "version": runtime.version,
+        })).collect::<Vec<_>>(),
+        "tier": watched.tier,
+        "watched_s": number(process.watched_s),
+        "looks": watched.looks,
+        "probe_hits": watched.probe_hits,
+        "added_percent": watched.added_percent.and_then(number),
+        "tasks_live": process.tasks.live,
+        "threads_live": process.threads.live,
+        "leaks": process.leaks,
+        "verdict": worst.map(|site| site.verdict.name()),
+    })
+}
+
+fn counts(all: &[Named]) -> Value {
+    all.iter().map(|one| (one.name.clone(), Value::from(one.count))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn feature(feature: &FeatureReport) -> Value {
+    json!({ "name": feature.name, "on": feature.on, "why": feature.why })
+}

@@ -1,0 +1,245 @@
+//! `leakwatch agent`: finds what runs and what comes, counts as the programs themselves do, forgets what ends.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use leakwatch_tests::{HostAgent, Target, gate, matrix, need};
+
+/// Looks once a second: a test need not wait.
+const OFTEN: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\nenabled = false\n";
+
+fn newest() -> PathBuf {
+    matrix::go_target(matrix::GO_RELEASES[matrix::GO_RELEASES.len() - 1], "strip").path
+}
+
+/// All live tasks of a process by the report are those that the program knows, site by site.
+#[track_caller]
+fn assert_live_is_true(host: &HostAgent, target: &mut Target) {
+    let truth = target.check();
+    host.wait_live(target.pid(), truth.num_goroutine);
+    let report = host.report(target.pid()).expect("it is watched");
+    let process = report.process(target.pid());
+    let functions = process.by_function();
+    for (function, truth) in &truth.sites {
+        assert_eq!(functions.get(function).map_or(0, |counts| counts.live), truth.live, "{function}");
+    }
+    let sum: u64 = functions.values().map(|counts| counts.live).sum();
+    assert_eq!(sum, truth.live, "nothing else");
+}
+
+#[test]
+fn those_that_run_those_that_come_and_those_that_go() {
+    let oldest = matrix::go_target(matrix::GO_RELEASES[0], "plain").path;
+    need!(gate::live(), gate::file(&newest()), gate::file(&oldest));
+    let mut early = Target::start(&newest());
+    early.command("spawn chan 100");
+    let host = HostAgent::start("come-and-go", OFTEN);
+    assert_live_is_true(&host, &mut early);
+
+    // One of another binary, one of the same, both from their exec on.
+    let mut other = Target::start(&oldest);
+    let mut same = Target::start(&newest());
+    other.command("spawn chan 30");
+    same.command("spawn method 7");
+    assert_live_is_true(&host, &mut other);
+    assert_live_is_true(&host, &mut same);
+    early.command("finish chan 40");
+    early.command("spawn iowait 5");
+    assert_live_is_true(&host, &mut early);
+    for target in [&early, &other, &same] {
+        let process = host.process(target.pid()).expect("watched");
+        assert_eq!((&process["tier"], &process["probe_hits"]), (&"memory".into(), &0.into()), "{process}");
+    }
+
+    // It replaces itself by itself: what was known of the old program is gone.
+    same.exec();
+    same.command("spawn chan 3");
+    assert_live_is_true(&host, &mut same);
+
+    let (gone, kept) = (early.pid(), other.pid());
+    drop(early);
+    host.wait_until("the end of a process", |host| host.process(gone).is_none());
+    assert!(host.report(gone).is_none());
+    let metrics = host.get("/metrics", &[]).body;
+    assert!(!metrics.contains(&format!("pid=\"{gone}\"")), "a series is left behind");
+    assert!(metrics.contains(&format!("pid=\"{kept}\"")), "{metrics}");
+    let outcome = host.terminate();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+}
+
+#[test]
+fn starts_between_two_looks_are_counted_by_their_numbers() {
+    need!(gate::live(), gate::file(&newest()));
+    let mut target = Target::start(&newest());
+    let host = HostAgent::start("numbers", OFTEN);
+    host.wait_until("a first look", |host| host.process(target.pid()).is_some());
+    let before = target.truth();
+    target.command("storm 20000");
+    let after = target.check();
+    let started = after.started - before.started;
+    let counted = |host: &HostAgent| {
+        let report = host.report(target.pid()).expect("watched");
+        report.process(target.pid()).tasks().started
+    };
+    // Numbers are given to processors 16 at a time.
+    let slack = 16 * u64::from(target.ready().gomaxprocs) + 64;
+    host.wait_until("the starts", |host| counted(host) + slack >= started);
+    assert!(counted(&host) <= started + slack, "{} of {started}", counted(&host));
+    let report = host.report(target.pid()).expect("watched");
+    let tasks = report.process(target.pid()).tasks();
+    assert_eq!(tasks.live_at_attach + tasks.started - tasks.ended, tasks.live);
+}
+
+#[test]
+fn only_those_that_are_wanted() {
+    need!(gate::live(), gate::file(&newest()));
+    let folder = std::env::temp_dir().join(format!("leakwatch-wanted-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("made");
+    let copy = folder.join("wanted");
+    std::fs::copy(newest(), &copy).expect("copied");
+    let other = folder.join("link");
+    symlink(newest(), &other).expect("linked");
+    let (wanted, unwanted) = (Target::start(&copy), Target::start(&other));
+    let only = format!("{OFTEN}[discover]\ninclude = [{{ exe = \"{}/.*\" }}]\n", folder.display());
+    let host = HostAgent::start("wanted", &only);
+    assert!(host.process(wanted.pid()).is_some(), "{:#}", host.about());
+    assert!(host.process(unwanted.pid()).is_none());
+    assert!(host.about()["left_out"]["filtered"].as_u64().is_some_and(|count| count >= 1));
+
+    // Read again: the other way round, and nothing is forgotten of who stays wanted.
+    let both =
+        format!("{OFTEN}[discover]\ninclude = [{{ comm = \"truth|wanted\" }}, {{ comm = \"link\" }}]\n");
+    let looks =
+        |host: &HostAgent| host.process(wanted.pid()).expect("watched")["looks"].as_u64().unwrap_or(0);
+    host.wait_until("some looks", |host| looks(host) >= 3);
+    host.reload(&both);
+    host.wait_until("the other", |host| host.process(unwanted.pid()).is_some());
+    assert!(looks(&host) >= 3, "it began anew");
+    host.reload(&format!("{OFTEN}[discover]\nexclude = [{{ comm = \"wanted\" }}]\n"));
+    host.wait_until("its end", |host| host.process(wanted.pid()).is_none());
+    assert!(host.process(unwanted.pid()).is_some());
+    // A wrong one changes nothing.
+    host.reload("[discover]\nincluded = []\n");
+    host.wait_until("the error", |host| host.about()["errors"]["reload"] == 1);
+    assert!(host.process(wanted.pid()).is_none() && host.process(unwanted.pid()).is_some());
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn one_that_grows_gets_probes_and_loses_them_again() {
+    need!(gate::live(), gate::file(&newest()));
+    let mut target = Target::start(&newest());
+    target.command("spawn chan 100");
+    let config = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 30\nhold = \"3s\"\nrest = \"1h\"\n\
+                  [budget]\nprocess_percent = 100\nhost_percent = 100\n";
+    let host = HostAgent::start("promote", config);
+    let pid = target.pid();
+    let tier = |host: &HostAgent| host.process(pid).expect("watched")["tier"].clone();
+    host.wait_until("probes", |host| {
+        target.command("spawn chan 5");
+        tier(host) == "probes"
+    });
+    assert_live_is_true(&host, &mut target);
+    // From here on every start and end is seen: as many more were counted as there were.
+    let totals = |host: &HostAgent| {
+        let report = host.report(pid).expect("watched");
+        report.process(pid).tasks()
+    };
+    let (before, known) = (target.check(), totals(&host));
+    target.command("storm 5000");
+    target.command("finish chan 50");
+    let after = target.check();
+    host.wait_live(pid, after.num_goroutine);
+    let now = totals(&host);
+    assert_eq!(now.started - known.started, after.started - before.started, "starts by probes");
+    assert_eq!(now.ended - known.ended, after.ended - before.ended, "ends by probes");
+    assert!(host.about()["probes"].as_u64().is_some_and(|probes| probes >= 2));
+
+    // Nothing grows any more: they are taken off, and counting goes on.
+    host.wait_until("no probes", |host| tier(host) == "memory");
+    assert_eq!(host.about()["probes"], 0);
+    assert_eq!((&host.about()["promoted"], &host.about()["demoted"]), (&1.into(), &1.into()));
+    target.command("spawn method 9");
+    assert_live_is_true(&host, &mut target);
+    let last = totals(&host);
+    assert!(last.started >= now.started && last.ended >= now.ended, "{last:?} after {now:?}");
+    assert_eq!(last.live_at_attach + last.started - last.ended, last.live);
+}
+
+/// The next process has this pid, unless that is in use.
+fn choose_next_pid(pid: u32) -> Result<(), String> {
+    let path = "/proc/sys/kernel/ns_last_pid";
+    std::fs::write(path, (pid - 1).to_string()).map_err(|error| format!("{path} cannot be written: {error}"))
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    need!(gate::live(), gate::file(&newest()), choose_next_pid(std::process::id()));
+    let host = HostAgent::start("reuse", OFTEN);
+    let again = (0..50).find_map(|_| {
+        let mut first = Target::start(&newest());
+        let pid = first.pid();
+        first.command("spawn chan 77");
+        assert_live_is_true(&host, &mut first);
+        drop(first);
+        choose_next_pid(pid).expect("as before");
+        let second = Target::start(&newest());
+        (second.pid() == pid).then_some(second)
+    });
+    let mut second = again.expect("the same pid once in fifty");
+    second.command("spawn method 5");
+    assert_live_is_true(&host, &mut second);
+    let functions = host.report(second.pid()).expect("watched").process(second.pid()).by_function();
+    assert!(functions.values().all(|counts| counts.live < 77), "the first one's are left: {functions:?}");
+}
+
+#[test]
+fn who_may_ask_for_what() {
+    need!(gate::live());
+    let token = std::env::temp_dir().join(format!("leakwatch-token-{}", std::process::id()));
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&token, mode).expect("set");
+    let config = format!("[http]\nbearer_token_file = \"{}\"\napi = \"auth\"\n{OFTEN}", token.display());
+    let host = HostAgent::start("access", &config);
+    let bearer = |token: &'static str| [("Authorization", token)];
+    let good = "Bearer 0123456789abcdef0123456789abcdef";
+    for (path, headers, status) in [
+        ("/healthz", &[][..], 200),
+        ("/metrics", &[][..], 200),
+        ("/api/v1/report", &[][..], 401),
+        ("/api/v1/processes", &bearer("Bearer wrong")[..], 401),
+        ("/api/v1/processes", &bearer(good)[..], 200),
+        ("/api/v1/report", &bearer(good)[..], 200),
+        ("/api/v1/report?pid=0", &bearer(good)[..], 404),
+        ("/api/v1/report?pid=x", &bearer(good)[..], 400),
+        ("/api/v1/report?all=1", &bearer(good)[..], 400),
+        ("/", &bearer(good)[..], 404),
+    ] {
+        let answer = host.get(path, headers);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert!(!answer.body.contains("0123456789abcdef"), "{path} tells the token");
+    }
+    let post =
+        host.raw("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
+    assert_eq!(post.status, 405);
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000));
+    assert!([0, 414, 431].contains(&host.raw(&long).status));
+    let open_metrics = host.get("/metrics", &[("Accept", "application/openmetrics-text; version=1.0.0")]);
+    assert!(open_metrics.body.ends_with("# EOF\n"), "{}", open_metrics.headers);
+    std::fs::remove_file(&token).expect("removed");
+    drop(host);
+}
+
+#[test]
+fn it_ends_when_it_is_told_to_and_leaves_nothing() {
+    need!(gate::live(), gate::file(&newest()));
+    let mut target = Target::start(&newest());
+    let host = HostAgent::start("end", OFTEN);
+    assert_live_is_true(&host, &mut target);
+    let outcome = host.terminate();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    // The target lives on, and counts as before.
+    target.command("spawn chan 1");
+    target.check();
+}
