@@ -14,6 +14,7 @@ pub mod host;
 pub mod matrix;
 pub mod native;
 pub mod process;
+pub mod prometheus;
 pub mod report;
 pub mod soak;
 pub mod target;

@@ -187,6 +187,9 @@ impl Filler<'_> {
             let lifetimes = Box::new(lifetimes(process, runtime));
             self.push(Metric::TaskLifetime, subject, labels, Value::Histogram(lifetimes));
         }
+        let mut built = whole.clone();
+        labels::push(&mut built, "build_id", process.build_id.as_deref(), most);
+        self.number(Metric::ProcessInfo, subject, &built, Some(1.0));
         for runtime in &process.runtimes {
             let mut labels = labels::with_runtime(&whole, &runtime.kind, most);
             labels::push(&mut labels, "version", runtime.version.as_deref(), most);

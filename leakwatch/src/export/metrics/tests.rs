@@ -254,3 +254,70 @@ fn the_document_has_the_table() {
         );
     }
 }
+
+/// A report and an agent of which everything is known.
+fn whole() -> (ProcessReport, AgentFigures) {
+    let mut process = samples::leaking();
+    process.build_id = Some("5f3a".to_owned());
+    process.probe_hits = 2_148;
+    process.losses = vec![crate::report::Loss { name: "ring_full".into(), count: 3 }];
+    process.leaks = 1;
+    let site = &mut process.sites[0];
+    (site.verdict, site.proven, site.leak_rate_per_min) = (Verdict::Leak, Some(300), Some(300.0));
+    site.lives = crate::report::Lives::of(&[3; leakwatch_common::LIFETIME_BUCKETS], None);
+    let mut totals = Totals::default();
+    totals.add(std::slice::from_ref(&process));
+    let figures = AgentFigures {
+        version: "0.1.0",
+        revision: "abc",
+        started: process.start_time,
+        cpu_s: Some(1.5),
+        rss_bytes: Some(60_000_000),
+        open_fds: Some(120),
+        look_s: Some(0.004),
+        tiers: vec![("memory", 12), ("probes", 1)],
+        overhead: vec![(4_242, 0.000_4)],
+        totals,
+        exports: vec![ExportFigures { to: "remote_write", sent: 4, failed: 1, dropped: 0, queued_bytes: 0 }],
+    };
+    (process, figures)
+}
+
+/// Every metric there is, as a scraper gets it: what the queries of `deploy/` are tried on. `LEAKWATCH_UPDATE_GOLDEN=1`
+/// writes it anew.
+#[test]
+fn every_metric_can_be_filled() {
+    let (process, figures) = whole();
+    let families = families(&[process], &figures, &Limits::default());
+    let filled: Vec<&str> = families.iter().map(|family| family.definition.name).collect();
+    assert_eq!(filled, TABLE.iter().map(|definition| definition.name).collect::<Vec<_>>());
+    let text = encode(&families, Exposition::Text);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/export/metrics/golden/whole.prom");
+    if std::env::var_os("LEAKWATCH_UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        std::fs::write(&path, &text).expect("the file can be written");
+    }
+    let golden = std::fs::read(&path).expect("the file");
+    assert!(golden == text, "{} is old: LEAKWATCH_UPDATE_GOLDEN=1 writes it", path.display());
+}
+
+/// What nobody looks at is not worth its price in every store.
+#[test]
+fn every_metric_is_used_by_a_rule_or_a_dashboard() {
+    fn texts(folder: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            if entry.is_dir() {
+                texts(&entry, all);
+            } else if let Ok(text) = std::fs::read_to_string(&entry) {
+                all.push_str(&text);
+            }
+        }
+    }
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let mut all = String::new();
+    texts(&deploy, &mut all);
+    for definition in &TABLE {
+        assert!(all.contains(definition.name), "nothing in deploy/ uses {}", definition.name);
+    }
+}

@@ -1,0 +1,133 @@
+//! What lies in `deploy/`: its rules by promtool's own tests, its dashboards by asking a real Prometheus every query that
+//! they have, on metrics in which every family has series.
+
+use std::fs;
+use std::path::PathBuf;
+
+use leakwatch_tests::prometheus::{PATIENCE, Page, Prometheus, promtool};
+use leakwatch_tests::{gate, matrix, need, process};
+use serde_json::Value;
+
+fn deploy() -> PathBuf {
+    matrix::repository().join("deploy")
+}
+
+/// Every metric that there is, as the encoder writes them.
+fn whole() -> String {
+    let path = matrix::repository().join("leakwatch/src/export/metrics/golden/whole.prom");
+    fs::read_to_string(path).expect("the file of the encoder's test")
+}
+
+#[test]
+fn rules_do_what_their_tests_say() {
+    need!(gate::third_party("prometheus"), gate::third_party("promtool"));
+    for arguments in [["test", "rules", "leakwatch.test.yml"], ["check", "config", "scrape.yml"]] {
+        let output = promtool(&deploy().join("prometheus"), &arguments);
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+#[test]
+fn alertmanager_takes_the_routes() {
+    need!(gate::third_party("prometheus-alertmanager"));
+    let alertmanager = matrix::third_party("prometheus-alertmanager").expect("the gate has looked");
+    let amtool = fs::canonicalize(alertmanager).expect("a program").with_file_name("amtool");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(&amtool)
+            .args(arguments)
+            .current_dir(deploy().join("alertmanager"))
+            .output()
+            .expect("amtool runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(&["check-config", "alertmanager.yml"]);
+    let to = |labels: [&str; 2]| {
+        run(&["config", "routes", "test", "--config.file=alertmanager.yml", labels[0], labels[1]])
+    };
+    assert_eq!(to(["alertname=LeakwatchProvenLeak", "severity=critical"]).trim(), "leakwatch-pager");
+    assert_eq!(to(["alertname=LeakwatchLeak", "severity=warning"]).trim(), "leakwatch-tickets");
+    assert_eq!(to(["alertname=LeakwatchSuspect", "severity=info"]).trim(), "leakwatch-log");
+    assert_eq!(to(["alertname=Watchdog", "severity=none"]).trim(), "nobody");
+}
+
+/// A dashboard's variables and the queries of its panels, by title.
+fn queries(dashboard: &Value) -> (Vec<String>, Vec<(String, String)>) {
+    let variables = dashboard["templating"]["list"].as_array().expect("variables");
+    let variables = variables.iter().filter(|one| one["type"] == "query");
+    let variables =
+        variables.map(|one| one["query"]["query"].as_str().expect("a query").to_owned()).collect();
+    let mut all = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().expect("targets") {
+            let title = panel["title"].as_str().expect("a title").to_owned();
+            all.push((title, target["expr"].as_str().expect("a query").to_owned()));
+        }
+    }
+    (variables, all)
+}
+
+#[test]
+fn every_query_of_every_dashboard_has_data() {
+    need!(gate::third_party("prometheus"), gate::third_party("promtool"));
+    let page = Page::serve(whole());
+    let config = format!(
+        "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [leakwatch.rules.yml]\n\
+         scrape_configs: [{{ job_name: leakwatch, static_configs: [{{ targets: ['127.0.0.1:{}'] }}] }}]\n",
+        page.port()
+    );
+    let rules = fs::read_to_string(deploy().join("prometheus/leakwatch.rules.yml")).expect("the rules");
+    let prometheus = Prometheus::start("dashboards", &config, &[("leakwatch.rules.yml", &rules)], &[]);
+    let scraped = process::eventually(PATIENCE, || {
+        let samples = prometheus.query("count_over_time(leakwatch_build_info[1h])");
+        samples.iter().any(|(_, samples)| *samples >= 4.0)
+    });
+    assert!(scraped, "Prometheus does not scrape");
+
+    let mut empty = Vec::new();
+    let mut asked = 0;
+    for entry in fs::read_dir(deploy().join("grafana")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a dashboard");
+        let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+        let name = dashboard["title"].as_str().expect("a title");
+        let (variables, queries) = queries(&dashboard);
+        for variable in variables {
+            let inside = variable.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+            let (selector, label) =
+                inside.and_then(|inside| inside.rsplit_once(", ")).expect("label_values(…)");
+            let expression = format!("count by ({label}) ({})", with_values(selector));
+            if prometheus.query(&expression).iter().all(|(labels, _)| !labels.contains_key(label)) {
+                empty.push(format!("{name}: {variable}"));
+            }
+        }
+        for (title, expression) in queries {
+            asked += 1;
+            if prometheus.query(&with_values(&expression)).is_empty() {
+                empty.push(format!("{name}: {title}: {expression}"));
+            }
+        }
+    }
+    assert!(asked > 40, "only {asked} queries: are they still found?");
+    assert!(empty.is_empty(), "no data for {empty:#?}");
+
+    // Recording rules, too.
+    for rule in rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")) {
+        let there = process::eventually(PATIENCE, || !prometheus.query(rule).is_empty());
+        assert!(there, "no data for {rule}");
+    }
+}
+
+/// A query as Grafana sends it when all is chosen in every variable.
+fn with_values(expression: &str) -> String {
+    let mut text = expression.to_owned();
+    for variable in ["$instance", "$comm", "$pid", "$function"] {
+        text = text.replace(variable, ".*");
+    }
+    assert!(!text.contains('$'), "a variable is left in {text}");
+    text
+}
