@@ -74,6 +74,8 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
+    /// List the rules that come with leakwatch, print one to copy and change, or check a file of rules.
+    Rules(RulesArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -159,6 +161,34 @@ pub struct RuntimeArgs {
     pub profile: Vec<String>,
 }
 
+/// What the user wants to be told of.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AlertArgs {
+    /// Rules and actions in a TOML file (docs/rules.md).
+    #[arg(long, value_name = "FILE", help_heading = "Rules (docs/rules.md)")]
+    pub rules: Option<PathBuf>,
+    /// A rule that comes with leakwatch (repeatable); `leakwatch rules` lists them.
+    #[arg(long, value_name = "PRESET", help_heading = "Rules (docs/rules.md)")]
+    pub rule: Vec<String>,
+    /// Exit with 4 when a rule fired whose level is at least this (without one: any).
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "green", help_heading = "Rules (docs/rules.md)")]
+    pub fail_on_alert: Option<String>,
+}
+
+/// `leakwatch rules`.
+#[derive(Clone, Debug, Args)]
+pub struct RulesArgs {
+    /// Which to print.
+    #[arg(value_name = "PRESET", conflicts_with_all = ["check", "figures"])]
+    pub name: Option<String>,
+    /// Check this file and list what is in it; nothing is watched and nothing done.
+    #[arg(long, value_name = "FILE", conflicts_with = "figures")]
+    pub check: Option<PathBuf>,
+    /// List the figures that conditions can name.
+    #[arg(long)]
+    pub figures: bool,
+}
+
 /// Sizes of the kernel's tables.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SizeArgs {
@@ -220,6 +250,9 @@ pub struct WatchArgs {
     /// Send every start and end through the ring buffer although nothing reads them: for benches and tests.
     #[arg(long, hide = true)]
     pub stream: bool,
+    /// Rules.
+    #[command(flatten)]
+    pub alerts: AlertArgs,
     /// Runtimes that the user names.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
@@ -420,6 +453,9 @@ pub struct ReplayArgs {
     /// Print the recorded events instead, as `leakwatch events` does.
     #[arg(long, conflicts_with_all = ["format", "stacks"])]
     pub events: bool,
+    /// Rules: what would have fired. Their actions are not done.
+    #[command(flatten)]
+    pub alerts: AlertArgs,
     /// Show the stacks on which live tasks wait.
     #[arg(long)]
     pub stacks: bool,

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Unfit) => ExitCode::FAILURE,
         Ok(End::Leak) => ExitCode::from(3),
+        Ok(End::Alert) => ExitCode::from(4),
         Ok(End::Code(code)) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

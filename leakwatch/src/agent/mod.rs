@@ -2,6 +2,7 @@
 //!
 //! The only floor that reads time. It decides when to look, never what the figures mean.
 
+mod alarms;
 pub mod clock;
 pub mod daemon;
 mod environment;
@@ -14,6 +15,7 @@ mod proofs;
 mod prove;
 mod watcher;
 
+pub use alarms::Alarms;
 pub use environment::environment;
 pub use main_program::Main;
 pub use names::ImageNames;

@@ -95,6 +95,8 @@ pub struct Target {
 pub enum Update<'a> {
     /// All processes are attached.
     Attached,
+    /// A report was made, and is about to be told: the sink may add what it knows.
+    Made(&'a mut Report),
     /// An interval went by.
     Interval(&'a Arc<Report>),
     /// The watch is over.
@@ -279,11 +281,12 @@ pub async fn watch(
             _ = ticks.tick() => {
                 // What threads there are is known from events that wait to be read.
                 watcher.drain(kernel, events.get_mut(), sink).await?;
-                let report = Arc::new(watcher.look(kernel, false, sink)?);
+                let mut report = watcher.look(kernel, false, sink)?;
                 watcher.keep_budget(kernel)?;
                 watcher.make_room(kernel)?;
                 watcher.follow_forked(kernel).await;
-                sink(Update::Interval(&report))?;
+                sink(Update::Made(&mut report))?;
+                sink(Update::Interval(&Arc::new(report)))?;
             }
             ready = events.readable_mut() => {
                 ready?.clear_ready();
@@ -298,10 +301,11 @@ pub async fn watch(
     watcher.closing = true;
     watcher.finish_proofs(in_full, &mut interrupt).await;
     watcher.drain(kernel, events.get_mut(), sink).await?;
-    let report = Arc::new(watcher.look(kernel, true, sink)?);
+    let mut report = watcher.look(kernel, true, sink)?;
     watcher.close_all(kernel);
     let outcome = Outcome { leaks: report.leaks() };
-    sink(Update::Final(&report))?;
+    sink(Update::Made(&mut report))?;
+    sink(Update::Final(&Arc::new(report)))?;
     Ok(outcome)
 }
 

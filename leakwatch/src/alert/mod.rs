@@ -3,7 +3,20 @@
 //! It never holds up the watch: everything happens on a thread of its own, queues are bounded, and what did not fit or did
 //! not succeed is a counter in the report. It must never decide what fires: that is the floor `rules`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod dispatcher;
+mod folder;
+mod hold;
+mod tally;
+mod webhook;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use dispatcher::{Dispatcher, Dumper, Means};
+pub use hold::{HoldAnswer, Holds};
 
 use crate::report::alerting::Level;
 
@@ -146,4 +159,39 @@ impl Action {
             resolved,
         }
     }
+}
+
+/// Why actions cannot begin their work.
+#[derive(Debug, thiserror::Error)]
+pub enum AlertError {
+    /// An address.
+    #[error("the hold action cannot listen on {address}: {source}; choose another `listen`")]
+    Listen {
+        /// It.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file of a hold.
+    #[error("the hold action cannot use the file {}: {what}; choose another `file`", path.display())]
+    HoldFile {
+        /// It.
+        path: PathBuf,
+        /// Why not.
+        what: String,
+    },
+    /// The folder of dumps.
+    #[error("the dump action cannot use the folder {}: {what}; choose another `dir`", path.display())]
+    Folder {
+        /// It.
+        path: PathBuf,
+        /// Why not.
+        what: String,
+    },
+    /// The thread of the actions.
+    #[error("the thread of the actions cannot be started: {source}")]
+    Thread {
+        /// Why not.
+        source: io::Error,
+    },
 }

@@ -87,7 +87,8 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
             course.take(report);
             Ok(())
         }
-        Update::Event(..)
+        Update::Made(_)
+        | Update::Event(..)
         | Update::State(..)
         | Update::Malformed
         | Update::Looked(_)

@@ -86,7 +86,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
             lines.flush()?;
             say(&summary(report, delivered, malformed))
         }
-        Update::Looked(_) | Update::Reporting { .. } => Ok(()),
+        Update::Made(_) | Update::Looked(_) | Update::Reporting { .. } => Ok(()),
     }))?;
     if let Some(trace) = trace {
         if trace.left_out() > 0 {

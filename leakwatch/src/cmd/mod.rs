@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod agent;
+mod alarms;
 mod demo;
 mod diff;
 pub mod doctor;
@@ -37,6 +38,8 @@ pub enum End {
     Done,
     /// A leak was found, and the user asked to be told by the exit code.
     Leak,
+    /// A rule fired, and the user asked to be told by the exit code.
+    Alert,
     /// The program that was run has this exit code.
     Code(u8),
     /// `doctor` found something that keeps leakwatch from working.
@@ -68,6 +71,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Agent(args)) => agent::run(&args, cli.verbose).map(|()| End::Done),
         Some(Command::Floor { pid, runtime }) => floor::run(pid, &runtime, cli.verbose),
         Some(Command::DemoTarget { seconds }) => demo::target(seconds),
+        Some(Command::Rules(args)) => alarms::run(&args),
         Some(Command::Profiles { name }) => profiles::run(name.as_deref()),
         Some(Command::Completions { shell }) => output::completions(shell),
         Some(Command::Man) => output::man(),
@@ -75,8 +79,14 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
 }
 
 fn watch_command(args: &WatchArgs, verbose: u8) -> anyhow::Result<End> {
-    let outcome = watch::run(args, verbose)?;
-    Ok(if args.fail_on_leak && outcome.leaks > 0 { End::Leak } else { End::Done })
+    if let Some(word) = &args.alerts.fail_on_alert {
+        alarms::level(word)?;
+    }
+    let (outcome, worst) = watch::run(args, verbose)?;
+    if args.fail_on_leak && outcome.leaks > 0 {
+        return Ok(End::Leak);
+    }
+    alarms::end(&args.alerts, worst)
 }
 
 /// Sizes of the kernel's tables, as asked for.

@@ -5,7 +5,7 @@ use std::{fs::File, io::Read};
 use anyhow::Context as _;
 
 use super::{
-    End,
+    End, alarms,
     output::{Lines, colour, form, write_whole},
     watch::{self, say},
 };
@@ -14,7 +14,8 @@ use crate::{
     export,
     page::{self, Story},
     record::{EventOf, Moment, Recorder, Replay},
-    report::{Span, course::Course},
+    report::{Span, alerting::AlertState, course::Course},
+    rules::{self, Engine, Limits},
     text,
 };
 
@@ -111,7 +112,19 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     }
     let form = form(args.format, args.output.as_deref());
     let mut course = Course::default();
-    while let Some(Moment { report, .. }) = replay.next_report().map_err(bad)? {
+    if let Some(word) = &args.alerts.fail_on_alert {
+        alarms::level(word)?;
+    }
+    // What is long past asks for no action.
+    let mut engine = alarms::chosen(&args.alerts)?.map(|file| Engine::new(file.rules, Limits::default()));
+    let mut worst = None;
+    while let Some(Moment { mut report, .. }) = replay.next_report().map_err(bad)? {
+        if let Some(engine) = engine.as_mut() {
+            let found = engine.evaluate(rules::Moment::of(&report), &report.processes);
+            let fired = found.changes.iter().filter(|change| change.state == AlertState::Firing);
+            worst = fired.map(|change| change.level).chain(worst).max();
+            report.alerting = found.alerting;
+        }
         if let Some(lines) = lines.as_mut() {
             lines.write(export::to_json_line(&report).as_bytes())?;
         }
@@ -124,7 +137,10 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let printed = match form {
         Format::Html => page::html(&story),
         Format::Markdown => page::markdown(&story),
-        Format::Jsonl => return Ok(lines.map_or(Ok(()), |mut lines| lines.flush()).map(|()| End::Done)?),
+        Format::Jsonl => {
+            lines.map_or(Ok(()), |mut lines| lines.flush())?;
+            return alarms::end(&args.alerts, worst);
+        }
         Format::Json => export::to_json(&report),
         Format::Prometheus => super::output::metrics(&report),
         Format::Table => text::render(
@@ -137,5 +153,5 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
         ),
     };
     write_whole(args.output.as_deref(), &printed).with_context(|| "cannot write the report".to_owned())?;
-    Ok(End::Done)
+    alarms::end(&args.alerts, worst)
 }

@@ -8,6 +8,7 @@ use std::{
 use jiff::SignedDuration;
 
 use super::{
+    alarms,
     output::{self, Lines, colour, form, write_whole},
     startup::{self, Usage, block_on, calibrate, load, targets},
 };
@@ -18,7 +19,7 @@ use crate::{
     export,
     page::{self, Story},
     record::Recorder,
-    report::{Report, Span, WallClock, course::Course},
+    report::{Report, Span, WallClock, alerting::Level, course::Course},
     text,
 };
 
@@ -28,11 +29,11 @@ const STACKS: usize = 3;
 /// Clears the screen and what scrolled off it, and goes to its top left.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
-/// Watches, prints, and tells whether something leaked.
+/// Watches, prints, and tells whether something leaked, and how much the rules that fired matter at most.
 ///
 /// # Errors
 /// When a process that was asked for cannot be watched, the kernel refuses, or the output cannot be written.
-pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &WatchArgs, verbose: u8) -> anyhow::Result<(Outcome, Option<Level>)> {
     run_with(args, verbose, &mut None)
 }
 
@@ -41,12 +42,14 @@ pub(super) fn run_with(
     args: &WatchArgs,
     verbose: u8,
     recorder: &mut Option<Recorder>,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<(Outcome, Option<Level>)> {
     if args.duration.is_some_and(|duration| duration < args.interval) && args.format == Format::Jsonl {
         return Err(
             Usage("--duration is shorter than --interval: no line would be printed".to_owned()).into()
         );
     }
+    let rules = alarms::chosen(&args.alerts)?;
+    let stacks = args.stacks || rules.as_ref().is_some_and(|file| alarms::need_stacks(&file.rules));
     let options = agent::Options {
         interval: Duration::try_from(args.interval)?,
         duration: args.duration.map(Duration::try_from).transpose()?,
@@ -55,7 +58,7 @@ pub(super) fn run_with(
             ModeArg::Probes => Mode::Probes,
             ModeArg::Memory => Mode::Memory,
         },
-        stacks: args.stacks,
+        stacks,
         budget_percent: args.budget,
         stream: args.stream,
         looks: recorder.is_some(),
@@ -71,6 +74,7 @@ pub(super) fn run_with(
         output::check(path)?;
     }
     let mut printer = Printer::new(args)?;
+    let mut alarms = rules.map(alarms::start).transpose()?;
     let begun = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let mut sizes = super::kernel_options(&args.sizes, verbose);
     loop {
@@ -81,8 +85,24 @@ pub(super) fn run_with(
         let watched =
             block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
                 Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
-                Update::Interval(report) if !options.looks => printer.interval(report),
-                Update::Final(report) => printer.last(report),
+                Update::Made(report) => {
+                    if let Some(alarms) = alarms.as_mut() {
+                        alarms.ask(report);
+                    }
+                    Ok(())
+                }
+                Update::Interval(report) => {
+                    if let Some(alarms) = alarms.as_mut() {
+                        alarms.tell(report);
+                    }
+                    if options.looks { Ok(()) } else { printer.interval(report) }
+                }
+                Update::Final(report) => {
+                    if let Some(alarms) = alarms.as_mut() {
+                        alarms.tell(report);
+                    }
+                    printer.last(report)
+                }
                 Update::Looked(Looked { number, attach, sample, mut names }) => {
                     recorder.as_mut().map_or(Ok(()), |r| r.sample(number, attach, sample, &mut names))
                 }
@@ -95,7 +115,7 @@ pub(super) fn run_with(
                     let mut names = watch.names();
                     recorder.as_mut().map_or(Ok(()), |r| r.event(event, &attach, &begun, &mut names))
                 }
-                Update::Interval(_) | Update::Event(..) | Update::State(..) | Update::Malformed => Ok(()),
+                Update::Event(..) | Update::State(..) | Update::Malformed => Ok(()),
             }));
         match watched {
             // More tasks are alive already than the table holds. How many is known only now, so: a larger one.
@@ -107,7 +127,8 @@ pub(super) fn run_with(
                 sizes.live_tasks = sizes.live_tasks.saturating_mul(4).min(MOST_LIVE_TASKS);
                 tracing::info!("starting again with room for {} live tasks", sizes.live_tasks);
             }
-            ended => return ended,
+            Err(error) => return Err(error),
+            Ok(outcome) => return Ok((outcome, alarms::finish(alarms)?)),
         }
     }
 }

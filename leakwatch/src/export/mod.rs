@@ -4,6 +4,7 @@
 //! report can change without changing what scripts read. Nothing here opens files or prints.
 
 pub mod agent;
+pub mod alerts;
 pub mod binary;
 pub mod diff;
 pub mod dump;
@@ -25,6 +26,7 @@ pub mod trace;
 mod tests;
 
 pub use agent::agent_to_json;
+pub use alerts::{HOLD_SCHEMA, hold_to_json, to_alertmanager};
 pub use binary::binary_to_json;
 pub use diff::diff_to_json;
 pub use dump::write_dump_json;

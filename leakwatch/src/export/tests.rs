@@ -423,3 +423,86 @@ proptest! {
         prop_assert_eq!(json["processes"][0]["comm"].as_str(), Some(name.as_str()));
     }
 }
+
+/// What rules and actions say is in the report by the names that docs/json.md has.
+#[test]
+fn alerts_are_in_the_report() {
+    use crate::report::alerting::{ActionReport, AlertReport, AlertSite, Alerting, RuleReport};
+    let mut report: Report = samples::report(vec![samples::leaking()]);
+    let none = parse(&to_json(&report));
+    assert_eq!((&none["rules"], &none["alerts"], &none["actions"]), (&json!([]), &json!([]), &json!([])));
+    report.alerting = Alerting {
+        rules: vec![RuleReport { name: "leak".to_owned(), ..RuleReport::default() }],
+        alerts: vec![AlertReport { site: Some(AlertSite::default()), ..AlertReport::default() }],
+        more_alerts: 3,
+        not_looked_at: 2,
+        actions: vec![ActionReport { name: "page".to_owned(), kind: "webhook", ..ActionReport::default() }],
+    };
+    let json = parse(&to_json(&report));
+    assert_eq!((&json["more_alerts"], &json["rules_not_asked"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        json["rules"][0],
+        json!({"name": "leak", "level": "P1", "per": "process", "state": "not_enough_data", "asked": 0, "firing": 0,
+               "pending": 0, "not_enough_data": 0, "value": null, "why": ""})
+    );
+    assert_eq!(
+        keys(&json["alerts"][0]),
+        [
+            "about",
+            "annotations",
+            "comm",
+            "fired",
+            "labels",
+            "level",
+            "pid",
+            "rule",
+            "since",
+            "site",
+            "start_time",
+            "state",
+            "value",
+            "why"
+        ]
+    );
+    assert_eq!(keys(&json["alerts"][0]["site"]), ["file", "function", "line", "runtime", "task"]);
+    assert_eq!(
+        json["actions"][0],
+        json!({"name": "page", "kind": "webhook", "done": 0, "failed": 0, "given_up": 0, "dropped": 0, "waiting": 0,
+               "last_error": null, "held": null})
+    );
+}
+
+/// Whoever reads a figure in the report can write a rule over it by the same name.
+#[test]
+fn figures_of_rules_are_those_of_the_report() {
+    use crate::rules::{Base, figures};
+    let report: Report = samples::report(vec![samples::leaking()]);
+    let process = &report.processes[0];
+    let site = &process.sites[0];
+    let json = parse(&to_json(&report));
+    let mut compared = 0;
+    for figure in figures().filter(|figure| figure.about().is_empty() && figure.unit().base != Base::Verdict)
+    {
+        let of = match figure.scope() {
+            crate::report::alerting::Scope::Process => &json["processes"][0],
+            crate::report::alerting::Scope::Site => &json["processes"][0]["sites"][0],
+        };
+        let pointer = format!("/{}", figure.name().replace('.', "/"));
+        let value = figure.read(process, Some(site));
+        // Where a part of the report is not there at all, so is what is in it.
+        let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+        if of.pointer(parent).is_some_and(Value::is_null) {
+            assert_eq!(value, None, "{}", figure.name());
+            continue;
+        }
+        let there = of.pointer(&pointer).unwrap_or_else(|| panic!("{} is not in the report", figure.name()));
+        let same = match (there.as_f64(), value) {
+            (Some(there), Some(value)) => (there - value).abs() < 1e-5 * value.abs().max(1.0),
+            (None, None) => true,
+            _ => false,
+        };
+        assert!(same, "{}: {there} and {value:?}", figure.name());
+        compared += 1;
+    }
+    assert!(compared > 30, "{compared}");
+}

@@ -10,7 +10,7 @@ use super::{Pod, Timestamp};
 pub struct Alerting {
     /// Every rule and its answer, in the order of the file.
     pub rules: Vec<RuleReport>,
-    /// What fires and what is about to, worst first.
+    /// What fires and what is about to, worst first; then what was over lately, the latest first.
     pub alerts: Vec<AlertReport>,
     /// Alerts beyond those listed.
     pub more_alerts: u64,

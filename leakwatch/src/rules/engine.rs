@@ -3,7 +3,7 @@
 //! A process is its pid and start time, a site its runtime, function, file, line and task. What is gone from the report, or
 //! has exited, is over: its alerts resolve and its past is forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -49,18 +49,20 @@ pub struct Limits {
     pub sites: usize,
     /// Alerts listed in a report; all of them are told as changes.
     pub alerts: usize,
+    /// Of these, such as are over.
+    pub resolved: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { processes: 4_096, sites: 20_000, alerts: 200 }
+        Self { processes: 4_096, sites: 20_000, alerts: 200, resolved: 20 }
     }
 }
 
 /// The answers of one look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
-    /// For the report; of actions it knows nothing.
+    /// For the report, the latest that are over among it; of actions it knows nothing.
     pub alerting: Alerting,
     /// What began to fire, and what is over, since the look before.
     pub changes: Vec<AlertReport>,
@@ -80,6 +82,8 @@ pub struct Engine {
     last_id: u64,
     /// Sites of all processes.
     sites: usize,
+    /// What is over, the latest last.
+    resolved: VecDeque<AlertReport>,
 }
 
 /// What is kept of the figures of processes and of sites.
@@ -120,7 +124,17 @@ impl Engine {
                     .collect(),
             })
             .collect();
-        Self { rules, plans, columns, limits, watched: BTreeMap::new(), look: 0, last_id: 0, sites: 0 }
+        Self {
+            rules,
+            plans,
+            columns,
+            limits,
+            watched: BTreeMap::new(),
+            look: 0,
+            last_id: 0,
+            sites: 0,
+            resolved: VecDeque::new(),
+        }
     }
 
     /// The rules.
@@ -181,7 +195,14 @@ impl Engine {
             not_looked_at += asked.process(watched, process, number, self.look, room);
             self.sites = self.sites + watched.sites.len() - before;
         }
-        asked.finish(processes, not_looked_at)
+        let mut found = asked.finish(processes, not_looked_at);
+        let over = found.changes.iter().filter(|change| change.state == AlertState::Resolved);
+        self.resolved.extend(over.cloned());
+        while self.resolved.len() > self.limits.resolved {
+            self.resolved.pop_front();
+        }
+        found.alerting.alerts.extend(self.resolved.iter().rev().cloned());
+        found
     }
 
     /// The watch is over: everything that fires resolves, because nobody looks any more.

@@ -205,7 +205,7 @@ fn a_rule_of_sites_may_name_figures_of_their_process() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let limits = Limits { processes: 3, sites: 10, alerts: 4 };
+    let limits = Limits { processes: 3, sites: 10, alerts: 4, resolved: 2 };
     let mut engine = Engine::new(vec![leak()], limits);
     let crowd = |number: u32| ProcessReport {
         sites: (0..6).map(|site_number| site(&format!("main.f{site_number}"), Verdict::Leak)).collect(),
@@ -220,6 +220,12 @@ fn what_is_remembered_is_bounded() {
     // Where one goes there is room again.
     let found = engine.evaluate(at(1.0), &processes[1..]);
     assert_eq!(found.alerting.not_looked_at, 1 + 8);
+    let over = found.alerting.alerts.iter().filter(|alert| alert.state == AlertState::Resolved).count();
+    assert_eq!(
+        (over, found.alerting.alerts.len()),
+        (2, 6),
+        "the latest of those that are over are listed, too"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! before anything else is done with them. Nothing here prints, asks for a terminal's width, or looks at variables
 //! of the environment.
 
+mod alerts;
 mod binary;
 mod canvas;
 mod diff;
@@ -71,6 +72,7 @@ pub fn render(report: &Report, options: &Options) -> String {
     if report.processes.len() > 1 {
         summary(&mut canvas, report);
     }
+    alerts::write(&mut canvas, &report.alerting);
     canvas.finish()
 }
 

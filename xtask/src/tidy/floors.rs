@@ -127,7 +127,7 @@ const GUESTS: &[Guest] = &[
         floors: &["observe", "export", "record", "config"],
         why: "nothing below an output serializes",
     },
-    Guest { name: "axum", floors: &["agent"], why: "one server answers requests" },
+    Guest { name: "axum", floors: &["alert", "agent"], why: "the agent's server, and the answer of a hold" },
     Guest { name: "hyper", floors: &["agent"], why: "one server answers requests, each bounded" },
     Guest { name: "hyper_util", floors: &["agent"], why: "one server answers requests, each bounded" },
     Guest { name: "rustls", floors: &["agent", "alert"], why: "TLS at the edges" },

@@ -1,0 +1,81 @@
+//! Rules and actions of one watch: asked at each report, told of each change. What a rule means and how an action works are
+//! the floors `rules` and `alert`.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    alert::{Action, AlertError, Dispatcher, Means},
+    report::{
+        Report,
+        alerting::{ActionReport, AlertReport, AlertState, Level},
+    },
+    rules::{Engine, Limits, Moment, Rule},
+};
+
+/// How long the actions may take to finish after the watch.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// They.
+#[derive(Debug)]
+pub struct Alarms {
+    engine: Engine,
+    dispatcher: Dispatcher,
+    /// Of the last report, to be told with it.
+    changes: Vec<AlertReport>,
+    at: Option<Moment>,
+    last: Option<Arc<Report>>,
+    worst: Option<Level>,
+}
+
+impl Alarms {
+    /// Begins the work of the actions.
+    ///
+    /// # Errors
+    /// When one of them cannot: an address that is taken, a folder that cannot be used.
+    pub fn start(rules: Vec<Rule>, actions: Vec<Action>, means: &Means) -> Result<Self, AlertError> {
+        let dispatcher = Dispatcher::start(&rules, actions, means)?;
+        let engine = Engine::new(rules, Limits::default());
+        Ok(Self { engine, dispatcher, changes: Vec::new(), at: None, last: None, worst: None })
+    }
+
+    /// The actions at work.
+    pub fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
+    }
+
+    /// Asks the rules about a report that was just made, and writes their answers into it.
+    pub fn ask(&mut self, report: &mut Report) {
+        let at = Moment::of(report);
+        let found = self.engine.evaluate(at, &report.processes);
+        report.alerting = found.alerting;
+        report.alerting.actions = self.dispatcher.figures();
+        let fired = found.changes.iter().filter(|change| change.state == AlertState::Firing);
+        self.worst = fired.map(|change| change.level).chain(self.worst).max();
+        self.changes = found.changes;
+        self.at = Some(at);
+    }
+
+    /// Has the actions done that the report's changes ask for. It does not wait for them.
+    pub fn tell(&mut self, report: &Arc<Report>) {
+        if let Some(at) = self.at {
+            self.dispatcher.take(at, &self.changes, report);
+        }
+        self.changes.clear();
+        self.last = Some(report.clone());
+    }
+
+    /// How much what has fired so far matters at most.
+    pub fn worst(&self) -> Option<Level> {
+        self.worst
+    }
+
+    /// The watch is over: what fires is over, too, and is told to be. Then the actions have a few seconds to finish. What
+    /// they did in the end.
+    pub fn finish(mut self) -> Vec<ActionReport> {
+        if let (Some(at), Some(report)) = (self.at, &self.last) {
+            let changes = self.engine.close(at);
+            self.dispatcher.take(at, &changes, report);
+        }
+        self.dispatcher.finish(FINISH)
+    }
+}
