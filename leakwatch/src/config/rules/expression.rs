@@ -239,40 +239,42 @@ impl<'a> Parser<'a> {
             rest.find(|c: char| !(c.is_ascii_alphabetic() || matches!(c, '%' | '/'))).unwrap_or(rest.len());
         let suffix = rest.get(..end).unwrap_or_default();
         self.at += end;
-        let scale = scale(suffix, unit).ok_or_else(|| {
+        let (times, parts) = scale(suffix, unit).ok_or_else(|| {
             format!("`{digits}{suffix}` does not fit a figure in {unit}; write {}", allowed(unit))
         })?;
-        Ok(if negative { -number * scale } else { number * scale })
+        // Divided, not multiplied with a fraction: 70% is 0.7 and not a little more.
+        let value = number * times / parts;
+        Ok(if negative { -value } else { value })
     }
 }
 
-/// What a number with this suffix is multiplied with to be of this unit.
-fn scale(suffix: &str, unit: Unit) -> Option<f64> {
+/// What a number with this suffix is multiplied with, and then divided by, to be of this unit.
+fn scale(suffix: &str, unit: Unit) -> Option<(f64, f64)> {
     let (base, per) = suffix.split_once('/').map_or((suffix, None), |(base, per)| (base, Some(per)));
-    let per = match (per, unit.per) {
-        (None, _) => 1.0,
+    let (per_times, per_parts) = match (per, unit.per) {
+        (None, _) => (1.0, 1.0),
         (Some(text), Some(unit)) => {
             let all = [Per::Second, Per::Minute, Per::Hour];
             let per = all.into_iter().find(|per| per.name().trim_start_matches('/') == text)?;
-            unit.seconds() / per.seconds()
+            (unit.seconds(), per.seconds())
         }
         (Some(_), None) => return None,
     };
-    let base = match (base, unit.base) {
-        ("", _) | ("%", Base::Percent) | ("s", Base::Seconds) | ("B", Base::Bytes) => 1.0,
-        ("%", Base::Share) => 0.01,
-        ("ms", Base::Seconds) => 0.001,
-        ("m", Base::Seconds) => 60.0,
-        ("h", Base::Seconds) => 3_600.0,
-        ("k" | "kB", Base::Bytes) => 1e3,
-        ("MB", Base::Bytes) => 1e6,
-        ("GB", Base::Bytes) => 1e9,
-        ("KiB", Base::Bytes) => 1_024.0,
-        ("MiB", Base::Bytes) => 1_048_576.0,
-        ("GiB", Base::Bytes) => 1_073_741_824.0,
+    let (times, parts) = match (base, unit.base) {
+        ("", _) | ("%", Base::Percent) | ("s", Base::Seconds) | ("B", Base::Bytes) => (1.0, 1.0),
+        ("%", Base::Share) => (1.0, 100.0),
+        ("ms", Base::Seconds) => (1.0, 1_000.0),
+        ("m", Base::Seconds) => (60.0, 1.0),
+        ("h", Base::Seconds) => (3_600.0, 1.0),
+        ("k" | "kB", Base::Bytes) => (1e3, 1.0),
+        ("MB", Base::Bytes) => (1e6, 1.0),
+        ("GB", Base::Bytes) => (1e9, 1.0),
+        ("KiB", Base::Bytes) => (1_024.0, 1.0),
+        ("MiB", Base::Bytes) => (1_048_576.0, 1.0),
+        ("GiB", Base::Bytes) => (1_073_741_824.0, 1.0),
         _ => return None,
     };
-    Some(base * per)
+    Some((times * per_times, parts * per_parts))
 }
 
 /// How numbers of a unit may be written.
@@ -316,6 +318,7 @@ mod tests {
         assert_eq!(one("memory.rss_bytes >= 1.5GiB").threshold, 1.5 * 1_073_741_824.0);
         assert_eq!(one("age_s.max > 10m").threshold, 600.0);
         assert_eq!(one("never_ending_share > 5%").threshold, 0.05);
+        assert_eq!(one("stack.seen >= 70%").threshold, 0.7);
         assert_eq!(one("tasks.live == 3").op, Op::Equal);
     }
 
