@@ -207,6 +207,47 @@ pub struct SizeArgs {
     pub ring_size: Option<u32>,
 }
 
+/// What the terminal can show.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TerminalArgs {
+    /// Signs to draw with on the terminal: auto is what the locale says.
+    #[arg(long, value_enum, default_value_t = Charset::Auto, value_name = "CHARSET", help_heading = "Terminal (docs/terminal.md)")]
+    pub charset: Charset,
+    /// Colours of the terminal: auto is what `TERM`, `COLORTERM` and `NO_COLOR` say.
+    #[arg(long, value_enum, default_value_t = ColorArg::Auto, value_name = "COLORS", help_heading = "Terminal (docs/terminal.md)")]
+    pub colors: ColorArg,
+}
+
+/// Signs to draw with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Charset {
+    /// As the locale says.
+    #[default]
+    Auto,
+    /// Blocks and all names as they are.
+    Utf8,
+    /// ASCII alone.
+    Ascii,
+}
+
+/// Colours to draw with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// As the environment says.
+    #[default]
+    Auto,
+    /// None: bold, faint and reversed.
+    None,
+    /// The terminal's own.
+    #[value(name = "16")]
+    Sixteen,
+    /// The palette.
+    #[value(name = "256")]
+    Palette,
+    /// Any.
+    True,
+}
+
 /// `leakwatch watch`.
 #[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -220,8 +261,8 @@ pub struct WatchArgs {
     /// Look this often.
     #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
     pub interval: SignedDuration,
-    /// How to print: table (live on a terminal), json (one report at the end), jsonl (one a line and interval), prometheus
-    /// (metrics; with --output the file is written anew each interval).
+    /// How to print: table (on a terminal: a screen to move in, docs/terminal.md), json (one report at the end), jsonl (one a
+    /// line and interval), prometheus (metrics; with --output the file is written anew each interval).
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
     /// Write the report there instead of to standard output.
@@ -247,6 +288,12 @@ pub struct WatchArgs {
     /// Exit with 3 when a leak was found (the verdict "leak"; a "suspect" is none).
     #[arg(long)]
     pub fail_on_leak: bool,
+    /// On a terminal, too: a table that is printed anew, and no screen to move in.
+    #[arg(long, help_heading = "Terminal (docs/terminal.md)")]
+    pub plain: bool,
+    /// The terminal.
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
     /// Send every start and end through the ring buffer although nothing reads them: for benches and tests.
     #[arg(long, hide = true)]
     pub stream: bool,

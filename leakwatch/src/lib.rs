@@ -9,7 +9,7 @@
 //! * `kernel`: the eBPF side; the only floor that names aya
 //! * `collect`: joins the four into samples
 //! * `model`, `detect`, `report`: figures, verdicts, one report
-//! * `text`, `export`, `page`: outputs of that report
+//! * `text`, `tui`, `export`, `page`: outputs of that report
 //! * `rules`, `alert`: what users want to be told of that report, and how they are told
 //! * `relay`: sends what `export` encodes, with a queue on disk
 //! * `record`: a watch in a file, and its reports from that file
@@ -36,3 +36,4 @@ pub mod relay;
 pub mod report;
 pub mod rules;
 pub mod text;
+pub mod tui;

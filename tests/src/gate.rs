@@ -61,6 +61,13 @@ pub fn file(path: &Path) -> Result<(), String> {
     Err(format!("needs {}{hint}", path.display()))
 }
 
+/// tmux is there.
+pub fn tmux() -> Result<(), String> {
+    let there =
+        std::process::Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success());
+    if there { Ok(()) } else { Err("needs tmux; `cargo xtask tools tmux` installs it".to_owned()) }
+}
+
 /// A program that nobody here wrote is there.
 pub fn third_party(name: &str) -> Result<(), String> {
     matrix::third_party(name).map(drop)

@@ -18,6 +18,7 @@ pub mod prometheus;
 pub mod report;
 pub mod soak;
 pub mod target;
+pub mod tmux;
 pub mod tokio;
 
 pub use agent::{Agent, Outcome};

@@ -71,7 +71,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "tools",
-        usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java]",
+        usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux]",
         help: "install what builds and tests need, all or these parts",
         run: tools::run,
     },

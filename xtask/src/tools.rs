@@ -30,9 +30,9 @@ fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 6] = ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java"];
+    const ALL: [&str; 7] = ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java", "tmux"];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
         bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
@@ -62,6 +62,11 @@ fn java() -> Result<PathBuf> {
     Ok(java)
 }
 
+/// A terminal that tests can look at; Debian's, where there is none.
+fn tmux() -> Result<()> {
+    apt::install(&["tmux"], "live tests run leakwatch on a terminal and look at it")
+}
+
 fn install(name: &str) -> Result<()> {
     match name {
         "go" => {
@@ -86,6 +91,7 @@ fn install(name: &str) -> Result<()> {
                 println!("{name:<13} {}", third_party(name)?.display());
             }
         }
+        "tmux" => tmux()?,
         "java" => println!("java          {}", java()?.display()),
         "ebpf" => println!("bpf-linker    {}", ebpf_toolchain()?.display()),
         "bpftrace" => println!("bpftrace      {}", bpftrace()?.display()),

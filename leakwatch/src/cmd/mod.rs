@@ -2,10 +2,6 @@
 //!
 //! Nothing here knows how anything works; it chooses, opens and prints.
 
-use std::io::IsTerminal as _;
-
-use anyhow::Context as _;
-
 use crate::{
     cli::{Cli, Command, SizeArgs, WatchArgs},
     kernel,
@@ -20,6 +16,7 @@ mod dump;
 mod events;
 mod floor;
 pub mod inspect;
+mod log;
 mod output;
 mod profiles;
 mod prove;
@@ -27,6 +24,7 @@ mod record;
 mod report;
 mod run;
 mod startup;
+mod terminal;
 mod watch;
 
 pub use startup::Usage;
@@ -51,7 +49,7 @@ pub enum End {
 /// # Errors
 /// What failed, on what, and what to do, in one sentence; causes below it.
 pub fn run(cli: Cli) -> anyhow::Result<End> {
-    log_to_stderr(cli.verbose)?;
+    log::start(cli.verbose)?;
     match cli.command {
         None => watch_command(&cli.watch, cli.verbose),
         Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
@@ -104,17 +102,3 @@ fn kernel_options(sizes: &SizeArgs, verbose: u8) -> kernel::Options {
 
 /// `Level::Debug` of aya-log-common.
 const DEBUG: u8 = 4;
-
-fn log_to_stderr(verbose: u8) -> anyhow::Result<()> {
-    use tracing_subscriber::{EnvFilter, fmt, prelude::*};
-    let level = match verbose {
-        0 => "warn",
-        1 => "leakwatch=info,warn",
-        _ => "leakwatch=debug,aya=info,aya_obj=info,debug",
-    };
-    let filter = EnvFilter::try_from_env("LEAKWATCH_LOG").unwrap_or_else(|_unset| EnvFilter::new(level));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(colour).without_time().with_target(verbose > 1);
-    tracing_subscriber::registry().with(filter).with(layer).try_init().context("cannot start logging")
-}

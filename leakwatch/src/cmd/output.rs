@@ -66,6 +66,47 @@ pub(super) fn write_with(
     Ok(())
 }
 
+/// Names that are tried when a file is there already.
+const MOST_NAMES: u32 = 1_000;
+
+/// One result in a file of the current folder whose name is not taken yet, `STEM.EXTENSION` or `STEM-2.EXTENSION`; tells
+/// which. What is there is never replaced, and no link is followed: the file appears whole, under a new name.
+///
+/// # Errors
+/// When the file cannot be made, or `write` fails; no file is left then.
+pub(super) fn write_new(
+    stem: &str,
+    extension: &str,
+    write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<PathBuf> {
+    let folder = std::env::current_dir().context("the current folder is gone")?;
+    write_new_in(&folder, stem, extension, write)
+}
+
+fn write_new_in(
+    folder: &Path,
+    stem: &str,
+    extension: &str,
+    write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<PathBuf> {
+    let cannot = || format!("cannot write to {}", folder.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
+    let mut out = BufWriter::with_capacity(1 << 18, file.as_file_mut());
+    write(&mut out).and_then(|()| out.flush()).with_context(cannot)?;
+    drop(out);
+    file.as_file().sync_all().with_context(cannot)?;
+    for number in 1..=MOST_NAMES {
+        let counted = if number > 1 { format!("-{number}") } else { String::new() };
+        let path = folder.join(format!("{stem}{counted}.{extension}"));
+        match file.persist_noclobber(&path) {
+            Ok(_) => return Ok(path),
+            Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => file = taken.file,
+            Err(other) => return Err(anyhow::Error::from(other.error).context(cannot())),
+        }
+    }
+    anyhow::bail!("{} names like {stem}.{extension} are taken in {}", MOST_NAMES, folder.display())
+}
+
 /// Whether a result can be written there: better known before a watch than after it.
 ///
 /// # Errors
@@ -151,4 +192,28 @@ pub(super) fn man() -> anyhow::Result<End> {
     }
     io::stdout().lock().write_all(&page).context("cannot write to standard output")?;
     Ok(End::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_never_replaced_and_no_link_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let elsewhere = tempfile::NamedTempFile::new().expect("a file");
+        symlink(elsewhere.path(), folder.path().join("a.txt")).expect("a link");
+        let write = |text: &'static str| {
+            write_new_in(folder.path(), "a", "txt", &mut |out| out.write_all(text.as_bytes()))
+                .expect("a path")
+        };
+        assert_eq!(write("one"), folder.path().join("a-2.txt"));
+        assert_eq!(write("two"), folder.path().join("a-3.txt"));
+        assert_eq!(fs::read_to_string(elsewhere.path()).expect("a text"), "");
+        assert_eq!(fs::read_to_string(folder.path().join("a-2.txt")).expect("a text"), "one");
+        write_new_in(folder.path(), "b", "txt", &mut |_| Err(io::Error::other("no"))).expect_err("it fails");
+        assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 3, "nothing is left behind");
+    }
 }

@@ -2,15 +2,18 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::SignedDuration;
+use tokio::sync::Notify;
 
 use super::{
     alarms,
     output::{self, Lines, colour, form, write_whole},
     startup::{self, Usage, block_on, calibrate, load, targets},
+    terminal::{self, Terminal},
 };
 use crate::{
     agent::{self, Looked, Outcome, ProofPace, Update, clock},
@@ -49,7 +52,10 @@ pub(super) fn run_with(
         );
     }
     let rules = alarms::chosen(&args.alerts)?;
-    let stacks = args.stacks || rules.as_ref().is_some_and(|file| alarms::need_stacks(&file.rules));
+    let stop = Arc::new(Notify::new());
+    let screen = wants_screen(args) && recorder.is_none();
+    // A page of a site shows them.
+    let stacks = args.stacks || screen || rules.as_ref().is_some_and(|file| alarms::need_stacks(&file.rules));
     let options = agent::Options {
         interval: Duration::try_from(args.interval)?,
         duration: args.duration.map(Duration::try_from).transpose()?,
@@ -68,23 +74,27 @@ pub(super) fn run_with(
         follow: args.follow,
         prove: args.prove.map(|every| proof_pace(every, args.budget)).transpose()?,
         main: None,
-        stop: None,
+        stop: Some(Arc::clone(&stop)),
     };
     if let Some(path) = &args.output {
         output::check(path)?;
     }
-    let mut printer = Printer::new(args)?;
+    let mut printer = Printer::new(args, &stop, screen)?;
     let mut alarms = rules.map(alarms::start).transpose()?;
     let begun = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let mut sizes = super::kernel_options(&args.sizes, verbose);
     loop {
         let chosen = targets(&args.selection)?;
+        let chosen_count = chosen.len();
         let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
         let mut kernel = load(sizes.clone())?;
         let hit_ns = calibrate(&mut kernel);
         let watched =
             block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
-                Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
+                Update::Attached => {
+                    say(&format!("watching pid {}", pids.join(", ")))?;
+                    printer.open(chosen_count, options.interval)
+                }
                 Update::Made(report) => {
                     if let Some(alarms) = alarms.as_mut() {
                         alarms.ask(report);
@@ -158,6 +168,11 @@ pub(super) fn say(line: &str) -> io::Result<()> {
     writeln!(err, "leakwatch: {line}")
 }
 
+/// Whether to open a screen: a person sits there, and did not ask for anything else.
+fn wants_screen(args: &WatchArgs) -> bool {
+    args.format == Format::Table && args.output.is_none() && !args.plain && terminal::is_there()
+}
+
 /// Puts reports where they were asked for.
 struct Printer<'a> {
     args: &'a WatchArgs,
@@ -170,10 +185,16 @@ struct Printer<'a> {
     form: Format,
     /// For pages.
     course: Course,
+    /// A person sits there, and wants a screen.
+    screen: bool,
+    /// While it is open.
+    terminal: Option<Terminal>,
+    /// Tells the watch to end.
+    stop: Arc<Notify>,
 }
 
 impl<'a> Printer<'a> {
-    fn new(args: &'a WatchArgs) -> anyhow::Result<Self> {
+    fn new(args: &'a WatchArgs, stop: &Arc<Notify>, screen: bool) -> anyhow::Result<Self> {
         let form = form(args.format, args.output.as_deref());
         let to_terminal = args.output.is_none() && io::stdout().is_terminal();
         Ok(Self {
@@ -188,10 +209,31 @@ impl<'a> Printer<'a> {
                 stacks: if args.stacks { STACKS } else { 0 },
                 ..text::Options::default()
             },
+            screen,
+            terminal: None,
+            stop: Arc::clone(stop),
         })
     }
 
-    fn interval(&mut self, report: &Report) -> io::Result<()> {
+    /// Everything is attached: what failed until now was printed as it always is.
+    fn open(&mut self, processes: usize, interval: Duration) -> io::Result<()> {
+        if self.screen && self.terminal.is_none() {
+            self.terminal = Some(Terminal::open(terminal::Options {
+                look: terminal::look(&self.args.terminal),
+                many: processes > 1,
+                hint: None,
+                interval,
+                stop: Arc::clone(&self.stop),
+            })?);
+        }
+        Ok(())
+    }
+
+    fn interval(&mut self, report: &Arc<Report>) -> io::Result<()> {
+        if let Some(terminal) = &self.terminal {
+            terminal.show(report);
+            return Ok(());
+        }
         if matches!(self.form, Format::Html | Format::Markdown) {
             self.course.take(report);
             return Ok(());
@@ -215,7 +257,12 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    fn last(&mut self, report: &Report) -> io::Result<()> {
+    fn last(&mut self, report: &Arc<Report>) -> io::Result<()> {
+        if let Some(terminal) = self.terminal.take() {
+            // The last table stays where the shell's lines are.
+            terminal.close()?;
+            self.live = false;
+        }
         self.course.take(report);
         let story = Story { report, course: &self.course, remarks: &[] };
         let text = match self.form {

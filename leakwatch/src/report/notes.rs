@@ -29,7 +29,7 @@ pub fn notes(process: &ProcessReport) -> Vec<String> {
             "what was alive at attach is not known: only {noun}s started since then are counted"
         ));
     }
-    if let Some(drift) = process.tasks.drift.filter(|drift| far(*drift, process.tasks.live)) {
+    if let Some(drift) = process.tasks.drift.filter(|drift| is_far(*drift, process.tasks.live)) {
         notes.push(format!("probes count {drift:+} live tasks compared with the program's memory"));
     }
     notes.extend(process.proof.iter().flat_map(proofs));
@@ -65,7 +65,7 @@ fn zombies(zombies: &ZombieReport) -> String {
 }
 
 /// Is a drift more than the tasks that come and go while memory is read?
-fn far(drift: i64, live: u64) -> bool {
+pub fn is_far(drift: i64, live: u64) -> bool {
     drift.unsigned_abs() > (live / 50).max(10)
 }
 

@@ -23,6 +23,7 @@ mod python;
 mod recording;
 mod run;
 mod storm;
+mod terminal;
 mod third_party;
 mod threads;
 mod tokio;

@@ -176,6 +176,13 @@ const GUESTS: &[Guest] = &[
         why: "profiles are gzipped, by pprof's convention, recordings deflated, and the queue has its checksums",
     },
     Guest { name: "maud", floors: &["page"], why: "one output writes HTML, and every name in it is escaped" },
+    Guest { name: "ratatui", floors: &["tui"], why: "one output draws screens" },
+    Guest { name: "crossterm", floors: &["tui"], why: "one output reads keys" },
+    Guest {
+        name: "signal_hook",
+        floors: &["tui"],
+        why: "a screen is given back when a signal ends or stops us",
+    },
     Guest { name: "comfy_table", floors: &["text"], why: "one output draws tables" },
     Guest {
         name: "anyhow",
