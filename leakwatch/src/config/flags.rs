@@ -66,6 +66,14 @@ pub fn named(profiles: &[String], functions: &[FunctionFlag<'_>]) -> Result<Vec<
     Ok(runtimes)
 }
 
+/// Whether a profile's text is right. `file` is what messages call it.
+///
+/// # Errors
+/// The line, what is wrong there, and what is allowed.
+pub fn check_profile(file: &str, text: &str) -> Result<(), ConfigError> {
+    profile::parse(file, text).map(drop)
+}
+
 /// A shipped profile by its name, or a file.
 fn read_profile(text: &str) -> Result<Named, ConfigError> {
     if let Some(shipped) = shipped().iter().find(|profile| profile.name == text) {

@@ -15,6 +15,6 @@ mod words;
 
 pub use agent::{agent, agent_defaults};
 pub use error::ConfigError;
-pub use flags::{FunctionFlag, named};
+pub use flags::{FunctionFlag, check_profile, named};
 pub use patterns::patterns;
 pub use shipped::{Shipped, shipped};

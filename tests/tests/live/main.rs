@@ -1,6 +1,7 @@
 //! Real programs, watched by the built leakwatch: what it reports is what they know.
 #![expect(clippy::tests_outside_test_module, reason = "all of it is a test")]
 
+mod alerts;
 mod custom;
 mod deploy;
 mod dump;
