@@ -123,6 +123,12 @@ impl HostAgent {
         });
     }
 
+    /// Waits for a line on standard error that has this in it, and returns it.
+    #[track_caller]
+    pub fn wait_said(&mut self, part: &str) -> String {
+        self.agent.wait_said(part)
+    }
+
     /// Writes another configuration and has it read.
     #[track_caller]
     pub fn reload(&self, config: &str) {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod churn;
 pub mod corpus;
 pub mod gate;
 pub mod host;

@@ -10,6 +10,7 @@
 )]
 
 mod accuracy;
+mod churn;
 mod ci;
 mod demo;
 mod deny;
@@ -74,6 +75,12 @@ const TASKS: &[Task] = &[
         usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux]",
         help: "install what builds and tests need, all or these parts",
         run: tools::run,
+    },
+    Task {
+        name: "churn",
+        usage: "[SECONDS]",
+        help: "300 processes of 20 binaries come and go under `leakwatch agent` for a minute: what it has of the machine",
+        run: churn::run,
     },
     Task {
         name: "soak",

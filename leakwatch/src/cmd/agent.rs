@@ -19,8 +19,10 @@ use super::{
 use crate::{
     agent::daemon::{self, Feature, Options, Owner, Parts, Stage, http::Server},
     cli::AgentArgs,
-    config,
-    host::{Process, ProcessMemory, own},
+    config::{self, AgentFile},
+    host::{Process, ProcessMemory, capability::Capability, confine, own},
+    report::Report,
+    rules::{Engine, Evaluation, Limits, Moment},
 };
 
 /// The most bytes of a configuration.
@@ -41,7 +43,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         return Ok(std::io::stdout().lock().write_all(config::agent_defaults().as_bytes())?);
     }
     let file = Configuration::of(args.config.as_deref());
-    let options = file.read()?;
+    let AgentFile { options, rules } = file.read()?;
     if args.check_config {
         return say(&format!("{} is right", file.name())).map_err(Into::into);
     }
@@ -70,12 +72,37 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         }
         None => say("the agent runs, without a server")?,
     }
+    features_given_up(&mut features);
     let serving = server.map(Server::serve).transpose()?;
     let parts = Parts { kernel, hit_ns, features, options };
-    let mut owner = Host { file };
+    let mut owner = Host { file, engine: Engine::new(rules, Limits::default()) };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     drop(serving);
     ended
+}
+
+/// What is kept of our rights: to look into processes, to place and take off probes, to read files.
+const KEPT: [Capability; 5] = [
+    Capability::Bpf,
+    Capability::Perfmon,
+    Capability::SysPtrace,
+    // From Linux 6.16 on uprobes want it, and so do the files of other processes' mappings.
+    Capability::SysAdmin,
+    Capability::DacReadSearch,
+];
+
+/// Gives up what is not needed any more, before there is any other thread.
+fn features_given_up(features: &mut Vec<Feature>) {
+    let given_up = confine::keep_capabilities(&KEPT)
+        .and_then(|()| confine::no_new_privileges())
+        .and_then(|()| confine::refuse_needless_calls(false));
+    features.push(match given_up {
+        Ok(()) => on("confined", "capabilities, the way to new ones, and needless system calls are given up"),
+        Err(error) => {
+            tracing::warn!(feature = "confined", "off: {error}");
+            off("confined", &error.to_string())
+        }
+    });
 }
 
 fn on(name: &'static str, why: impl Into<String>) -> Feature {
@@ -148,8 +175,8 @@ impl Configuration {
             .map_or_else(|| "the built-in configuration".to_owned(), |path| path.display().to_string())
     }
 
-    fn read(&self) -> anyhow::Result<Options> {
-        let Some(path) = &self.0 else { return Ok(Options::default()) };
+    fn read(&self) -> anyhow::Result<AgentFile> {
+        let Some(path) = &self.0 else { return Ok(AgentFile::default()) };
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if !metadata.is_file() || metadata.len() > LARGEST {
             bail!("{} is no file of at most {LARGEST} bytes", path.display());
@@ -170,12 +197,32 @@ impl Configuration {
 /// What the agent asks of us while it runs.
 struct Host {
     file: Configuration,
+    engine: Engine,
 }
 
 impl Owner for Host {
     fn reload(&mut self) -> anyhow::Result<Options> {
-        self.file.read()
+        let AgentFile { options, rules } = self.file.read()?;
+        // Alerts of rules that stay as they are go on.
+        if format!("{rules:?}") != format!("{:?}", self.engine.rules()) {
+            self.engine = Engine::new(rules, Limits::default());
+        }
+        Ok(options)
     }
+
+    fn round(&mut self, report: &mut Report) {
+        if self.engine.rules().is_empty() {
+            return;
+        }
+        let Evaluation { alerting, changes } = self.engine.evaluate(Moment::of(report), &report.processes);
+        report.alerting = alerting;
+        for change in &changes {
+            let (rule, state) = (change.rule.as_str(), change.state.name());
+            tracing::warn!(rule, state, "{}: {}", change.subject(), change.why);
+        }
+    }
+
+    fn published(&mut self, _snapshot: &Arc<daemon::Snapshot>) {}
 
     fn stage(&mut self, stage: Stage) {
         use sd_notify::NotifyState;

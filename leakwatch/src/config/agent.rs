@@ -8,18 +8,20 @@ use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 use jiff::SignedDuration;
 use leakwatch_common::RuntimeKind;
 use regex::Regex;
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::{Spanned, de::DeValue};
 
-use super::error::{ConfigError, line_of, unknown};
+use super::{
+    error::{ConfigError, unknown},
+    reader::Reader,
+    rules,
+};
 use crate::{
     agent::daemon::{
         filter::Pattern,
         options::{Access, Options},
     },
     host::own,
+    rules::Rule,
 };
 
 /// The largest program that a pattern may become.
@@ -331,19 +333,35 @@ const KEYS: &[Key] = &[
     },
 ];
 
+/// What a configuration says.
+#[derive(Clone, Debug, std::default::Default)]
+pub struct AgentFile {
+    /// How the agent runs.
+    pub options: Options,
+    /// What to alert about.
+    pub rules: Vec<Rule>,
+}
+
 /// Reads a configuration. `file` is what messages call it.
 ///
 /// # Errors
 /// Where it is wrong, and what is allowed there.
-pub fn agent(file: &str, text: &str) -> Result<Options, ConfigError> {
-    let at = |span: &Range<usize>, what: &str| ConfigError::new(line_of(file, text, span), what);
-    let table = DeTable::parse(text).map_err(|error| {
-        let what = format!("not TOML: {}", error.message().trim().replace('\n', ", "));
-        at(&error.span().unwrap_or(0..0), &what)
-    })?;
+pub fn agent(file: &str, text: &str) -> Result<AgentFile, ConfigError> {
+    let reader = Reader { file, text };
+    let at = |span: &Range<usize>, what: &str| reader.error(span, what);
+    let table = reader.table()?.into_inner();
     let mut options = Options::default();
-    for (name, section) in table.into_inner() {
-        let names = SECTIONS.map(|(name, _)| name);
+    let rules = rules::read(&reader, &table)?.rules;
+    for (name, section) in table {
+        let names = [SECTIONS.map(|(name, _)| name).as_slice(), &["rule"]].concat();
+        match &**name.get_ref() {
+            "rule" => continue,
+            "action" => {
+                let what = "the agent carries no actions out: what its rules say is logged";
+                return Err(at(&name.span(), what));
+            }
+            _ => {}
+        }
         if !names.contains(&&**name.get_ref()) {
             return Err(at(&name.span(), &unknown("section", name.get_ref(), &names)));
         }
@@ -363,7 +381,7 @@ pub fn agent(file: &str, text: &str) -> Result<Options, ConfigError> {
     }
     let whole = |what: &str| ConfigError::new(file, what);
     check(&options).map_err(|what| whole(&what))?;
-    Ok(options)
+    Ok(AgentFile { options, rules })
 }
 
 /// What no key says alone.
@@ -407,7 +425,15 @@ pub fn agent_defaults() -> String {
             lines.push(format!("#{} = {value}", key.name));
         }
     }
-    lines.push(String::new());
+    lines.extend([
+        String::new(),
+        "# What to alert about, one [[rule]] each; alerts are logged as they begin and end. For example:"
+            .to_owned(),
+        "#[[rule]]".to_owned(),
+        "#name = \"many-tasks\"".to_owned(),
+        "#when = \"tasks.live > 1000 until 900\"".to_owned(),
+        String::new(),
+    ]);
     lines.join("\n")
 }
 
@@ -568,10 +594,14 @@ mod tests {
         format!("{options:?}")
     }
 
+    fn read(text: &str) -> Options {
+        agent("f", text).expect(text).options
+    }
+
     #[test]
     fn what_is_printed_is_the_default() {
         let printed = agent_defaults();
-        assert_eq!(debug(&agent("f", &printed).expect("as it is")), debug(&Options::default()));
+        assert_eq!(debug(&read(&printed)), debug(&Options::default()));
         let is_set = |line: &str| {
             KEYS.iter().any(|key| {
                 matches!(key.default, Default::Is(_)) && line.starts_with(&format!("#{} = ", key.name))
@@ -584,8 +614,7 @@ mod tests {
         let written =
             uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
         assert_eq!(written, KEYS.iter().filter(|key| matches!(key.default, Default::Is(_))).count());
-        let read = agent("f", &uncommented.join("\n")).expect("uncommented");
-        assert_eq!(debug(&read), debug(&Options::default()));
+        assert_eq!(debug(&read(&uncommented.join("\n"))), debug(&Options::default()));
     }
 
     #[test]
@@ -596,12 +625,7 @@ mod tests {
                     "tls_cert" | "tls_key" => "[http]\ntls_cert = \"/c\"\ntls_key = \"/k\"".to_owned(),
                     name => format!("[{}]\n{name} = {example}", key.section),
                 };
-                assert_ne!(
-                    debug(&agent("f", &text).expect(key.name)),
-                    debug(&Options::default()),
-                    "{}",
-                    key.name
-                );
+                assert_ne!(debug(&read(&text)), debug(&Options::default()), "{}", key.name);
             }
         }
         for (section, _) in SECTIONS {
@@ -625,7 +649,7 @@ exclude = [{ exe = \"/usr/bin/ssh\" }]
 [sampling]
 interval = \"1m 30s\"
 ";
-        let options = agent("f", text).expect("right");
+        let options = read(text);
         assert_eq!(options.http.listen, Some("[::1]:9000".parse().expect("an address")));
         assert_eq!(options.http.metrics, Access::Auth);
         assert!((options.budget.host_percent - 3.0).abs() < 1e-9);
@@ -663,7 +687,11 @@ interval = \"1m 30s\"
         refused(
             "[budgets]\n",
             "agent.toml:1: unknown section `budgets` (did you mean `budget`?); there are http, budget, discover, sampling, \
-             promote",
+             promote, rule",
+        );
+        refused(
+            "[[action]]\nname = \"x\"\nkind = \"log\"\n",
+            "agent.toml:1: the agent carries no actions out: what its rules say is logged",
         );
         refused("budget = 1\n", "agent.toml:1: `budget` is a section: [budget]");
         refused(

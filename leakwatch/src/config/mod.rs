@@ -13,7 +13,7 @@ pub mod rules;
 mod shipped;
 mod words;
 
-pub use agent::{agent, agent_defaults};
+pub use agent::{AgentFile, agent, agent_defaults};
 pub use error::ConfigError;
 pub use flags::{FunctionFlag, check_profile, named};
 pub use patterns::patterns;

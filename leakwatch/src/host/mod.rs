@@ -10,6 +10,7 @@
 mod activity;
 pub mod capability;
 pub mod child;
+pub mod confine;
 pub mod container;
 mod error;
 pub mod exe;

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use leakwatch_tests::{HostAgent, Target, gate, matrix, need};
+use leakwatch_tests::{HostAgent, Target, churn, gate, matrix, need};
 
 /// Looks once a second: a test need not wait.
 const OFTEN: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\nenabled = false\n";
@@ -242,4 +243,60 @@ fn it_ends_when_it_is_told_to_and_leaves_nothing() {
     // The target lives on, and counts as before.
     target.command("spawn chan 1");
     target.check();
+}
+
+/// `cargo xtask churn` is the same with 300 processes, for a minute.
+#[test]
+fn after_many_came_and_went_it_has_what_it_had() {
+    let binaries: Vec<PathBuf> =
+        matrix::GO_RELEASES.iter().map(|one| matrix::go_target(one, "strip").path).collect();
+    need!(gate::live(), gate::file(&newest()), gate::file(&binaries[0]));
+    let host = HostAgent::start("churn", OFTEN);
+    let churned = churn::churn(&host, &binaries, 24, 20, Duration::from_secs(10));
+    let (before, after) = (churned.before, churned.after);
+    assert_eq!(after.open_fds, before.open_fds, "{churned:?}");
+    assert_eq!(after.threads, before.threads, "{churned:?}");
+    assert_eq!(after.series, before.series, "{churned:?}");
+    // What the allocator keeps is not much, and no more with each of them.
+    assert!(churned.full_again.rss_bytes < churned.full.rss_bytes + (24 << 20), "{churned:?}");
+    assert_eq!(host.about()["errors"]["kernel"], 0);
+}
+
+/// Files of `/proc` that say what a thread may do.
+#[test]
+fn what_it_does_not_need_is_given_up() {
+    need!(gate::live());
+    let host = HostAgent::start("confined", OFTEN);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", host.pid())).expect("its threads");
+    let mut seen = 0;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.expect("one").path().join("status")).expect("its status");
+        let line = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF
+        let kept: u64 = [2, 19, 21, 38, 39].iter().map(|number| 1 << number).sum();
+        for key in ["CapEff:", "CapPrm:", "CapBnd:"] {
+            let set = u64::from_str_radix(&line(key), 16).expect("a set");
+            assert_eq!(set & !kept, 0, "{key} {set:x}");
+        }
+        assert_eq!((line("NoNewPrivs:"), line("Seccomp:")), ("1".to_owned(), "2".to_owned()), "{status}");
+        seen += 1;
+    }
+    assert!(seen >= 3, "the loop, the finder, the server");
+}
+
+#[test]
+fn rules_of_its_configuration_fire_and_resolve() {
+    need!(gate::live(), gate::file(&newest()));
+    let rule = "[[rule]]\nname = \"many\"\nwhen = \"tasks.live > 300\"\n";
+    let mut target = Target::start(&newest());
+    let mut host = HostAgent::start("rules", &format!("{OFTEN}{rule}"));
+    target.command("spawn chan 400");
+    let fires = host.wait_said("many");
+    assert!(fires.contains("firing") && fires.contains(&format!("pid {}", target.pid())), "{fires}");
+    target.command("finish chan 400");
+    let over = host.wait_said("many");
+    assert!(over.contains("resolved"), "{over}");
 }

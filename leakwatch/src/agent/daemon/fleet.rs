@@ -1,6 +1,6 @@
 //! All processes that the agent watches, and what it decides about them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use leakwatch_common::Counter;
 use tokio::sync::mpsc::UnboundedSender;
@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     discovery::{self, Reason},
-    figures::{ErrorKind, Errors, Feature, Figures, Snapshot, WatchedFigures},
+    figures::{ErrorKind, Errors, Feature, Figures, WatchedFigures},
     options::Options,
     quiet::Quiet,
     tiers::{Step, Tier},
@@ -24,7 +24,7 @@ use crate::{
     kernel::Kernel,
     model::{Span, float, seconds},
     observe::{Event, StackCopy},
-    report::{Context, Environment, Report, WallClock},
+    report::{Context, Environment, Report, WallClock, alerting::Alerting},
 };
 
 /// Time that looks may take in one turn before the others have to wait for the next, ns.
@@ -67,6 +67,9 @@ pub(super) struct Fleet {
     promoted: u64,
     demoted: u64,
     turn_ns: u64,
+    /// When the last round was.
+    round_ns: Option<u64>,
+    alerting: Alerting,
     usage: Usage,
 }
 
@@ -113,6 +116,8 @@ impl Fleet {
             promoted: 0,
             demoted: 0,
             turn_ns: 0,
+            round_ns: None,
+            alerting: Alerting::default(),
             usage: Usage::default(),
         }
     }
@@ -420,8 +425,24 @@ impl Fleet {
         }
     }
 
+    /// It is time for another round of whoever looks at reports.
+    pub(super) fn round_is_due(&mut self) -> bool {
+        let now_ns = clock::monotonic_ns();
+        let interval_ns = process::nanoseconds(self.options.sampling.interval);
+        let due = self.round_ns.is_none_or(|then_ns| now_ns.saturating_sub(then_ns) >= interval_ns);
+        if due {
+            self.round_ns = Some(now_ns);
+        }
+        due
+    }
+
+    /// What was said of alerts in this report is said until the next round.
+    pub(super) fn keep_alerting(&mut self, report: &Report) {
+        self.alerting.clone_from(&report.alerting);
+    }
+
     /// What is to be published now.
-    pub(super) fn snapshot(&mut self) -> Snapshot {
+    pub(super) fn report(&mut self) -> (Report, Figures) {
         let now_ns = clock::monotonic_ns();
         let processes: Vec<_> = self.watches.values().map(|watched| watched.report.clone()).collect();
         self.totals.add(&processes);
@@ -465,7 +486,8 @@ impl Fleet {
             demoted: self.demoted,
             turn_s: seconds(self.turn_ns),
         };
-        Snapshot { report: Arc::new(Report::of(&context, processes, hits)), figures }
+        let report = Report { alerting: self.alerting.clone(), ..Report::of(&context, processes, hits) };
+        (report, figures)
     }
 
     /// Takes everything off.

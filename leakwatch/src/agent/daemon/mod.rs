@@ -41,6 +41,7 @@ use super::process;
 use crate::{
     kernel::{EventReader, Kernel},
     observe::Observed,
+    report::Report,
 };
 
 /// Between two turns: who is due is looked at, budgets are kept, and a snapshot is published.
@@ -85,6 +86,12 @@ pub trait Owner {
 
     /// It has come to this stage.
     fn stage(&mut self, stage: Stage);
+
+    /// Every `[sampling] interval`, before a report is published: what is to be said in it besides.
+    fn round(&mut self, report: &mut Report);
+
+    /// And after it was published.
+    fn published(&mut self, snapshot: &Arc<Snapshot>);
 }
 
 /// Runs until a signal ends it.
@@ -156,7 +163,17 @@ pub async fn run(
                 }
                 fleet.turn().await;
                 if scanned {
-                    snapshots.send_replace(Some(Arc::new(fleet.snapshot())));
+                    let (mut report, figures) = fleet.report();
+                    let round = fleet.round_is_due();
+                    if round {
+                        owner.round(&mut report);
+                        fleet.keep_alerting(&report);
+                    }
+                    let snapshot = Arc::new(Snapshot { report: Arc::new(report), figures });
+                    snapshots.send_replace(Some(Arc::clone(&snapshot)));
+                    if round {
+                        owner.published(&snapshot);
+                    }
                     if !std::mem::replace(&mut ready, true) {
                         owner.stage(Stage::Ready);
                     }
