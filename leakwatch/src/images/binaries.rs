@@ -43,6 +43,7 @@ pub struct BinaryFigures {
 #[derive(Debug)]
 pub struct Binaries {
     most: usize,
+    largest_library: u64,
     known: FxHashMap<FileIdentity, Entry>,
     asked: u64,
     inspected: u64,
@@ -51,7 +52,13 @@ pub struct Binaries {
 impl Binaries {
     /// Keeps this many at most; 0: none.
     pub fn new(most: usize) -> Self {
-        Self { most, known: FxHashMap::default(), asked: 0, inspected: 0 }
+        Self { most, largest_library: u64::MAX, known: FxHashMap::default(), asked: 0, inspected: 0 }
+    }
+
+    /// Larger libraries are taken for ones without a runtime, unread: they would be read into memory as a whole.
+    #[must_use]
+    pub fn with_largest_library(self, bytes: u64) -> Self {
+        Self { largest_library: bytes, ..self }
     }
 
     /// Figures of the questions so far.
@@ -87,7 +94,7 @@ impl Binaries {
         file: FileIdentity,
         read: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Arc<Inspection>> {
-        let mut read = Some(read);
+        let mut read = Some(read).filter(|_| file.size <= self.largest_library);
         let facts = self.facts(file, |known| match known {
             Some(_) => None,
             None => Some(of_library(read.take().and_then(|read| read()).as_deref())),
@@ -173,6 +180,8 @@ mod tests {
         assert!(binaries.inspection(file(1), &own_bytes()).is_err(), "it was not read again");
         assert!(binaries.of_library(file(2), || Some(b"nothing in it".to_vec())).is_none());
         assert!(binaries.of_library(file(2), || panic!("it is known")).is_none());
+        let mut small = Binaries::new(8).with_largest_library(1);
+        assert!(small.of_library(file(2), || panic!("it is too large")).is_none());
         // A file can be a library of one process and the program of another.
         assert!(binaries.inspection(file(2), &own_bytes()).is_ok());
         assert_eq!(binaries.figures().inspected, 3);

@@ -9,6 +9,10 @@ use leakwatch_tests::{HostAgent, Target, churn, gate, matrix, need};
 /// Looks once a second: a test need not wait.
 const OFTEN: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\nenabled = false\n";
 
+/// The same of the targets alone: what else runs on the machine is not read.
+const TARGETS: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\nenabled = false\n\
+                       [discover]\ninclude = [{ comm = \"truth\" }]\n";
+
 fn newest() -> PathBuf {
     matrix::go_target(matrix::GO_RELEASES[matrix::GO_RELEASES.len() - 1], "strip").path
 }
@@ -34,7 +38,7 @@ fn those_that_run_those_that_come_and_those_that_go() {
     need!(gate::live(), gate::file(&newest()), gate::file(&oldest));
     let mut early = Target::start(&newest());
     early.command("spawn chan 100");
-    let host = HostAgent::start("come-and-go", OFTEN);
+    let host = HostAgent::start("come-and-go", TARGETS);
     assert_live_is_true(&host, &mut early);
 
     // One of another binary, one of the same, both from their exec on.
@@ -72,7 +76,7 @@ fn those_that_run_those_that_come_and_those_that_go() {
 fn starts_between_two_looks_are_counted_by_their_numbers() {
     need!(gate::live(), gate::file(&newest()));
     let mut target = Target::start(&newest());
-    let host = HostAgent::start("numbers", OFTEN);
+    let host = HostAgent::start("numbers", TARGETS);
     host.wait_until("a first look", |host| host.process(target.pid()).is_some());
     let before = target.truth();
     target.command("storm 20000");
@@ -132,7 +136,7 @@ fn one_that_grows_gets_probes_and_loses_them_again() {
     let mut target = Target::start(&newest());
     target.command("spawn chan 100");
     let config = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 30\nhold = \"3s\"\nrest = \"1h\"\n\
-                  [budget]\nprocess_percent = 100\nhost_percent = 100\n";
+                  [discover]\ninclude = [{ comm = \"truth\" }]\n[budget]\nprocess_percent = 100\nhost_percent = 100\n";
     let host = HostAgent::start("promote", config);
     let pid = target.pid();
     let tier = |host: &HostAgent| host.process(pid).expect("watched")["tier"].clone();
@@ -176,7 +180,7 @@ fn choose_next_pid(pid: u32) -> Result<(), String> {
 #[test]
 fn a_pid_that_is_used_again_is_another_process() {
     need!(gate::live(), gate::file(&newest()), choose_next_pid(std::process::id()));
-    let host = HostAgent::start("reuse", OFTEN);
+    let host = HostAgent::start("reuse", TARGETS);
     let again = (0..50).find_map(|_| {
         let mut first = Target::start(&newest());
         let pid = first.pid();
@@ -201,7 +205,7 @@ fn who_may_ask_for_what() {
     std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").expect("written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&token, mode).expect("set");
-    let config = format!("[http]\nbearer_token_file = \"{}\"\napi = \"auth\"\n{OFTEN}", token.display());
+    let config = format!("[http]\nbearer_token_file = \"{}\"\napi = \"auth\"\n{TARGETS}", token.display());
     let host = HostAgent::start("access", &config);
     let bearer = |token: &'static str| [("Authorization", token)];
     let good = "Bearer 0123456789abcdef0123456789abcdef";
@@ -236,7 +240,7 @@ fn who_may_ask_for_what() {
 fn it_ends_when_it_is_told_to_and_leaves_nothing() {
     need!(gate::live(), gate::file(&newest()));
     let mut target = Target::start(&newest());
-    let host = HostAgent::start("end", OFTEN);
+    let host = HostAgent::start("end", TARGETS);
     assert_live_is_true(&host, &mut target);
     let outcome = host.terminate();
     assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
@@ -251,7 +255,7 @@ fn after_many_came_and_went_it_has_what_it_had() {
     let binaries: Vec<PathBuf> =
         matrix::GO_RELEASES.iter().map(|one| matrix::go_target(one, "strip").path).collect();
     need!(gate::live(), gate::file(&newest()), gate::file(&binaries[0]));
-    let host = HostAgent::start("churn", OFTEN);
+    let host = HostAgent::start("churn", TARGETS);
     let churned = churn::churn(&host, &binaries, 24, 20, Duration::from_secs(10));
     let (before, after) = (churned.before, churned.after);
     assert_eq!(after.open_fds, before.open_fds, "{churned:?}");
@@ -266,7 +270,7 @@ fn after_many_came_and_went_it_has_what_it_had() {
 #[test]
 fn what_it_does_not_need_is_given_up() {
     need!(gate::live());
-    let host = HostAgent::start("confined", OFTEN);
+    let host = HostAgent::start("confined", TARGETS);
     let threads = std::fs::read_dir(format!("/proc/{}/task", host.pid())).expect("its threads");
     let mut seen = 0;
     for thread in threads {
@@ -292,7 +296,7 @@ fn rules_of_its_configuration_fire_and_resolve() {
     need!(gate::live(), gate::file(&newest()));
     let rule = "[[rule]]\nname = \"many\"\nwhen = \"tasks.live > 300\"\n";
     let mut target = Target::start(&newest());
-    let mut host = HostAgent::start("rules", &format!("{OFTEN}{rule}"));
+    let mut host = HostAgent::start("rules", &format!("{TARGETS}{rule}"));
     target.command("spawn chan 400");
     let fires = host.wait_said("many");
     assert!(fires.contains("firing") && fires.contains(&format!("pid {}", target.pid())), "{fires}");

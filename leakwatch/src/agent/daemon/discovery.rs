@@ -20,6 +20,10 @@ use crate::{
     images::{Binaries, BinaryFigures, ImageError},
 };
 
+/// A library that is larger is not searched for a runtime: it is read into memory for that. Python's extension modules with
+/// tokio in them have some megabytes.
+const LARGEST_LIBRARY: u64 = 64 << 20;
+
 /// What discovery is asked.
 #[derive(Debug)]
 enum Ask {
@@ -142,7 +146,7 @@ struct Finder {
 
 impl Finder {
     fn new(wanted: Discover, news: UnboundedSender<News>) -> Self {
-        let binaries = Binaries::new(wanted.most_binaries);
+        let binaries = Binaries::new(wanted.most_binaries).with_largest_library(LARGEST_LIBRARY);
         Self { wanted, news, binaries, known: BTreeMap::new() }
     }
 
