@@ -159,6 +159,71 @@ impl Drop for Prometheus {
     }
 }
 
+/// An Alertmanager of its own; killed and its data removed when dropped.
+#[derive(Debug)]
+pub struct Alertmanager {
+    guard: Guard,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Alertmanager {
+    /// Starts one with this configuration and waits until it is ready.
+    #[track_caller]
+    pub fn start(name: &str, config: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("leakwatch-alertmanager-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("alertmanager.yml"), config).expect("a file");
+        let port = free_port();
+        let program = matrix::third_party("prometheus-alertmanager").expect("the gate has looked");
+        let program = fs::canonicalize(program).expect("a program");
+        let share = program.parent().and_then(Path::parent).expect("the package's usr").join("share");
+        // Debian's reads a template below /usr/share, where it is unpacked for nobody: it gets a /usr/share of its own.
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg("mount -t overlay overlay -o lowerdir=\"$0\":/usr/share /usr/share && exec \"$@\"")
+            .arg(share)
+            .arg(program)
+            .arg(format!("--config.file={}", folder.join("alertmanager.yml").display()))
+            .arg(format!("--storage.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--cluster.listen-address=")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut guard = Guard::start(&mut command);
+        let ready = eventually(PATIENCE, || {
+            assert!(guard.is_running(), "Alertmanager does not start");
+            get(port, "/-/ready").is_some_and(|(status, _)| status == 200)
+        });
+        assert!(ready, "Alertmanager is not ready");
+        Self { guard, port, folder }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The alerts that are active, as its second API has them.
+    #[track_caller]
+    pub fn active(&self) -> Vec<Value> {
+        let (_, body) = get(self.port, "/api/v2/alerts?active=true").expect("Alertmanager answers");
+        let alerts: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        alerts.as_array().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        self.guard.signal(nix::sys::signal::Signal::SIGKILL);
+        self.guard.wait(PATIENCE);
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
 fn labels(value: &Value) -> BTreeMap<String, String> {
     let labels = value.as_object().into_iter().flatten();
     labels.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
