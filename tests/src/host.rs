@@ -61,6 +61,11 @@ impl HostAgent {
         self.agent.pid()
     }
 
+    /// Where its server listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Asks for something, with these headers besides.
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {

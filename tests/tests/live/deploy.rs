@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use leakwatch_tests::prometheus::{PATIENCE, Page, Prometheus, promtool};
-use leakwatch_tests::{gate, matrix, need, process};
+use leakwatch_tests::prometheus::{Alertmanager, PATIENCE, Page, Prometheus, promtool};
+use leakwatch_tests::{HostAgent, Target, gate, matrix, need, process};
 use serde_json::Value;
 
 fn deploy() -> PathBuf {
@@ -130,4 +130,69 @@ fn with_values(expression: &str) -> String {
     }
     assert!(!text.contains('$'), "a variable is left in {text}");
     text
+}
+
+/// An agent, Prometheus with the rules as they are, and Alertmanager: a program leaks, the alert with its site comes to
+/// Alertmanager, and goes when the program was started anew.
+#[test]
+fn a_leak_becomes_an_alert_with_its_site_and_ends_with_a_restart() {
+    let binary = matrix::any_go_target();
+    need!(
+        gate::live(),
+        gate::file(&binary.path),
+        gate::third_party("prometheus"),
+        gate::third_party("prometheus-alertmanager")
+    );
+    let mut target = Target::start(&binary.path);
+    // The agent knows a program by the path that the kernel knows, without links.
+    let exe = fs::canonicalize(&binary.path).expect("the target");
+    let only = format!("[discover]\ninclude = [{{ exe = \"{}\" }}]\n", exe.display());
+    let agent =
+        HostAgent::start("alerts", &format!("{only}[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n"));
+    let routes = fs::read_to_string(deploy().join("alertmanager/alertmanager.yml")).expect("the routes");
+    let alertmanager = Alertmanager::start("alerts", &routes);
+    let rules = fs::read_to_string(deploy().join("prometheus/leakwatch.rules.yml")).expect("the rules");
+    let config = format!(
+        "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [leakwatch.rules.yml]\n\
+         scrape_configs: [{{ job_name: leakwatch, static_configs: [{{ targets: ['{}'] }}] }}]\n\
+         alerting: {{ alertmanagers: [{{ static_configs: [{{ targets: ['127.0.0.1:{}'] }}] }}] }}\n",
+        agent.address(),
+        alertmanager.port(),
+    );
+    let more = ["--enable-feature=native-histograms", "--rules.alert.resend-delay=2s"];
+    let prometheus = Prometheus::start("alerts", &config, &[("leakwatch.rules.yml", &rules)], &more);
+    let leaks =
+        |alerts: Vec<Value>| alerts.into_iter().find(|alert| alert["labels"]["alertname"] == "LeakwatchLeak");
+
+    let function = target.command("spawn chan 10")["function"].as_str().expect("a name").to_owned();
+    agent.wait_until("a look at the program", |agent| agent.process(target.pid()).is_some());
+    let mut found = None;
+    let fires = process::eventually(PATIENCE, || {
+        target.command("spawn chan 3");
+        found = leaks(alertmanager.active());
+        found.is_some()
+    });
+    assert!(fires, "no alert; Prometheus has {:#?}", prometheus.alerts());
+    let alert = found.expect("it was found");
+    let labels = &alert["labels"];
+    assert_eq!(labels["function"], function.as_str(), "{alert:#}");
+    assert_eq!(labels["pid"], target.pid().to_string().as_str());
+    assert_eq!(labels["instance"], agent.address());
+    let link = alert["annotations"]["stacks"].as_str().expect("a link").to_owned();
+    let path = link.split_once(agent.address()).expect("the agent's address").1;
+    let report = agent.get(path, &[]);
+    assert!(report.status == 200 && report.body.contains(&function), "{link} leads nowhere");
+
+    // Figures in Prometheus are the program's own, by the form that has native histograms, too.
+    let truth = target.check();
+    let live = || prometheus.query(&format!("leakwatch_tasks_live{{pid=\"{}\"}}", target.pid()));
+    let wanted = f64::from(u32::try_from(truth.num_goroutine).expect("a count"));
+    let same = process::eventually(PATIENCE, || live().iter().any(|(_, live)| (live - wanted).abs() < 0.5));
+    assert!(same, "Prometheus has {:?}, the program {wanted}", live());
+
+    drop(target);
+    let again = Target::start(&binary.path);
+    let over = process::eventually(PATIENCE, || leaks(alertmanager.active()).is_none());
+    assert!(over, "the alert stays: {:#?}", alertmanager.active());
+    drop(again);
 }
