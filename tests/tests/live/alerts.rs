@@ -9,6 +9,7 @@ use std::thread;
 
 use leakwatch_tests::process::eventually;
 use leakwatch_tests::prometheus::{Alertmanager, PATIENCE, free_port, get};
+use leakwatch_tests::report::Report;
 use leakwatch_tests::{Agent, Target, gate, matrix, need};
 use serde_json::Value;
 
@@ -18,9 +19,11 @@ use crate::folder::Folder;
 fn watch(folder: &Folder, target: &Target, rules: &str, more: &[&str]) -> Agent {
     let file = folder.path().join("rules.toml");
     fs::write(&file, rules).expect("rules");
-    let mut arguments = vec!["--interval", "200ms", "--rules", file.to_str().expect("a path")];
+    let pid = target.pid().to_string();
+    let mut arguments = vec!["watch", "--pid", &pid, "--interval", "200ms", "--rules"];
+    arguments.push(file.to_str().expect("a path"));
     arguments.extend(more);
-    Agent::watch(target.pid(), &arguments)
+    Agent::start(arguments)
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -74,7 +77,12 @@ fn every_action_is_done_and_undone() {
     target.command("spawn chan 60");
     agent.wait_said("alert firing: many [P1]");
     assert!(eventually(PATIENCE, || held() == Some(503) && folder.path().join("hold").exists()), "it holds");
-    assert!(eventually(PATIENCE, || names(&folder.path().join("dumps")).len() == 2), "it is dumped");
+    // Until they are whole they have other names.
+    let dumped = || names(&folder.path().join("dumps")).iter().all(|name| !name.ends_with(".tmp"));
+    assert!(
+        eventually(PATIENCE, || dumped() && names(&folder.path().join("dumps")).len() == 2),
+        "it is dumped"
+    );
     let [profile, text] = &names(&folder.path().join("dumps"))[..] else { panic!("two files") };
     let dump = read(&folder.path().join("dumps").join(text));
     // Also those of another site: a dump is of the process.
@@ -138,7 +146,7 @@ fn what_ends_resolves_and_the_exit_code_tells() {
         assert_eq!(outcome.code(), Some(code), "{least}: {}", outcome.stderr);
         let text = read(&told);
         assert!(text.ends_with("resolved the process ended, or is not watched any more\n"), "{text}");
-        let report = outcome.report();
+        let report = Report::parse(&outcome.stdout);
         assert_eq!(report.json()["alerts"][0]["state"], "resolved", "{:#}", report.json()["alerts"]);
         fs::remove_file(&told).expect("removed");
     }
