@@ -99,6 +99,9 @@ pub enum Command {
         /// Seconds to live.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// What to do.
+        #[arg(value_enum, default_value_t = Scenario::Shop)]
+        scenario: Scenario,
     },
 }
 
@@ -559,12 +562,34 @@ pub struct DoctorArgs {
 /// `leakwatch demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// How long.
-    #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "12s")]
-    pub duration: SignedDuration,
+    /// What the built-in program does; --list tells of each what is to be seen.
+    #[arg(value_enum, value_name = "SCENARIO", default_value_t = Scenario::Shop)]
+    pub scenario: Scenario,
+    /// List the scenarios.
+    #[arg(long)]
+    pub list: bool,
+    /// How long; without it, as long as it takes until all can be said.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<SignedDuration>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+/// What the demo's program does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// A service with a leak among what is healthy.
+    #[default]
+    Shop,
+    /// One in 250 requests never ends.
+    SlowLeak,
+    /// Tasks come in bursts, and some of them stay.
+    Burst,
+    /// Threads that all wait on one channel.
+    OneChannel,
+    /// A pool, tickers, and load that rises: no leak.
+    Healthy,
 }
 
 /// Forms of a report.

@@ -68,7 +68,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
         Some(Command::Agent(args)) => agent::run(&args, cli.verbose).map(|()| End::Done),
         Some(Command::Floor { pid, runtime }) => floor::run(pid, &runtime, cli.verbose),
-        Some(Command::DemoTarget { seconds }) => demo::target(seconds),
+        Some(Command::DemoTarget { seconds, scenario }) => demo::target(seconds, scenario),
         Some(Command::Rules(args)) => alarms::run(&args),
         Some(Command::Profiles { name }) => profiles::run(name.as_deref()),
         Some(Command::Completions { shell }) => output::completions(shell),

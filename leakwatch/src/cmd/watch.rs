@@ -30,7 +30,7 @@ use crate::{
 const STACKS: usize = 3;
 
 /// Clears the screen and what scrolled off it, and goes to its top left.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+pub(super) const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
 
 /// Watches, prints, and tells whether something leaked, and how much the rules that fired matter at most.
 ///

@@ -51,6 +51,7 @@ pub(super) fn article(
             (figures(process, site))
             div.charts { (pictures(story, process, site)) }
             (places(site))
+            (creation(site))
             (stacks(site, usize::from(number >= WORST)))
         }
     }
@@ -145,6 +146,19 @@ fn places(site: &SiteReport) -> Markup {
     }
 }
 
+/// The stack on which the first of them was made, of threads and processes.
+fn creation(site: &SiteReport) -> Markup {
+    let most = MOST_FRAMES.first().copied().unwrap_or_default();
+    html! {
+        @if !site.creation_stack.is_empty() {
+            details {
+                summary { "The first was made at" }
+                (frames(&site.creation_stack, most))
+            }
+        }
+    }
+}
+
 fn stacks(site: &SiteReport, rank: usize) -> Markup {
     let most = MOST_GROUPS.get(rank).copied().unwrap_or_default();
     let frames = MOST_FRAMES.get(rank).copied().unwrap_or_default();
@@ -158,17 +172,22 @@ fn stacks(site: &SiteReport, rank: usize) -> Markup {
 }
 
 fn stack(group: &WaitingReport, most: usize) -> Markup {
-    let frames = telling(&group.stack);
     html! {
         p {
             strong { (count(group.count, "")) } " " bdi { (foreign(&state(&group.reason))) }
             @if let Some(longest) = group.longest_s { ", up to " (duration(longest)) }
             " (" (figure(group.share * 100.0)) "% of them)"
         }
-        @if !frames.is_empty() {
+        (frames(telling(&group.stack), most))
+    }
+}
+
+fn frames(stack: &[String], most: usize) -> Markup {
+    html! {
+        @if !stack.is_empty() {
             ol.stack {
-                @for frame in frames.iter().take(most) { li { bdi { (foreign(frame)) } } }
-                @if frames.len() > most { li.soft { "and " (count((frames.len() - most) as u64, "more frame")) } }
+                @for frame in stack.iter().take(most) { li { bdi { (foreign(frame)) } } }
+                @if stack.len() > most { li.soft { "and " (count((stack.len() - most) as u64, "more frame")) } }
             }
         }
     }

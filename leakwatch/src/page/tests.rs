@@ -283,6 +283,7 @@ fn all_named(word: &str) -> Report {
         (site.task, site.task_file, site.task_line) = (Some(name()), Some(name()), Some(7));
         (site.why, site.settles) = (name(), name());
         site.line = Some(7);
+        site.creation_stack = vec![name()];
         site.waiting = vec![WaitingReport {
             reason: name(),
             stack: vec![name(), name()],

@@ -17,6 +17,7 @@ mod loss;
 mod matrix;
 mod memory;
 mod metrics;
+mod page;
 mod places;
 mod processes;
 mod prove;
