@@ -43,32 +43,66 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch running processes and report their tasks.
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch watch --pid 4242\n  sudo leakwatch watch --comm nats-server --stacks --duration 1m\n  sudo leakwatch watch --pid 4242 --duration 1m --stacks --output report.html\n  sudo leakwatch watch --pid 4242 --prove=30s --duration 10m --format json --fail-on-leak"
+    )]
     Watch(Box<WatchArgs>),
     /// Start a program, watch it from its first instruction to its end, and report what it left behind.
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch run -- ./server --once\n  sudo leakwatch run --fail-on-leak --ignore 'main\\.cache' -- ./server --once\n  go test -exec 'sudo leakwatch run --fail-on-leak --' ./..."
+    )]
     Run(Box<RunArgs>),
     /// Print every task of a process with its stack, now, without stopping it.
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch dump --pid 4242\n  sudo leakwatch dump --pid 4242 --format summary\n  sudo leakwatch dump --pid 4242 --format pprof --output goroutines.pb.gz"
+    )]
     Dump(DumpArgs),
     /// Compare two dumps, reports or profiles: what appeared, grew, stayed, went.
+    #[command(after_help = "Examples:\n  leakwatch diff before.json after.json")]
     Diff(DiffArgs),
     /// Prove which goroutines leak: those that nothing alive can ever wake. Without a stop, for any version of Go.
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch prove --pid 4242\n  sudo leakwatch prove --pid 4242 --why 4711\n  sudo leakwatch prove --pid 4242 --fail-on-leak"
+    )]
     Prove(ProveArgs),
     /// Watch, and keep what is seen in a file for `replay`.
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch record --pid 4242 --output watch.lkw --stacks\n  sudo leakwatch record --events --pid 4242 --output watch.lkw --duration 30s"
+    )]
     Record(Box<RecordArgs>),
     /// Make the reports of a recorded watch.
+    #[command(
+        after_help = "Examples:\n  leakwatch replay watch.lkw\n  leakwatch replay watch.lkw --format jsonl"
+    )]
     Replay(ReplayArgs),
     /// Make a page of a recording or of a report as JSON: one file to attach to a ticket, or markdown for an issue.
+    #[command(
+        after_help = "Examples:\n  leakwatch report watch.lkw --output report.html\n  leakwatch report report.json --format markdown"
+    )]
     Report(ReportArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch events --pid 4242 --duration 10s\n  sudo leakwatch events --pid 4242 --duration 10s --trace trace.json"
+    )]
     Events(EventsArgs),
     /// Show what leakwatch knows of a binary: runtime, version, probe sites and why, what is missing.
+    #[command(
+        after_help = "Examples:\n  leakwatch inspect /usr/bin/caddy\n  sudo leakwatch inspect --pid 4242"
+    )]
     Inspect(InspectArgs),
     /// Watch every process of the machine, new ones as they come, and serve what is seen over HTTP (docs/agent.md).
+    #[command(
+        after_help = "Examples:\n  sudo leakwatch agent\n  sudo leakwatch agent --config /etc/leakwatch/agent.toml\n  leakwatch agent --check-config"
+    )]
     Agent(AgentArgs),
     /// Check whether this kernel and this user can run leakwatch; each finding comes with its fix.
+    #[command(after_help = "Examples:\n  sudo leakwatch doctor\n  leakwatch doctor --format json")]
     Doctor(DoctorArgs),
     /// Watch a built-in program that leaks in known ways; needs nothing else.
+    #[command(after_help = "Examples:\n  leakwatch demo --list\n  sudo leakwatch demo slow-leak")]
     Demo(DemoArgs),
     /// List the profiles of runtimes that come with leakwatch, or print one, to copy and change.
+    #[command(after_help = "Examples:\n  leakwatch profiles\n  leakwatch profiles asyncio")]
     Profiles {
         /// Which to print.
         #[arg(value_name = "NAME")]
@@ -77,11 +111,13 @@ pub enum Command {
     /// List the rules that come with leakwatch, print one to copy and change, or check a file of rules.
     Rules(RulesArgs),
     /// Print a completion script for a shell.
+    #[command(after_help = "Examples:\n  leakwatch completions bash")]
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
     },
     /// Print the manual page.
+    #[command(after_help = "Examples:\n  leakwatch man")]
     Man,
     /// Put empty programs where the probes would be, until interrupted: the floor of the overhead bench.
     #[command(hide = true)]

@@ -112,3 +112,30 @@ fn every_flag_in_the_documents_exists() {
         }
     }
 }
+
+/// The examples under `--help` are command lines that leakwatch takes, and each command has some.
+#[test]
+fn every_help_ends_with_examples_that_are_taken() {
+    let mut command = Cli::command();
+    command.build();
+    for one in command.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help") {
+        let help = one.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines: Vec<String> = help.lines().filter_map(command_line).collect();
+        assert!(!lines.is_empty(), "`leakwatch {} --help` has no example", one.get_name());
+        for line in lines {
+            let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+            let parsed = Cli::try_parse_from(std::iter::once("leakwatch").chain(words));
+            assert!(parsed.is_ok(), "`leakwatch {line}`: {}", parsed.expect_err("it is"));
+        }
+    }
+}
+
+/// Whatever `doctor` looks at has its row in the page that says what to do.
+#[test]
+fn troubleshooting_knows_every_finding_of_doctor() {
+    let documents = documents();
+    let (_, page) = documents.iter().find(|(name, _)| name == "troubleshooting.md").expect("the page");
+    for finding in leakwatch::host::features::check() {
+        assert!(page.contains(&format!("\n| {} |", finding.name)), "no row of {:?}", finding.name);
+    }
+}

@@ -24,7 +24,8 @@ fn a_page_of_a_leak_has_the_figures_of_its_reports() {
     let mut target = Target::start(&binary.path);
     target.command("spawn mutex 7");
     let pid = target.pid().to_string();
-    let mut watch = Agent::watch(target.pid(), &["--format", "jsonl", "--stacks", "--interval", "1s"]);
+    let mut watch = Agent::start(["watch", "--pid", &pid, "--format", "jsonl", "--stacks"]);
+    watch.wait_attached();
     let mut recorder = Agent::start(["record", "--pid", &pid, "--stacks", "--output", &file("watch.lkw")]);
     recorder.wait_attached();
     let mut lines = String::new();
