@@ -109,6 +109,7 @@ pub enum Command {
         name: Option<String>,
     },
     /// List the rules that come with leakwatch, print one to copy and change, or check a file of rules.
+    #[command(after_help = "Examples:\n  leakwatch rules\n  leakwatch rules --check rules.toml")]
     Rules(RulesArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  leakwatch completions bash")]
