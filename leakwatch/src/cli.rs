@@ -325,6 +325,10 @@ pub struct WatchArgs {
     /// take a tenth of one core at most, or what --budget says, and begin later where they would take more.
     #[arg(long, value_name = "EVERY", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
     pub prove: Option<SignedDuration>,
+    /// Do not prove at all. Without this and --prove, a proof is made where goroutines are suspected to leak, once a minute at
+    /// most and in a fiftieth of one core, in processes of up to 1 GiB.
+    #[arg(long, conflicts_with = "prove")]
+    pub no_prove: bool,
     /// Exit with 3 when a leak was found (the verdict "leak"; a "suspect" is none).
     #[arg(long)]
     pub fail_on_leak: bool,

@@ -43,7 +43,7 @@ pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
 ];
 
 /// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
-pub const THIRD_PARTY: [&str; 21] = [
+pub const THIRD_PARTY: [&str; 22] = [
     "caddy",
     "traefik",
     "nats-server",
@@ -58,6 +58,7 @@ pub const THIRD_PARTY: [&str; 21] = [
     "deno",
     "turbo",
     "mini-redis-server",
+    "miniserve",
     "redis-benchmark",
     "obstore",
     "ruff",
@@ -68,7 +69,8 @@ pub const THIRD_PARTY: [&str; 21] = [
 ];
 
 /// Those of `THIRD_PARTY` that have tokio in them.
-pub const WITH_TOKIO: [&str; 6] = ["uv", "sccache", "lychee", "deno", "turbo", "mini-redis-server"];
+pub const WITH_TOKIO: [&str; 7] =
+    ["uv", "sccache", "lychee", "deno", "turbo", "mini-redis-server", "miniserve"];
 
 /// Those of `THIRD_PARTY` that are of Rust, and have no tokio.
 pub const WITHOUT_TOKIO: [&str; 2] = ["ruff", "rg"];

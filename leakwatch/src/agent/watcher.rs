@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, pin::pin, sync::Arc, time::Duration};
 
-use leakwatch_common::{Counter, EventKind};
+use leakwatch_common::{Counter, EventKind, RuntimeKind};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     collect::{Ask, CollectError, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
-    detect::Detector,
+    detect::{Detector, Verdict},
     host::Process,
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
@@ -73,6 +73,8 @@ pub struct Options {
     pub follow: bool,
     /// Prove which goroutines nothing alive can wake; `None`: do not.
     pub prove: Option<ProofPace>,
+    /// Begin to prove where a site of goroutines is suspected to leak; `None`: do not.
+    pub prove_suspects: Option<ProofPace>,
     /// The program that we started ourselves; `None`: all were running.
     pub main: Option<Main>,
     /// Told to stop by someone who is no signal: the watch ends with its report then.
@@ -282,6 +284,7 @@ pub async fn watch(
                 // What threads there are is known from events that wait to be read.
                 watcher.drain(kernel, events.get_mut(), sink).await?;
                 let mut report = watcher.look(kernel, false, sink)?;
+                watcher.prove_suspects(&report);
                 watcher.keep_budget(kernel)?;
                 watcher.make_room(kernel)?;
                 watcher.follow_forked(kernel).await;
@@ -299,7 +302,8 @@ pub async fn watch(
         }
     }
     watcher.closing = true;
-    watcher.finish_proofs(in_full, &mut interrupt).await;
+    // Nobody waits for a proof that was not asked for.
+    watcher.finish_proofs(in_full && options.prove.is_some(), &mut interrupt).await;
     watcher.drain(kernel, events.get_mut(), sink).await?;
     let mut report = watcher.look(kernel, true, sink)?;
     watcher.close_all(kernel);
@@ -641,6 +645,24 @@ impl Watcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A suspicion is no verdict, and a proof settles it: begins one of each process with goroutines that are suspected, unless
+    /// it is so large that the proof would be felt.
+    fn prove_suspects(&mut self, report: &Report) {
+        const LARGEST: u64 = 1 << 30;
+        let Some(pace) = self.options.prove_suspects else { return };
+        let suspected = report.processes.iter().filter(|process| {
+            let small = process.memory.rss_bytes.is_some_and(|bytes| bytes <= LARGEST);
+            let go = RuntimeKind::Go.name();
+            small && process.sites.iter().any(|site| site.runtime == go && site.verdict == Verdict::Suspect)
+        });
+        for process in suspected {
+            let same = |watch: &&mut Watch| watch.info.pid == process.pid && !watch.info.exited;
+            if let Some(watch) = self.watches.iter_mut().find(same).filter(|watch| watch.proofs.is_none()) {
+                watch.proofs = Proofs::begin(&watch.session, pace);
+            }
+        }
     }
 
     /// Has all proofs come to an end, and waits for it. `in_full`: those of which there is no first one yet come to theirs,

@@ -38,6 +38,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
         rates: Span::Watch,
         named: startup::named(&args.runtime)?,
         prove: None,
+        prove_suspects: None,
         main: None,
         stop: None,
         follow: false,

@@ -60,6 +60,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<End> {
         named,
         follow: !args.no_follow,
         prove: None,
+        prove_suspects: None,
         main: Some(Main { pid: started.pid(), grace }),
         stop: None,
     };

@@ -73,6 +73,7 @@ pub(super) fn run_with(
         named: startup::named(&args.runtime)?,
         follow: args.follow,
         prove: args.prove.map(|every| proof_pace(every, args.budget)).transpose()?,
+        prove_suspects: (args.prove.is_none() && !args.no_prove).then_some(OF_SUSPECTS),
         main: None,
         stop: Some(Arc::clone(&stop)),
     };
@@ -145,6 +146,9 @@ pub(super) fn run_with(
 
 /// Most percent of one core that proofs take where no budget is set.
 const PROOF_PERCENT: f64 = 10.0;
+
+/// When to prove where nobody asked for it and goroutines are suspected to leak.
+const OF_SUSPECTS: ProofPace = ProofPace { every: Duration::from_mins(1), share_percent: 2.0 };
 
 /// When to prove.
 pub(super) fn proof_pace(every: SignedDuration, budget: Option<f64>) -> anyhow::Result<ProofPace> {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use leakwatch_tests::corpus::{self, Running};
 use leakwatch_tests::process::{self, Guard};
+use leakwatch_tests::report::Report;
 use leakwatch_tests::{Agent, Target, agent, gate, matrix, need, soak};
 use serde_json::Value;
 
@@ -360,6 +362,39 @@ fn servers_are_looked_through() {
         assert!(proof["passes"].as_u64() >= Some(1), "{name}: {proof}");
         assert!(proof["problems"].as_array().is_some_and(Vec::is_empty), "{name}: {proof}");
     }
+}
+
+/// Nobody asked for a proof: one is made where a site is suspected, and makes it a leak. `--no-prove` leaves it at the suspicion.
+#[test]
+fn a_suspicion_is_settled_by_a_proof() {
+    const SHAPE: &str = "stopped growing";
+    need!(gate::live(), gate::file(&corpus::program("go")));
+    let mut shapes = corpus::shapes("go");
+    shapes.retain(|shape| shape.name == SHAPE);
+    let running = Running::start("go", shapes);
+    let pid = running.pid().to_string();
+    let watch = |more: &[&str]| {
+        let flags = ["watch", "--pid", &pid, "--format", "jsonl", "--interval", "500ms", "--duration", "2m"];
+        Agent::start([flags.as_slice(), more].concat())
+    };
+    let verdict = |agent: &mut Agent, done: &dyn Fn(&Value) -> bool| loop {
+        let report = Report::parse(&agent.next_line());
+        let process = report.process(running.pid());
+        let site = process
+            .sites()
+            .iter()
+            .find(|site| site["function"].as_str().unwrap_or("").contains("stoppedGrowing"));
+        if let Some(site) = site.filter(|site| done(site)) {
+            return (site.clone(), process.json()["proof"].clone());
+        }
+    };
+    let mut proving = watch(&[]);
+    let mut quiet = watch(&["--no-prove"]);
+    let (site, proof) = verdict(&mut proving, &|site| site["proven"].as_u64() > Some(0));
+    assert_eq!((&site["verdict"], &proof["refuted"]), (&"leak".into(), &0.into()), "{site}");
+    assert!(site["why"].as_str().is_some_and(|why| why.contains("can never be woken")), "{site}");
+    let (site, proof) = verdict(&mut quiet, &|site| site["verdict"] == "suspect");
+    assert_eq!((&site["proven"], &proof), (&Value::Null, &Value::Null), "{site}");
 }
 
 /// Servers under load whose configuration is changed again and again: who is proven never runs again. `cargo xtask soak` is the

