@@ -47,6 +47,8 @@ pub enum Command {
         after_help = "Examples:\n  sudo leakwatch watch --pid 4242\n  sudo leakwatch watch --comm nats-server --stacks --duration 1m\n  sudo leakwatch watch --pid 4242 --duration 1m --stacks --output report.html\n  sudo leakwatch watch --pid 4242 --prove=30s --duration 10m --format json --fail-on-leak"
     )]
     Watch(Box<WatchArgs>),
+    /// Show every Go and tokio program of the host, live, on a terminal.
+    Top(TopArgs),
     /// Start a program, watch it from its first instruction to its end, and report what it left behind.
     #[command(
         after_help = "Examples:\n  sudo leakwatch run -- ./server --once\n  sudo leakwatch run --fail-on-leak --ignore 'main\\.cache' -- ./server --once\n  go test -exec 'sudo leakwatch run --fail-on-leak --' ./..."
@@ -347,6 +349,23 @@ pub struct WatchArgs {
     /// Runtimes that the user names.
     #[command(flatten)]
     pub runtime: RuntimeArgs,
+    /// Sizes.
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+}
+
+/// `leakwatch top`.
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    /// Look this often at each process; less often where all looks would take more than one percent of a core.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
+    pub interval: SignedDuration,
+    /// Place probes for a while where tasks grow; without it memory is read and nothing else.
+    #[arg(long)]
+    pub probes: bool,
+    /// The terminal.
+    #[command(flatten)]
+    pub terminal: TerminalArgs,
     /// Sizes.
     #[command(flatten)]
     pub sizes: SizeArgs,

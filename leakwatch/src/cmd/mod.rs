@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod startup;
 mod terminal;
+mod top;
 mod watch;
 
 pub use startup::Usage;
@@ -53,6 +54,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
     match cli.command {
         None => watch_command(&cli.watch, cli.verbose),
         Some(Command::Watch(args)) => watch_command(&args, cli.verbose),
+        Some(Command::Top(args)) => top::run(&args, cli.verbose),
         Some(Command::Events(args)) => events::run(&args, cli.verbose),
         Some(Command::Run(args)) => run::run(&args, cli.verbose),
         Some(Command::Dump(args)) => dump::run(&args),

@@ -1,0 +1,98 @@
+//! `leakwatch top`: every process of the host that leakwatch can watch, live, on a terminal.
+//!
+//! It is the host agent with a screen instead of a server: the same finder, the same looks through memory.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, watch};
+
+use super::{
+    End,
+    startup::{Usage, block_on, calibrate, load},
+    terminal::{self, Terminal},
+    watch::say,
+};
+use crate::{
+    agent::daemon::{
+        self, Feature, Options, Owner, Parts, Snapshot, Stage,
+        options::{Http, Promote, Sampling},
+    },
+    cli::TopArgs,
+};
+
+/// Shows them until the user has seen enough.
+///
+/// # Errors
+/// When there is no terminal, or it cannot be taken.
+pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
+    if !terminal::is_there() {
+        let text = "top needs a terminal; `leakwatch agent` serves the same figures to programs";
+        return Err(Usage(text.to_owned()).into());
+    }
+    let options = Options {
+        http: Http { listen: None, ..Http::default() },
+        sampling: Sampling {
+            interval: Duration::try_from(args.interval)?,
+            stacks: true,
+            ..Sampling::default()
+        },
+        promote: Promote { enabled: args.probes, ..Promote::default() },
+        ..Options::default()
+    };
+    let mut features = Vec::new();
+    let mut kernel = match load(super::kernel_options(&args.sizes, verbose)) {
+        Ok(kernel) => Some(kernel),
+        // Memory tells of tasks without it; threads and forks are not known then.
+        Err(error) => {
+            say(&format!("without the kernel side, so threads are not counted: {error:#}"))?;
+            features.push(Feature { name: "kernel", on: false, why: format!("{error:#}") });
+            None
+        }
+    };
+    let hit_ns = if args.probes { kernel.as_mut().and_then(calibrate) } else { None };
+    let (snapshots, published) = watch::channel(None::<Arc<Snapshot>>);
+    let stop = Arc::new(Notify::new());
+    let hint = if args.probes { "by memory, probes where it grows" } else { "by memory" };
+    let terminal = Terminal::open(terminal::Options {
+        look: terminal::look(&args.terminal),
+        many: true,
+        hint: Some(hint.to_owned()),
+        interval: Duration::try_from(args.interval)?,
+        stop: Arc::clone(&stop),
+    })?;
+    let parts = Parts { kernel, hit_ns, features, options: options.clone() };
+    let mut owner = Viewer(options);
+    let ended = block_on(async {
+        tokio::select! {
+            ended = daemon::run(parts, snapshots, &mut owner) => ended,
+            // All that was placed in the kernel is ours alone and goes with it.
+            () = stop.notified() => Ok(()),
+            () = show(&terminal, published) => Ok(()),
+        }
+    });
+    let closed = terminal.close();
+    ended?;
+    closed?;
+    Ok(End::Done)
+}
+
+/// Hands each report to the screen; ends when no more come.
+async fn show(terminal: &Terminal, mut published: watch::Receiver<Option<Arc<Snapshot>>>) {
+    while published.changed().await.is_ok() {
+        let newest = published.borrow_and_update().clone();
+        if let Some(snapshot) = newest {
+            terminal.show(&snapshot.report);
+        }
+    }
+}
+
+/// Nobody configures it while it runs.
+struct Viewer(Options);
+
+impl Owner for Viewer {
+    fn reload(&mut self) -> anyhow::Result<Options> {
+        Ok(self.0.clone())
+    }
+
+    fn stage(&mut self, _stage: Stage) {}
+}
