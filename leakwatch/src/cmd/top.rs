@@ -18,6 +18,7 @@ use crate::{
         options::{Http, Promote, Sampling},
     },
     cli::TopArgs,
+    report::Report,
 };
 
 /// Shows them until the user has seen enough.
@@ -50,7 +51,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
         }
     };
     let hit_ns = if args.probes { kernel.as_mut().and_then(calibrate) } else { None };
-    let (snapshots, published) = watch::channel(None::<Arc<Snapshot>>);
+    let (snapshots, _nobody_asks) = watch::channel(None::<Arc<Snapshot>>);
     let stop = Arc::new(Notify::new());
     let hint = if args.probes { "by memory, probes where it grows" } else { "by memory" };
     let terminal = Terminal::open(terminal::Options {
@@ -61,38 +62,36 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
         stop: Arc::clone(&stop),
     })?;
     let parts = Parts { kernel, hit_ns, features, options: options.clone() };
-    let mut owner = Viewer(options);
+    let mut viewer = Viewer { options, terminal };
     let ended = block_on(async {
         tokio::select! {
-            ended = daemon::run(parts, snapshots, &mut owner) => ended,
+            ended = daemon::run(parts, snapshots, &mut viewer) => ended,
             // All that was placed in the kernel is ours alone and goes with it.
             () = stop.notified() => Ok(()),
-            () = show(&terminal, published) => Ok(()),
         }
     });
-    let closed = terminal.close();
+    let closed = viewer.terminal.close();
     ended?;
     closed?;
     Ok(End::Done)
 }
 
-/// Hands each report to the screen; ends when no more come.
-async fn show(terminal: &Terminal, mut published: watch::Receiver<Option<Arc<Snapshot>>>) {
-    while published.changed().await.is_ok() {
-        let newest = published.borrow_and_update().clone();
-        if let Some(snapshot) = newest {
-            terminal.show(&snapshot.report);
-        }
-    }
+/// Shows what is published. Nobody configures it while it runs.
+struct Viewer {
+    options: Options,
+    terminal: Terminal,
 }
-
-/// Nobody configures it while it runs.
-struct Viewer(Options);
 
 impl Owner for Viewer {
     fn reload(&mut self) -> anyhow::Result<Options> {
-        Ok(self.0.clone())
+        Ok(self.options.clone())
     }
 
     fn stage(&mut self, _stage: Stage) {}
+
+    fn round(&mut self, _report: &mut Report) {}
+
+    fn published(&mut self, snapshot: &Arc<Snapshot>) {
+        self.terminal.show(&snapshot.report);
+    }
 }

@@ -192,13 +192,13 @@ pub(super) fn process_columns(screen: usize) -> Vec<(ProcessColumn, usize)> {
     let widths = [
         (C::Verdict, 8),
         (C::Pid, 7),
-        (C::Name, if screen >= 120 { 22 } else { 15 }),
-        (C::Runtime, from(72, if screen >= 120 { 16 } else { 9 })),
+        (C::Name, if screen >= 120 { 20 } else { 15 }),
+        (C::Runtime, from(72, if screen >= 120 { 14 } else { 9 })),
         (C::Live, 8),
         (C::Growth, from(60, 8)),
-        (C::Starts, from(110, 8)),
-        (C::Ends, from(110, 8)),
-        (C::Threads, from(100, 8)),
+        (C::Starts, from(150, 8)),
+        (C::Ends, from(150, 8)),
+        (C::Threads, from(130, 8)),
         (C::Rss, from(90, 9)),
         (C::Trend, if screen >= 160 { 24 } else { from(78, 8) }),
     ];

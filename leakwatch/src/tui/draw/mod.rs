@@ -38,7 +38,9 @@ pub fn draw(state: &State, area: Rect, buffer: &mut Buffer) -> Areas {
     let bottom = paper.height() - 1;
     let Some(report) = state.report() else {
         paper.put(0, 0, paper.width(), Role::Strong, "leakwatch");
-        paper.put(0, 2.min(bottom), paper.width(), Role::Faint, "waiting for the first look");
+        // Every binary of the host is read before the list is whole.
+        let text = if state.many { "looking for programs" } else { "waiting for the first look" };
+        paper.put(0, 2.min(bottom), paper.width(), Role::Faint, text);
         footer(state, &mut paper, bottom);
         return areas;
     };
