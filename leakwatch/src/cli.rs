@@ -48,6 +48,7 @@ pub enum Command {
     )]
     Watch(Box<WatchArgs>),
     /// Show every Go and tokio program of the host, live, on a terminal.
+    #[command(after_help = "Examples:\n  sudo leakwatch top")]
     Top(TopArgs),
     /// Start a program, watch it from its first instruction to its end, and report what it left behind.
     #[command(
