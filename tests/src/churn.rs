@@ -66,6 +66,7 @@ impl Figures {
 /// Has this many processes of these binaries run, and replaces them one after the other for a while, `per_second` of them
 /// where the machine can.
 #[track_caller]
+#[expect(clippy::disallowed_methods, reason = "a load has a pace and a length")]
 pub fn churn(
     host: &HostAgent,
     binaries: &[PathBuf],

@@ -14,6 +14,7 @@ const BINARIES: usize = 20;
 const PER_SECOND: u32 = 50;
 
 /// Runs it, for 60 seconds or as many as are given.
+#[expect(clippy::cast_precision_loss, reason = "some thousand processes, some hundred megabytes")]
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let seconds = match arguments {
         [] => 60,
