@@ -64,7 +64,7 @@ fn site(number: u32, second: u32) -> SiteReport {
         confidence: 0.9,
         settles: String::new(),
         forecast: None,
-        recent: (0..120).map(|at| Point { at_s: f64::from(at), live: u64::from(at) }).collect(),
+        recent: (0..120u32).map(|at| Point { at_s: f64::from(at), live: u64::from(at) }).collect(),
     }
 }
 
