@@ -17,9 +17,10 @@ use super::{
     watch::say,
 };
 use crate::{
-    agent::daemon::{self, Feature, Options, Owner, Parts, Stage, http::Server},
+    agent::daemon::{self, Feature, Options, Owner, Parts, Stage, exports::Exports, http::Server},
     cli::AgentArgs,
     config::{self, AgentFile},
+    export::metrics::ExportFigures,
     host::{Process, ProcessMemory, capability::Capability, confine, own},
     report::Report,
     rules::{Engine, Evaluation, Limits, Moment},
@@ -73,10 +74,13 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         None => say("the agent runs, without a server")?,
     }
     features_given_up(&mut features);
+    // After the rights are given up: its thread has no more than this one.
+    let exports = Exports::start(&options.export).context("nothing can be sent")?;
     let serving = server.map(Server::serve).transpose()?;
     let parts = Parts { kernel, hit_ns, features, options };
-    let mut owner = Host { file, engine: Engine::new(rules, Limits::default()) };
+    let mut owner = Host { file, engine: Engine::new(rules, Limits::default()), exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
+    owner.exports.finish();
     drop(serving);
     ended
 }
@@ -198,6 +202,7 @@ impl Configuration {
 struct Host {
     file: Configuration,
     engine: Engine,
+    exports: Exports,
 }
 
 impl Owner for Host {
@@ -216,13 +221,20 @@ impl Owner for Host {
         }
         let Evaluation { alerting, changes } = self.engine.evaluate(Moment::of(report), &report.processes);
         report.alerting = alerting;
+        self.exports.changed(&changes);
         for change in &changes {
             let (rule, state) = (change.rule.as_str(), change.state.name());
             tracing::warn!(rule, state, "{}: {}", change.subject(), change.why);
         }
     }
 
-    fn published(&mut self, _snapshot: &Arc<daemon::Snapshot>) {}
+    fn published(&mut self, snapshot: &Arc<daemon::Snapshot>) {
+        self.exports.offer(snapshot);
+    }
+
+    fn exports(&self) -> Vec<ExportFigures> {
+        self.exports.figures()
+    }
 
     fn stage(&mut self, stage: Stage) {
         use sd_notify::NotifyState;

@@ -8,7 +8,10 @@ use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 use jiff::SignedDuration;
 use leakwatch_common::RuntimeKind;
 use regex::Regex;
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     error::{ConfigError, unknown},
@@ -20,7 +23,9 @@ use crate::{
         filter::Pattern,
         options::{Access, Options},
     },
+    export::remote_write::Version,
     host::own,
+    relay::Protocol,
     rules::Rule,
 };
 
@@ -28,7 +33,7 @@ use crate::{
 const PATTERN_SIZE: usize = 1 << 20;
 
 /// Sections, in the order in which they are printed, and what they are about.
-const SECTIONS: [(&str, &str); 5] = [
+const SECTIONS: [(&str, &str); 8] = [
     (
         "http",
         "The server: /metrics, /healthz, /readyz, /api/v1/processes, /api/v1/report. Read at the start only.",
@@ -37,6 +42,9 @@ const SECTIONS: [(&str, &str); 5] = [
     ("discover", "Which processes are watched."),
     ("sampling", "How often processes are looked at."),
     ("promote", "Which processes get probes for a while: those that look as if they leaked."),
+    ("export", "What is sent to others, besides being there for who asks. Read at the start only."),
+    ("export.remote_write", "To a Prometheus, or whatever takes its remote write, through a queue on disk."),
+    ("export.otlp", "To a receiver of the OpenTelemetry protocol: metrics, and a log record for each alert."),
 ];
 
 /// What a key reads.
@@ -331,6 +339,114 @@ const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key {
+        section: "export",
+        name: "interval",
+        default: Default::Is("\"15s\""),
+        doc: "Least time between two rounds; an alert that changes is sent at once.",
+        set: |options, value| {
+            options.export.interval = duration(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.remote_write",
+        name: "url",
+        default: Default::Unset("\"http://localhost:9090/api/v1/write\""),
+        doc: "Where to send to; without it, nothing is.",
+        set: |options, value| {
+            options.export.remote_write = Some(string(value)?.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.remote_write",
+        name: "queue_dir",
+        default: Default::Is("\"/var/lib/leakwatch/queue\""),
+        doc: "Where what waits is kept, for this agent alone.",
+        set: |options, value| {
+            options.export.queue_dir = path(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.remote_write",
+        name: "queue_megabytes",
+        default: Default::Is("512"),
+        doc: "Most of it; beyond that the oldest is dropped, and counted.",
+        set: |options, value| {
+            options.export.queue_bytes = (count(value, 16, 1 << 20)? as u64) << 20;
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.remote_write",
+        name: "protocol",
+        default: Default::Is("\"1.0\""),
+        doc: "\"1.0\", which every receiver takes, or \"2.0\", which is shorter.",
+        set: |options, value| {
+            options.export.version = match string(value)? {
+                "1.0" => Version::V1,
+                "2.0" => Version::V2,
+                other => return Err(format!("\"1.0\" or \"2.0\", not {other:?}")),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.remote_write",
+        name: "native_histograms",
+        default: Default::Is("false"),
+        doc: "Lifetimes as native histograms, too, for receivers that know them.",
+        set: |options, value| {
+            options.export.native_histograms = flag(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.remote_write",
+        name: "bearer_token_file",
+        default: Default::Unset("\"/etc/leakwatch/remote-write.token\""),
+        doc: "A file with the token that the receiver wants.",
+        set: |options, value| {
+            options.export.remote_write_token = Some(path(value)?);
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.otlp",
+        name: "endpoint",
+        default: Default::Unset("\"http://localhost:4318\""),
+        doc: "Where to send to, for HTTP without /v1/metrics and /v1/logs; without it, nothing is.",
+        set: |options, value| {
+            options.export.otlp = Some(string(value)?.to_owned());
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.otlp",
+        name: "protocol",
+        default: Default::Is("\"http\""),
+        doc: "\"http\" (port 4318 as a rule) or \"grpc\" (4317).",
+        set: |options, value| {
+            options.export.otlp_protocol = match string(value)? {
+                "http" => Protocol::Http,
+                "grpc" => Protocol::Grpc,
+                other => return Err(format!("\"http\" or \"grpc\", not {other:?}")),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        section: "export.otlp",
+        name: "bearer_token_file",
+        default: Default::Unset("\"/etc/leakwatch/otlp.token\""),
+        doc: "A file with the token that the receiver wants.",
+        set: |options, value| {
+            options.export.otlp_token = Some(path(value)?);
+            Ok(())
+        },
+    },
 ];
 
 /// What a configuration says.
@@ -353,7 +469,8 @@ pub fn agent(file: &str, text: &str) -> Result<AgentFile, ConfigError> {
     let mut options = Options::default();
     let rules = rules::read(&reader, &table)?.rules;
     for (name, section) in table {
-        let names = [SECTIONS.map(|(name, _)| name).as_slice(), &["rule"]].concat();
+        let top = SECTIONS.into_iter().map(|(name, _)| name).filter(|name| !name.contains('.'));
+        let names: Vec<&str> = top.chain(["rule"]).collect();
         match &**name.get_ref() {
             "rule" => continue,
             "action" => {
@@ -368,20 +485,38 @@ pub fn agent(file: &str, text: &str) -> Result<AgentFile, ConfigError> {
         let DeValue::Table(keys) = section.get_ref() else {
             return Err(at(&section.span(), &format!("`{}` is a section: [{0}]", name.get_ref())));
         };
-        for (key, value) in keys {
-            let known = KEYS.iter().filter(|known| *known.section == **name.get_ref());
-            let Some(known) = known.clone().find(|known| *known.name == **key.get_ref()) else {
-                let names: Vec<&str> = known.map(|known| known.name).collect();
-                let kind = format!("key of [{}]", name.get_ref());
-                return Err(at(&key.span(), &unknown(&kind, key.get_ref(), &names)));
-            };
-            (known.set)(&mut options, value.get_ref())
-                .map_err(|allowed| at(&value.span(), &format!("`{}` is {allowed}", known.name)))?;
-        }
+        read_section(&reader, name.get_ref(), keys, &mut options)?;
     }
     let whole = |what: &str| ConfigError::new(file, what);
     check(&options).map_err(|what| whole(&what))?;
     Ok(AgentFile { options, rules })
+}
+
+/// The keys of a section, and of the sections in it.
+fn read_section(
+    reader: &Reader<'_>,
+    name: &str,
+    keys: &DeTable<'_>,
+    options: &mut Options,
+) -> Result<(), ConfigError> {
+    for (key, value) in keys {
+        let inner = format!("{name}.{}", key.get_ref());
+        if let DeValue::Table(keys) = value.get_ref()
+            && SECTIONS.iter().any(|(section, _)| *section == inner)
+        {
+            read_section(reader, &inner, keys, options)?;
+            continue;
+        }
+        let known = KEYS.iter().filter(|known| known.section == name);
+        let Some(known) = known.clone().find(|known| *known.name == **key.get_ref()) else {
+            let names: Vec<&str> = known.map(|known| known.name).collect();
+            let kind = format!("key of [{name}]");
+            return Err(reader.error(&key.span(), &unknown(&kind, key.get_ref(), &names)));
+        };
+        (known.set)(options, value.get_ref())
+            .map_err(|allowed| reader.error(&value.span(), &format!("`{}` is {allowed}", known.name)))?;
+    }
+    Ok(())
 }
 
 /// What no key says alone.
@@ -687,7 +822,7 @@ interval = \"1m 30s\"
         refused(
             "[budgets]\n",
             "agent.toml:1: unknown section `budgets` (did you mean `budget`?); there are http, budget, discover, sampling, \
-             promote, rule",
+             promote, export, rule",
         );
         refused(
             "[[action]]\nname = \"x\"\nkind = \"log\"\n",

@@ -196,3 +196,85 @@ fn a_leak_becomes_an_alert_with_its_site_and_ends_with_a_restart() {
     assert!(over, "the alert stays: {:#?}", alertmanager.active());
     drop(again);
 }
+
+/// An agent sends to a real Prometheus by remote write: through an outage of the receiver and a kill of the agent in it,
+/// every round that was taken comes, each once, in order.
+#[test]
+fn remote_write_survives_an_outage_and_a_kill() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path), gate::third_party("prometheus"));
+    let mut target = Target::start(&binary.path);
+    target.command("spawn chan 41");
+    let exe = fs::canonicalize(&binary.path).expect("the target");
+    let mut prometheus = Prometheus::start("remote", "{}", &[], &["--web.enable-remote-write-receiver"]);
+    let queue = std::env::temp_dir().join(format!("leakwatch-queue-{}", std::process::id()));
+    let config = format!(
+        "[discover]\ninclude = [{{ exe = \"{}\" }}]\n[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n\
+         [export]\ninterval = \"1s\"\n[export.remote_write]\nurl = \"http://127.0.0.1:{}/api/v1/write\"\n\
+         queue_dir = \"{}\"\n",
+        exe.display(),
+        prometheus.port(),
+        queue.display()
+    );
+    let truth = target.check();
+    let wanted = f64::from(u32::try_from(truth.num_goroutine).expect("a count"));
+    let selector = format!("leakwatch_tasks_live{{job=\"leakwatch\",pid=\"{}\"}}", target.pid());
+    let agent = HostAgent::start("remote-1", &config);
+    // Every round has this one.
+    let there = |prometheus: &Prometheus, least: usize| {
+        process::eventually(PATIENCE, || {
+            let samples = prometheus.samples("leakwatch_build_info{job=\"leakwatch\"}", "1h");
+            samples.iter().map(|(_, samples)| samples.len()).sum::<usize>() >= least
+        })
+    };
+    assert!(there(&prometheus, 3), "nothing comes: {}", agent.get("/metrics", &[]).body);
+
+    // Away; what is measured meanwhile waits on the disk. The agent counts what it made.
+    prometheus.stop();
+    let waiting = |agent: &HostAgent| {
+        let body = agent.get("/metrics", &[]).body;
+        let line =
+            body.lines().find(|line| line.starts_with("leakwatch_export_queue_bytes{")).map(str::to_owned);
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let piled = process::eventually(PATIENCE, || waiting(&agent) > 20_000.0);
+    assert!(piled, "nothing waits: {}", agent.get("/metrics", &[]).body);
+    // Killed without a word.
+    drop(agent);
+    // All that the agent ever measured: the queue's first segment is not full yet.
+    let rounds = rounds(&queue);
+    assert!(rounds >= 6, "{rounds} rounds");
+    prometheus.start_again();
+    let agent = HostAgent::start("remote-2", &config);
+    assert!(
+        there(&prometheus, rounds + 2),
+        "rounds are lost, there were {rounds}; {} bytes wait",
+        waiting(&agent)
+    );
+    for (labels, samples) in prometheus.samples(&selector, "1h") {
+        assert_eq!(labels["runtime"], "go");
+        assert!(samples.windows(2).all(|pair| pair[0].0 < pair[1].0), "twice, or out of order: {samples:?}");
+        assert!(samples.iter().all(|(_, live)| (live - wanted).abs() < 0.5), "{samples:?}, not {wanted}");
+    }
+    drop(agent);
+    drop(fs::remove_dir_all(&queue));
+}
+
+/// Records in the segments of a queue: a round of a few processes is one.
+fn rounds(queue: &std::path::Path) -> usize {
+    let mut records = 0;
+    for entry in fs::read_dir(queue).expect("the queue").flatten() {
+        if entry.path().extension().is_none_or(|extension| extension != "seg") {
+            continue;
+        }
+        let bytes = fs::read(entry.path()).unwrap_or_default();
+        let mut rest = bytes.as_slice();
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let whole = usize::try_from(u32::from_le_bytes(*length)).expect("small") + 12;
+            let Some(after) = after.get(whole..) else { break };
+            rest = after;
+            records += 1;
+        }
+    }
+    records
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{discovery::Reason, tiers::Tier};
 use crate::{
-    export::metrics::{AgentFigures, Totals},
+    export::metrics::{AgentFigures, ExportFigures, Totals},
     host::own::Own,
     images::BinaryFigures,
     report::{
@@ -42,7 +42,7 @@ impl Snapshot {
             ],
             overhead: added.collect(),
             totals: figures.totals.clone(),
-            ..AgentFigures::default()
+            exports: figures.exports.clone(),
         }
     }
 
@@ -196,4 +196,6 @@ pub struct Figures {
     pub demoted: u64,
     /// How long the last turn of looks took, seconds.
     pub turn_s: f64,
+    /// What became of what was sent to others.
+    pub exports: Vec<ExportFigures>,
 }

@@ -485,6 +485,7 @@ impl Fleet {
             promoted: self.promoted,
             demoted: self.demoted,
             turn_s: seconds(self.turn_ns),
+            exports: Vec::new(),
         };
         let report = Report { alerting: self.alerting.clone(), ..Report::of(&context, processes, hits) };
         (report, figures)

@@ -8,6 +8,7 @@
 //! seen.
 
 mod discovery;
+pub mod exports;
 mod figures;
 pub mod filter;
 mod fleet;
@@ -39,6 +40,7 @@ use self::{
 };
 use super::process;
 use crate::{
+    export::metrics::ExportFigures,
     kernel::{EventReader, Kernel},
     observe::Observed,
     report::Report,
@@ -92,6 +94,9 @@ pub trait Owner {
 
     /// And after it was published.
     fn published(&mut self, snapshot: &Arc<Snapshot>);
+
+    /// What became of what was sent to others.
+    fn exports(&self) -> Vec<ExportFigures>;
 }
 
 /// Runs until a signal ends it.
@@ -163,7 +168,8 @@ pub async fn run(
                 }
                 fleet.turn().await;
                 if scanned {
-                    let (mut report, figures) = fleet.report();
+                    let (mut report, mut figures) = fleet.report();
+                    figures.exports = owner.exports();
                     let round = fleet.round_is_due();
                     if round {
                         owner.round(&mut report);

@@ -19,6 +19,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// When to place probes.
     pub promote: Promote,
+    /// Where to send to.
+    pub export: super::exports::Options,
 }
 
 /// The HTTP server.

@@ -1,0 +1,152 @@
+//! What the agent sends: its rounds, at a pace of their own, to whoever takes metrics and alerts.
+
+use std::{path::PathBuf, time::Duration};
+
+use std::sync::Arc;
+
+use super::Snapshot;
+use crate::{
+    agent::{clock, process},
+    export::{
+        metrics::{ExportFigures, Limits, families},
+        otlp::Sender,
+        remote_write::{self, Version},
+    },
+    relay::{self, Authorization, Otlp, Protocol, Relay, RelayError, RemoteWrite},
+    report::{Timestamp, alerting::AlertReport},
+};
+
+/// Where to send to, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Least time between two rounds.
+    pub interval: Duration,
+    /// URL of a receiver of remote write.
+    pub remote_write: Option<String>,
+    /// Which of its protocols.
+    pub version: Version,
+    /// Histograms as native ones, too.
+    pub native_histograms: bool,
+    /// Where what waits for it is kept.
+    pub queue_dir: PathBuf,
+    /// Most bytes of that.
+    pub queue_bytes: u64,
+    /// A file with a bearer token for it.
+    pub remote_write_token: Option<PathBuf>,
+    /// URL of a receiver of the OpenTelemetry protocol.
+    pub otlp: Option<String>,
+    /// Which of its transports.
+    pub otlp_protocol: Protocol,
+    /// A file with a bearer token for it.
+    pub otlp_token: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            remote_write: None,
+            version: Version::V1,
+            native_histograms: false,
+            queue_dir: PathBuf::from("/var/lib/leakwatch/queue"),
+            queue_bytes: 512 << 20,
+            remote_write_token: None,
+            otlp: None,
+            otlp_protocol: Protocol::Http,
+            otlp_token: None,
+        }
+    }
+}
+
+/// Most bytes that wait in memory for a receiver of the OpenTelemetry protocol.
+const MEMORY: usize = 16 << 20;
+
+/// How long the end waits for receivers. What remote write has not sent by then is sent by the next run.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The running sender; nothing where nobody is sent to.
+#[derive(Debug, Default)]
+pub struct Exports {
+    relay: Option<Relay>,
+    every: Duration,
+    /// `CLOCK_MONOTONIC` from which on the next round is sent, ns.
+    due_ns: u64,
+    /// Alerts that changed since the last round.
+    changed: Vec<AlertReport>,
+}
+
+impl Exports {
+    /// Starts the thread that sends, where there is somebody to send to.
+    ///
+    /// # Errors
+    /// When a setting is of no use, or the queue cannot be opened.
+    pub fn start(options: &Options) -> Result<Self, RelayError> {
+        let token = |file: &Option<PathBuf>| match file {
+            Some(file) => Authorization::Bearer(file.clone()),
+            None => Authorization::None,
+        };
+        let host = process::host_name();
+        let remote_write = options.remote_write.as_ref().map(|url| RemoteWrite {
+            url: url.clone(),
+            authorization: token(&options.remote_write_token),
+            queue: options.queue_dir.clone(),
+            limits: relay::Limits { bytes: options.queue_bytes, ..relay::Limits::default() },
+            encoding: remote_write::Options {
+                version: options.version,
+                native_histograms: options.native_histograms,
+                // What a scrape would add.
+                labels: vec![
+                    ("job".to_owned(), "leakwatch".to_owned()),
+                    ("instance".to_owned(), host.clone()),
+                ],
+            },
+        });
+        let otlp = options.otlp.as_ref().map(|endpoint| Otlp {
+            endpoint: endpoint.clone(),
+            protocol: options.otlp_protocol,
+            authorization: token(&options.otlp_token),
+            memory: MEMORY,
+        });
+        if remote_write.is_none() && otlp.is_none() {
+            return Ok(Self::default());
+        }
+        let sender = Sender { host, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let relay = Relay::start(relay::Options { sender, remote_write, otlp })?;
+        Ok(Self { relay: Some(relay), every: options.interval, due_ns: 0, changed: Vec::new() })
+    }
+
+    /// Alerts that began to fire, or ended.
+    pub fn changed(&mut self, alerts: &[AlertReport]) {
+        if self.relay.is_some() {
+            self.changed.extend_from_slice(alerts);
+        }
+    }
+
+    /// Sends a snapshot, if it is time for one or alerts changed.
+    pub fn offer(&mut self, snapshot: &Snapshot) {
+        let now_ns = clock::monotonic_ns();
+        let Some(relay) = &self.relay else { return };
+        if now_ns < self.due_ns && self.changed.is_empty() {
+            return;
+        }
+        self.due_ns = now_ns.saturating_add(u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX));
+        let families = families(&snapshot.report.processes, &snapshot.metrics(), &Limits::default());
+        let now: Timestamp = clock::now();
+        let changed = std::mem::take(&mut self.changed);
+        if !relay.take(&Arc::clone(&snapshot.report), families, changed, snapshot.figures.started, now) {
+            tracing::warn!("the thread that sends is behind: a round was dropped");
+        }
+    }
+
+    /// What became of what was sent.
+    pub fn figures(&self) -> Vec<ExportFigures> {
+        self.relay.as_ref().map(Relay::figures).unwrap_or_default()
+    }
+
+    /// Ends it.
+    pub fn finish(self) {
+        if let Some(relay) = self.relay {
+            relay.finish(PATIENCE);
+        }
+    }
+}
