@@ -1,5 +1,6 @@
 //! The fuzz corpus of files that users write, on a stable compiler: every input as it is, cut short at each character, and
 //! with one byte replaced by each that TOML or the language of conditions gives a meaning.
+#![expect(clippy::tests_outside_test_module, reason = "all of it is a test")]
 
 use std::path::Path;
 

@@ -41,6 +41,9 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
 /// One series of an answer: its labels and its value.
 pub type Series = (BTreeMap<String, String>, f64);
 
+/// One series: its labels, and its samples, times in seconds and values.
+pub type Samples = (BTreeMap<String, String>, Vec<(f64, f64)>);
+
 /// A Prometheus of its own; killed and its data removed when dropped.
 #[derive(Debug)]
 pub struct Prometheus {
@@ -120,9 +123,9 @@ impl Prometheus {
         series.map(|one| (labels(&one["metric"]), number(&one["value"][1]))).collect()
     }
 
-    /// Every sample of the series that a selector names: their times in seconds and their values.
+    /// Every sample of the series that a selector names.
     #[track_caller]
-    pub fn samples(&self, selector: &str, range: &str) -> Vec<(BTreeMap<String, String>, Vec<(f64, f64)>)> {
+    pub fn samples(&self, selector: &str, range: &str) -> Vec<Samples> {
         let answer = self.api(&format!("/api/v1/query?query={}", encoded(&format!("{selector}[{range}]"))));
         let answer = answer.unwrap_or_else(|why| panic!("{selector}: {why}"));
         let series = answer["result"].as_array().into_iter().flatten();

@@ -284,7 +284,6 @@ pub async fn watch(
                 // What threads there are is known from events that wait to be read.
                 watcher.drain(kernel, events.get_mut(), sink).await?;
                 let mut report = watcher.look(kernel, false, sink)?;
-                watcher.prove_suspects(&report);
                 watcher.keep_budget(kernel)?;
                 watcher.make_room(kernel)?;
                 watcher.follow_forked(kernel).await;
@@ -302,8 +301,7 @@ pub async fn watch(
         }
     }
     watcher.closing = true;
-    // Nobody waits for a proof that was not asked for.
-    watcher.finish_proofs(in_full && options.prove.is_some(), &mut interrupt).await;
+    watcher.finish_proofs(in_full, &mut interrupt).await;
     watcher.drain(kernel, events.get_mut(), sink).await?;
     let mut report = watcher.look(kernel, true, sink)?;
     watcher.close_all(kernel);
@@ -580,7 +578,11 @@ impl Watcher<'_> {
         for (pace, looked) in [(&mut self.census, census), (&mut self.ages, ages)] {
             pace.passed(moved, looked.then_some((begun_ns, now_ns)));
         }
-        Ok(self.report(now_ns, last, sink)?)
+        let report = self.report(now_ns, last, sink)?;
+        if !last {
+            self.prove_suspects(&report);
+        }
+        Ok(report)
     }
 
     fn tell_states(&mut self, sink: &mut Sink<'_>) -> io::Result<()> {
@@ -670,7 +672,8 @@ impl Watcher<'_> {
     async fn finish_proofs(&self, in_full: bool, interrupt: &mut Signal) {
         const LOOK: Duration = Duration::from_millis(10);
         let proofs = || self.watches.iter().filter_map(|watch| watch.proofs.as_ref());
-        proofs().for_each(|proofs| proofs.finish(in_full));
+        // Nobody waits for a proof that was not asked for.
+        proofs().for_each(|proofs| proofs.finish(in_full && self.options.prove.is_some()));
         while !proofs().all(Proofs::finished) {
             tokio::select! {
                 _ = interrupt.recv() => proofs().for_each(|proofs| proofs.finish(false)),

@@ -18,6 +18,7 @@ use crate::{
         options::{Http, Promote, Sampling},
     },
     cli::TopArgs,
+    export::metrics::ExportFigures,
     report::Report,
 };
 
@@ -93,5 +94,9 @@ impl Owner for Viewer {
 
     fn published(&mut self, snapshot: &Arc<Snapshot>) {
         self.terminal.show(&snapshot.report);
+    }
+
+    fn exports(&self) -> Vec<ExportFigures> {
+        Vec::new()
     }
 }
