@@ -110,7 +110,7 @@ impl Columns {
 }
 
 impl Engine {
-    /// Of these rules. Conditions beyond the first [`MOST_CONDITIONS`] of a rule are not looked at; `config` refuses such.
+    /// Of these rules. Conditions beyond the first `MOST_CONDITIONS` of a rule are not looked at; `config` refuses such.
     pub fn new(rules: Vec<Rule>, limits: Limits) -> Self {
         let mut columns = Columns::default();
         let plans = rules

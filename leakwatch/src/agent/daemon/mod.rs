@@ -1,7 +1,7 @@
 //! The host agent: finds every process that it can watch, looks at each as rarely as is enough, and publishes one report of
 //! them all.
 //!
-//! One loop drives it. Beside it are the thread that finds processes ([`discovery`]) and the one that answers requests; both
+//! One loop drives it. Beside it are the thread that finds processes (`discovery`) and the one that answers requests; both
 //! see copies, and neither touches a process. A process is looked at through its memory; one that looks as if it leaked gets
 //! probes for a while ([`tiers`]). What cannot be had on a machine is off, and said to be off ([`Feature`]); the rest goes on.
 //! It must never hold a process's figures longer than the process lives, and what it costs must never grow with what it has

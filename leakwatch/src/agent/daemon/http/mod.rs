@@ -2,7 +2,7 @@
 //!
 //! It sees published snapshots and nothing else: no request reaches a process, the kernel side or the configuration, and none
 //! starts anything. Every request is bounded: in size, in time, and in how many there are at once. What may be asked by whom
-//! is decided here and in [`auth`]; what is answered is made by the outputs. It must never log or answer with a secret.
+//! is decided here and in `auth`; what is answered is made by the outputs. It must never log or answer with a secret.
 
 mod auth;
 mod tls;
