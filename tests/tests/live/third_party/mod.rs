@@ -244,6 +244,8 @@ fn add_up(process: ProcessReport<'_>, name: &str) {
     let mut losses = process.json()["losses"].as_object().cloned().unwrap_or_default();
     // A goroutine that does not hold still while it is looked at is no loss of a count.
     losses.remove("census_unreadable");
+    // Nor is a thread whose stack was not in memory when it was made: its site is not known, and it is counted.
+    losses.remove("stack_unreadable");
     assert!(losses.is_empty(), "{name}: {losses:?}");
     let runtime = &process.json()["runtimes"][0];
     assert_eq!((&runtime["mode"], &runtime["kind"]), (&"probes".into(), &"go".into()), "{name}");
