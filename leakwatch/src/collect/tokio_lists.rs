@@ -44,7 +44,8 @@ impl Lists {
         let words = bytes.as_chunks::<8>().0;
         for (place, word) in words.iter().enumerate() {
             let word = u64::from_le_bytes(*word);
-            if word == before && word != 0 && word < ADDRESSES && word.is_multiple_of(8) {
+            let alone = word == before && word != 0 && word < ADDRESSES && word.is_multiple_of(8);
+            if alone && !is_in_queue(words, place) {
                 if self.twice.len() < MOST_PAIRS {
                     self.twice.insert(word);
                 } else {
@@ -121,6 +122,14 @@ fn is_list_of(owner: u64, words: &[[u8; 8]], place: usize) -> bool {
     let queued =
         beside.filter_map(|place| words.get(place)).any(|word| is_address(u64::from_le_bytes(*word)));
     !queued && words.get(near).is_some_and(|near| near.contains(&owner.to_le_bytes()))
+}
+
+/// Whether the two equal words that end at a place have addresses on both sides, as in a queue in which one task's memory was
+/// queued again and again. Beside a list stands its mutex, or whether it is closed.
+fn is_in_queue(words: &[[u8; 8]], place: usize) -> bool {
+    let address = |word: Option<&[u8; 8]>| word.is_some_and(|word| is_address(u64::from_le_bytes(*word)));
+    let after = place.checked_add(1).and_then(|place| words.get(place));
+    address(place.checked_sub(2).and_then(|place| words.get(place))) && address(after)
 }
 
 /// Whether a word may be the address of a task.
