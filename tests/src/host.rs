@@ -26,7 +26,18 @@ const ANSWERS_ON: &str = "the agent answers on http://";
 pub struct HostAgent {
     agent: Agent,
     address: String,
-    config: PathBuf,
+    config: ConfigFile,
+}
+
+/// Its configuration; removed when dropped.
+#[derive(Debug)]
+struct ConfigFile(PathBuf);
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        // Where it is gone already there is nothing to remove.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 /// An answer of the server.
@@ -46,11 +57,12 @@ impl HostAgent {
     #[track_caller]
     pub fn start(name: &str, config: &str) -> Self {
         let path = std::env::temp_dir().join(format!("leakwatch-{}-{name}.toml", std::process::id()));
-        write(&path, config);
-        let mut agent = Agent::start(["agent", "--config", path.to_str().expect("a text")]);
+        let file = ConfigFile(path);
+        write(&file.0, config);
+        let mut agent = Agent::start(["agent", "--config", file.0.to_str().expect("a text")]);
         let line = agent.wait_said(ANSWERS_ON);
         let address = line.split("http://").nth(1).unwrap_or_default().trim_end_matches('/').to_owned();
-        let host = Self { agent, address, config: path };
+        let host = Self { agent, address, config: file };
         let ready = eventually(PATIENCE, || host.get("/readyz", &[]).status == 200);
         assert!(ready, "the agent is not ready: {}", host.get("/readyz", &[]).body);
         host
@@ -137,19 +149,15 @@ impl HostAgent {
     /// Writes another configuration and has it read.
     #[track_caller]
     pub fn reload(&self, config: &str) {
-        write(&self.config, config);
+        write(&self.config.0, config);
         self.agent.signal(Signal::SIGHUP);
     }
 
     /// Ends it as a service manager does.
     #[track_caller]
     pub fn terminate(self) -> Outcome {
-        let Self { agent, config, .. } = self;
-        agent.signal(Signal::SIGTERM);
-        let outcome = agent.wait();
-        // Where it is gone already there is nothing to remove.
-        drop(std::fs::remove_file(config));
-        outcome
+        self.agent.signal(Signal::SIGTERM);
+        self.agent.wait()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rules and actions of one watch: asked at each report, told of each change. What a rule means and how an action works are
+//! Rules and actions of one watch, or of the host agent: asked at each report, told of each change. What a rule means and how an action works are
 //! the floors `rules` and `alert`.
 
 use std::{sync::Arc, time::Duration};
@@ -36,6 +36,25 @@ impl Alarms {
         let dispatcher = Dispatcher::start(&rules, actions, means)?;
         let engine = Engine::new(rules, Limits::default());
         Ok(Self { engine, dispatcher, changes: Vec::new(), at: None, last: None, worst: None })
+    }
+
+    /// Asks other rules from now on; those that stay as they are go on. What is over by that, which the actions are told.
+    pub fn replace(&mut self, rules: Vec<Rule>) -> Vec<AlertReport> {
+        let (Some(at), Some(report)) = (self.at, &self.last) else {
+            self.dispatcher.route(&rules);
+            self.engine = Engine::new(rules, Limits::default());
+            return Vec::new();
+        };
+        let over = self.engine.replace(rules, at);
+        // By the ways that they came.
+        self.dispatcher.take(at, &over, report);
+        self.dispatcher.route(self.engine.rules());
+        over
+    }
+
+    /// What began to fire or is over since the report before; of the last report that was asked about.
+    pub fn changes(&self) -> &[AlertReport] {
+        &self.changes
     }
 
     /// The actions at work.

@@ -77,15 +77,6 @@ impl Dispatcher {
     /// # Errors
     /// When an address cannot be listened on, a file or folder cannot be used, or no thread can be started.
     pub fn start(rules: &[Rule], actions: Vec<Action>, means: &Means) -> Result<Self, AlertError> {
-        let routes = rules
-            .iter()
-            .map(|rule| {
-                let goes =
-                    |action: &Action| rule.actions.as_ref().is_none_or(|names| names.contains(&action.name));
-                let to = actions.iter().enumerate().filter(|(_, action)| goes(action)).map(|(at, _)| at);
-                (rule.name.clone(), to.collect())
-            })
-            .collect();
         let (stop, stopped) = watch::channel(false);
         let holds = Arc::new(Holds::default());
         let mut stations = Vec::new();
@@ -116,7 +107,22 @@ impl Dispatcher {
             }
         });
         let thread = thread.map_err(|source| AlertError::Thread { source })?;
-        Ok(Self { stations, routes, holds, listening, stop, thread: Some((thread, end)) })
+        let thread = Some((thread, end));
+        let mut dispatcher = Self { stations, routes: BTreeMap::new(), holds, listening, stop, thread };
+        dispatcher.route(rules);
+        Ok(dispatcher)
+    }
+
+    /// Takes changes of these rules from now on, to the actions that they name.
+    pub fn route(&mut self, rules: &[Rule]) {
+        let of = |rule: &Rule| {
+            let goes = |station: &Station| {
+                rule.actions.as_ref().is_none_or(|names| names.contains(&station.action.name))
+            };
+            let to = self.stations.iter().enumerate().filter(|(_, station)| goes(station));
+            (rule.name.clone(), to.map(|(at, _)| at).collect())
+        };
+        self.routes = rules.iter().map(of).collect();
     }
 
     /// What the holds say, for others that answer by HTTP.

@@ -12,18 +12,21 @@ use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
 use super::{
-    kernel_options,
+    alarms, kernel_options,
     startup::{Usage, block_on, calibrate, load},
     watch::say,
 };
 use crate::{
-    agent::daemon::{self, Feature, Options, Owner, Parts, Stage, exports::Exports, http::Server},
+    agent::{
+        Alarms,
+        daemon::{self, Feature, Options, Owner, Parts, Stage, exports::Exports, http::Server},
+    },
+    alert::{Action, Kind},
     cli::AgentArgs,
-    config::{self, AgentFile},
+    config::{self, AgentFile, rules::RuleFile},
     export::metrics::ExportFigures,
     host::{Process, ProcessMemory, capability::Capability, confine, own},
     report::Report,
-    rules::{Engine, Evaluation, Limits, Moment},
 };
 
 /// The most bytes of a configuration.
@@ -44,7 +47,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         return Ok(std::io::stdout().lock().write_all(config::agent_defaults().as_bytes())?);
     }
     let file = Configuration::of(args.config.as_deref());
-    let AgentFile { options, rules } = file.read()?;
+    let AgentFile { options, alarms } = file.read()?;
     if args.check_config {
         return say(&format!("{} is right", file.name())).map_err(Into::into);
     }
@@ -73,14 +76,17 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         }
         None => say("the agent runs, without a server")?,
     }
-    features_given_up(&mut features);
-    // After the rights are given up: its thread has no more than this one.
+    let actions = alarms.actions.clone();
+    features_given_up(&mut features, &actions);
+    // After the rights are given up: their threads have no more than this one.
     let exports = Exports::start(&options.export).context("nothing can be sent")?;
-    let serving = server.map(Server::serve).transpose()?;
+    let alarms = alarms::start(alarms)?;
+    let serving = server.map(|server| server.serve(alarms.dispatcher().holds())).transpose()?;
     let parts = Parts { kernel, hit_ns, features, options };
-    let mut owner = Host { file, engine: Engine::new(rules, Limits::default()), exports };
+    let mut owner = Host { file, actions, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();
+    alarms::finish(Some(owner.alarms))?;
     drop(serving);
     ended
 }
@@ -96,10 +102,11 @@ const KEPT: [Capability; 5] = [
 ];
 
 /// Gives up what is not needed any more, before there is any other thread.
-fn features_given_up(features: &mut Vec<Feature>) {
+fn features_given_up(features: &mut Vec<Feature>, actions: &[Action]) {
+    let programs = actions.iter().any(|action| matches!(action.kind, Kind::Command(_)));
     let given_up = confine::keep_capabilities(&KEPT)
         .and_then(|()| confine::no_new_privileges())
-        .and_then(|()| confine::refuse_needless_calls(false));
+        .and_then(|()| confine::refuse_needless_calls(programs));
     features.push(match given_up {
         Ok(()) => on("confined", "capabilities, the way to new ones, and needless system calls are given up"),
         Err(error) => {
@@ -180,6 +187,12 @@ impl Configuration {
     }
 
     fn read(&self) -> anyhow::Result<AgentFile> {
+        let AgentFile { mut options, alarms } = self.parse()?;
+        options.sampling.stacks |= alarms::need_stacks(&alarms.rules);
+        Ok(AgentFile { options, alarms: alarms.or_logged() })
+    }
+
+    fn parse(&self) -> anyhow::Result<AgentFile> {
         let Some(path) = &self.0 else { return Ok(AgentFile::default()) };
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if !metadata.is_file() || metadata.len() > LARGEST {
@@ -201,34 +214,30 @@ impl Configuration {
 /// What the agent asks of us while it runs.
 struct Host {
     file: Configuration,
-    engine: Engine,
+    /// As they were read at the start.
+    actions: Vec<Action>,
+    alarms: Alarms,
     exports: Exports,
 }
 
 impl Owner for Host {
     fn reload(&mut self) -> anyhow::Result<Options> {
-        let AgentFile { options, rules } = self.file.read()?;
-        // Alerts of rules that stay as they are go on.
-        if format!("{rules:?}") != format!("{:?}", self.engine.rules()) {
-            self.engine = Engine::new(rules, Limits::default());
+        let AgentFile { options, alarms: RuleFile { rules, actions } } = self.file.read()?;
+        if actions != self.actions {
+            bail!("[[action]] is read at the start only: restart the agent for its changes");
         }
+        let over = self.alarms.replace(rules);
+        self.exports.changed(&over);
         Ok(options)
     }
 
     fn round(&mut self, report: &mut Report) {
-        if self.engine.rules().is_empty() {
-            return;
-        }
-        let Evaluation { alerting, changes } = self.engine.evaluate(Moment::of(report), &report.processes);
-        report.alerting = alerting;
-        self.exports.changed(&changes);
-        for change in &changes {
-            let (rule, state) = (change.rule.as_str(), change.state.name());
-            tracing::warn!(rule, state, "{}: {}", change.subject(), change.why);
-        }
+        self.alarms.ask(report);
+        self.exports.changed(self.alarms.changes());
     }
 
     fn published(&mut self, snapshot: &Arc<daemon::Snapshot>) {
+        self.alarms.tell(&snapshot.report);
         self.exports.offer(snapshot);
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     agent::{Alarms, clock},
-    alert::{Action, Dumper, Kind, Means},
+    alert::{Dumper, Means},
     cli::{AlertArgs, RulesArgs},
     config::rules::{self, RuleFile},
     report::alerting::{ActionReport, Level, Scope},
@@ -31,15 +31,12 @@ pub(super) fn chosen(args: &AlertArgs) -> anyhow::Result<Option<RuleFile>> {
         return Ok(None);
     }
     let path = args.rules.as_deref().map(Path::to_string_lossy);
-    let mut file = rules::chosen(path.as_deref(), &args.rule).map_err(|error| Usage(error.to_string()))?;
+    let file = rules::chosen(path.as_deref(), &args.rule).map_err(|error| Usage(error.to_string()))?;
     if file.rules.is_empty() {
         let path = path.unwrap_or_default();
         return Err(Usage(format!("--rules {path}: there is no [[rule]] in it")).into());
     }
-    if file.actions.is_empty() {
-        file.actions.push(Action::of(Kind::Log));
-    }
-    Ok(Some(file))
+    Ok(Some(file.or_logged()))
 }
 
 /// Some rule looks at stacks: they have to be read then.
@@ -58,15 +55,20 @@ pub(super) fn need_stacks(rules: &[Rule]) -> bool {
 /// # Errors
 /// When an action cannot begin its work.
 pub(super) fn start(file: RuleFile) -> anyhow::Result<Alarms> {
-    let dumper: Dumper = Arc::new(|pid| {
-        dump::take(pid, false, Whose::Runtimes).map_err(|error| format!("no dump of pid {pid}: {error:#}"))
-    });
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let alarms = Alarms::start(file.rules, file.actions, &Means { dumper, clock: clock::now, host })?;
+    let alarms =
+        Alarms::start(file.rules, file.actions, &Means { dumper: dumper(), clock: clock::now, host })?;
     for (name, address) in alarms.dispatcher().listening() {
         say(&format!("action {name}: http://{address}/api/v1/hold answers 503 while a rule holds"))?;
     }
     Ok(alarms)
+}
+
+/// Takes dumps of processes, for whoever asks.
+pub(super) fn dumper() -> Dumper {
+    Arc::new(|pid| {
+        dump::take(pid, false, Whose::Runtimes).map_err(|error| format!("no dump of pid {pid}: {error:#}"))
+    })
 }
 
 /// Ends the work, tells what of it failed, and how much of what fired matters most.

@@ -16,17 +16,17 @@ use toml::{
 use super::{
     error::{ConfigError, unknown},
     reader::Reader,
-    rules,
+    rules::{self, Reads, RuleFile},
 };
 use crate::{
     agent::daemon::{
         filter::Pattern,
         options::{Access, Options},
     },
+    alert::Kind,
     export::remote_write::Version,
     host::own,
     relay::Protocol,
-    rules::Rule,
 };
 
 /// The largest program that a pattern may become.
@@ -36,7 +36,7 @@ const PATTERN_SIZE: usize = 1 << 20;
 const SECTIONS: [(&str, &str); 8] = [
     (
         "http",
-        "The server: /metrics, /healthz, /readyz, /api/v1/processes, /api/v1/report. Read at the start only.",
+        "The server: /metrics, /healthz, /readyz, /api/v1/{processes,report,alerts,hold}. Read at the start only.",
     ),
     ("budget", "What watching may cost. Over it, probes are taken off, and the figures say so."),
     ("discover", "Which processes are watched."),
@@ -139,10 +139,20 @@ const KEYS: &[Key] = &[
         section: "http",
         name: "api",
         default: Default::Is("\"local\""),
-        doc: "Who may read /api/v1/processes and /api/v1/report, which have names of functions, files and stacks; the same \
-              words.",
+        doc: "Who may read /api/v1/processes, /api/v1/report and /api/v1/alerts, which have names of functions, files and \
+              stacks; the same words.",
         set: |options, value| {
             options.http.api = access(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "http",
+        name: "hold",
+        default: Default::Is("\"local\""),
+        doc: "Who may ask /api/v1/hold, which names the alerts that hold; the same words.",
+        set: |options, value| {
+            options.http.hold = access(value)?;
             Ok(())
         },
     },
@@ -454,8 +464,8 @@ const KEYS: &[Key] = &[
 pub struct AgentFile {
     /// How the agent runs.
     pub options: Options,
-    /// What to alert about.
-    pub rules: Vec<Rule>,
+    /// What to alert about, and what is done then.
+    pub alarms: RuleFile,
 }
 
 /// Reads a configuration. `file` is what messages call it.
@@ -467,18 +477,13 @@ pub fn agent(file: &str, text: &str) -> Result<AgentFile, ConfigError> {
     let at = |span: &Range<usize>, what: &str| reader.error(span, what);
     let table = reader.table()?.into_inner();
     let mut options = Options::default();
-    let rules = rules::read(&reader, &table)?.rules;
+    let alarms = rules::read(&reader, &table, Reads::Agent)?;
     for (name, section) in table {
         let top = SECTIONS.into_iter().map(|(name, _)| name).filter(|name| !name.contains('.'));
-        let names: Vec<&str> = top.chain(["rule"]).collect();
-        match &**name.get_ref() {
-            "rule" => continue,
-            "action" => {
-                let what = "the agent carries no actions out: what its rules say is logged";
-                return Err(at(&name.span(), what));
-            }
-            _ => {}
+        if matches!(&**name.get_ref(), "rule" | "action") {
+            continue;
         }
+        let names: Vec<&str> = top.chain(["rule", "action"]).collect();
         if !names.contains(&&**name.get_ref()) {
             return Err(at(&name.span(), &unknown("section", name.get_ref(), &names)));
         }
@@ -488,8 +493,8 @@ pub fn agent(file: &str, text: &str) -> Result<AgentFile, ConfigError> {
         read_section(&reader, name.get_ref(), keys, &mut options)?;
     }
     let whole = |what: &str| ConfigError::new(file, what);
-    check(&options).map_err(|what| whole(&what))?;
-    Ok(AgentFile { options, rules })
+    check(&options, &alarms).map_err(|what| whole(&what))?;
+    Ok(AgentFile { options, alarms })
 }
 
 /// The keys of a section, and of the sections in it.
@@ -520,7 +525,7 @@ fn read_section(
 }
 
 /// What no key says alone.
-fn check(options: &Options) -> Result<(), String> {
+fn check(options: &Options, alarms: &RuleFile) -> Result<(), String> {
     let http = &options.http;
     if let Some((cert, key)) = &http.tls
         && (cert.as_os_str().is_empty() || key.as_os_str().is_empty())
@@ -528,7 +533,7 @@ fn check(options: &Options) -> Result<(), String> {
         return Err("[http] tls_cert and tls_key go together: give both".to_owned());
     }
     let secret = http.bearer_token_file.is_some() || http.basic_users_file.is_some();
-    let wants = [("metrics", http.metrics), ("api", http.api)];
+    let wants = [("metrics", http.metrics), ("api", http.api), ("hold", http.hold)];
     if let Some((name, _)) = wants.into_iter().find(|(_, access)| *access == Access::Auth && !secret) {
         return Err(format!(
             "[http] {name} = \"auth\" lets nobody in: give bearer_token_file or basic_users_file"
@@ -536,6 +541,17 @@ fn check(options: &Options) -> Result<(), String> {
     }
     if options.promote.longest < options.promote.hold {
         return Err("[promote] longest is shorter than hold".to_owned());
+    }
+    let unheard = alarms.actions.iter().find(
+        |action| matches!(&action.kind, Kind::Hold(hold) if hold.file.is_none() && hold.listen.is_none()),
+    );
+    if let Some(action) = unheard
+        && (http.listen.is_none() || http.hold == Access::Off)
+    {
+        return Err(format!(
+            "nobody can ask the action `{}`: [http] does not answer /api/v1/hold; give it `file` or `listen`",
+            action.name
+        ));
     }
     Ok(())
 }
@@ -562,11 +578,19 @@ pub fn agent_defaults() -> String {
     }
     lines.extend([
         String::new(),
-        "# What to alert about, one [[rule]] each; alerts are logged as they begin and end. For example:"
+        "# What to alert about, one [[rule]] each, and what is done then, one [[action]] each; without any, alerts are"
             .to_owned(),
+        "# logged. docs/rules.md has their keys; `leakwatch rules` lists what comes with leakwatch. [[action]] is read at"
+            .to_owned(),
+        "# the start only. For example:".to_owned(),
+        "#[[rule]]".to_owned(),
+        "#preset = \"leak\"".to_owned(),
         "#[[rule]]".to_owned(),
         "#name = \"many-tasks\"".to_owned(),
         "#when = \"tasks.live > 1000 until 900\"".to_owned(),
+        "#[[action]]".to_owned(),
+        "#kind = \"webhook\"".to_owned(),
+        "#url = \"http://localhost:9093\"".to_owned(),
         String::new(),
     ]);
     lines.join("\n")
@@ -769,6 +793,14 @@ mod tests {
     }
 
     #[test]
+    fn examples_of_rules_and_actions_are_right() {
+        let printed = agent_defaults();
+        let (_, examples) = printed.rsplit_once("For example:").expect("examples");
+        let file = agent("f", &examples.replace("\n#", "\n")).expect(examples);
+        assert_eq!((file.alarms.rules.len(), file.alarms.actions.len()), (2, 1));
+    }
+
+    #[test]
     fn a_whole_one() {
         let text = "
 [http]
@@ -822,11 +854,11 @@ interval = \"1m 30s\"
         refused(
             "[budgets]\n",
             "agent.toml:1: unknown section `budgets` (did you mean `budget`?); there are http, budget, discover, sampling, \
-             promote, export, rule",
+             promote, export, rule, action",
         );
         refused(
-            "[[action]]\nname = \"x\"\nkind = \"log\"\n",
-            "agent.toml:1: the agent carries no actions out: what its rules say is logged",
+            "[http]\nlisten = \"off\"\n[[action]]\nname = \"breaker\"\nkind = \"hold\"\n",
+            "agent.toml: nobody can ask the action `breaker`: [http] does not answer /api/v1/hold; give it `file` or `listen`",
         );
         refused("budget = 1\n", "agent.toml:1: `budget` is a section: [budget]");
         refused(

@@ -1,4 +1,4 @@
-//! Alerts in the forms that others read: Alertmanager's API v2, and what holds.
+//! Alerts in the forms that others read: Alertmanager's API v2, a list of them all, and what holds.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::{
     json::{number, rfc3339},
     safe,
 };
-use crate::report::Timestamp;
-use crate::report::alerting::{ActionReport, AlertReport, AlertSite, AlertState, RuleReport};
+use crate::report::alerting::{ActionReport, AlertReport, AlertSite, AlertState, Alerting, RuleReport};
+use crate::report::{Report, Timestamp};
 
 /// Name of the schema of what holds.
 pub const HOLD_SCHEMA: &str = "leakwatch.hold/1";
@@ -80,6 +80,41 @@ pub fn to_alertmanager<'a>(
     safe::page(&alerts)
 }
 
+/// What a report has of rules, alerts and actions, and nothing else, schema `leakwatch.alerts/1`.
+pub fn alerts_to_json(report: &Report) -> String {
+    #[derive(Serialize)]
+    struct Alerts<'a> {
+        schema: &'static str,
+        host: &'a str,
+        #[serde(flatten)]
+        alerting: AlertingJson<'a>,
+    }
+    let alerting = AlertingJson::from(&report.alerting);
+    safe::page(&Alerts { schema: "leakwatch.alerts/1", host: &report.host, alerting })
+}
+
+/// Rules, alerts and actions in a report.
+#[derive(Serialize)]
+pub(super) struct AlertingJson<'a> {
+    rules: Vec<RuleJson<'a>>,
+    alerts: Vec<AlertJson<'a>>,
+    more_alerts: u64,
+    rules_not_asked: u64,
+    actions: Vec<ActionJson<'a>>,
+}
+
+impl<'a> From<&'a Alerting> for AlertingJson<'a> {
+    fn from(alerting: &'a Alerting) -> Self {
+        Self {
+            rules: alerting.rules.iter().map(RuleJson::from).collect(),
+            alerts: alerting.alerts.iter().map(AlertJson::from).collect(),
+            more_alerts: alerting.more_alerts,
+            rules_not_asked: alerting.not_looked_at,
+            actions: alerting.actions.iter().map(ActionJson::from).collect(),
+        }
+    }
+}
+
 /// What holds, as an answer by HTTP and in a file.
 pub fn hold_to_json(alerts: &[&AlertReport]) -> String {
     /// Alerts that are named; who asks whether to hold does not read a thousand.
@@ -102,7 +137,7 @@ pub fn hold_to_json(alerts: &[&AlertReport]) -> String {
 
 /// A rule in a report.
 #[derive(Serialize)]
-pub(super) struct RuleJson<'a> {
+struct RuleJson<'a> {
     name: &'a str,
     level: &'static str,
     per: &'static str,
@@ -134,7 +169,7 @@ impl<'a> From<&'a RuleReport> for RuleJson<'a> {
 
 /// An alert in a report.
 #[derive(Serialize)]
-pub(super) struct AlertJson<'a> {
+struct AlertJson<'a> {
     rule: &'a str,
     level: &'static str,
     state: &'static str,
@@ -189,7 +224,7 @@ impl<'a> From<&'a AlertReport> for AlertJson<'a> {
 
 /// An action in a report.
 #[derive(Serialize)]
-pub(super) struct ActionJson<'a> {
+struct ActionJson<'a> {
     name: &'a str,
     kind: &'static str,
     done: u64,

@@ -6,11 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
-use super::{
-    alerts::{ActionJson, AlertJson, RuleJson},
-    proof::WatchedProofJson,
-    safe,
-};
+use super::{alerts::AlertingJson, proof::WatchedProofJson, safe};
 use crate::report::{
     Ages, Bucket, CommandReport, ForksReport, Lives, Moment, Pod, Point, ProcessReport, Report,
     RuntimeReport, SiteReport, SpawnReport, TasksReport, Verdict, WaitingReport, ZombieReport,
@@ -73,11 +69,8 @@ struct ReportJson<'a> {
     environment: Option<EnvironmentJson<'a>>,
     overhead: OverheadJson,
     processes: Vec<ProcessJson<'a>>,
-    rules: Vec<RuleJson<'a>>,
-    alerts: Vec<AlertJson<'a>>,
-    more_alerts: u64,
-    rules_not_asked: u64,
-    actions: Vec<ActionJson<'a>>,
+    #[serde(flatten)]
+    alerting: AlertingJson<'a>,
 }
 
 #[derive(Serialize)]
@@ -347,11 +340,7 @@ impl<'a> ReportJson<'a> {
                 budget_percent: known(report.overhead.budget_percent),
             },
             processes: report.processes.iter().map(|process| ProcessJson::of(process, form)).collect(),
-            rules: report.alerting.rules.iter().map(RuleJson::from).collect(),
-            alerts: report.alerting.alerts.iter().map(AlertJson::from).collect(),
-            more_alerts: report.alerting.more_alerts,
-            rules_not_asked: report.alerting.not_looked_at,
-            actions: report.alerting.actions.iter().map(ActionJson::from).collect(),
+            alerting: AlertingJson::from(&report.alerting),
         }
     }
 }

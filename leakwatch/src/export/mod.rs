@@ -26,7 +26,7 @@ pub mod trace;
 mod tests;
 
 pub use agent::agent_to_json;
-pub use alerts::{HOLD_SCHEMA, hold_to_json, to_alertmanager};
+pub use alerts::{HOLD_SCHEMA, alerts_to_json, hold_to_json, to_alertmanager};
 pub use binary::binary_to_json;
 pub use diff::diff_to_json;
 pub use dump::write_dump_json;

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Rule,
     series::Column,
-    standing::{Asked, Courses, Ended, MOST_CONDITIONS, Plan, Tally, Watched},
+    standing::{Asked, Carry, Courses, Ended, MOST_CONDITIONS, Plan, Tally, Watched},
 };
 use crate::report::alerting::{AlertReport, AlertState, Alerting, Scope};
 use crate::report::{ProcessReport, Report};
@@ -109,21 +109,27 @@ impl Columns {
     }
 }
 
+/// Where the past of each rule's conditions is kept.
+fn plans(rules: &[Rule]) -> (Vec<Plan>, Columns) {
+    let mut columns = Columns::default();
+    let plans = rules
+        .iter()
+        .map(|rule| Plan {
+            columns: rule
+                .when
+                .iter()
+                .take(MOST_CONDITIONS)
+                .map(|condition| Column::of(&condition.term).map(|column| columns.find(column)))
+                .collect(),
+        })
+        .collect();
+    (plans, columns)
+}
+
 impl Engine {
     /// Of these rules. Conditions beyond the first `MOST_CONDITIONS` of a rule are not looked at; `config` refuses such.
     pub fn new(rules: Vec<Rule>, limits: Limits) -> Self {
-        let mut columns = Columns::default();
-        let plans = rules
-            .iter()
-            .map(|rule| Plan {
-                columns: rule
-                    .when
-                    .iter()
-                    .take(MOST_CONDITIONS)
-                    .map(|condition| Column::of(&condition.term).map(|column| columns.find(column)))
-                    .collect(),
-            })
-            .collect();
+        let (plans, columns) = plans(&rules);
         Self {
             rules,
             plans,
@@ -140,6 +146,36 @@ impl Engine {
     /// The rules.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Asks other rules from now on. Those that stay as they are go on, with their past and their alerts; what fires by the
+    /// others is over, and returned.
+    pub fn replace(&mut self, rules: Vec<Rule>, at: Moment) -> Vec<AlertReport> {
+        let (plans, columns) = plans(&rules);
+        let carry = Carry::new((&self.rules, &self.columns), (&rules, &columns));
+        let mut gone = Vec::new();
+        for watched in self.watched.values_mut() {
+            gone.extend(watched.carry(&carry, &columns));
+        }
+        (self.rules, self.plans, self.columns) = (rules, plans, columns);
+        self.over(gone, at, Ended::RuleGone)
+    }
+
+    /// These are over.
+    fn over(&mut self, mut alerts: Vec<AlertReport>, at: Moment, ended: Ended) -> Vec<AlertReport> {
+        alerts.sort_by_key(|alert| alert.id);
+        let changes: Vec<_> = alerts.into_iter().map(|alert| resolved(alert, at, ended.why())).collect();
+        self.remember(&changes);
+        changes
+    }
+
+    /// Keeps what is over, the latest of it.
+    fn remember(&mut self, changes: &[AlertReport]) {
+        let over = changes.iter().filter(|change| change.state == AlertState::Resolved);
+        self.resolved.extend(over.cloned());
+        while self.resolved.len() > self.limits.resolved {
+            self.resolved.pop_front();
+        }
     }
 
     /// Asks all rules about these processes: all that are watched, since one that is not among them is taken to be gone.
@@ -196,24 +232,16 @@ impl Engine {
             self.sites = self.sites + watched.sites.len() - before;
         }
         let mut found = asked.finish(processes, not_looked_at);
-        let over = found.changes.iter().filter(|change| change.state == AlertState::Resolved);
-        self.resolved.extend(over.cloned());
-        while self.resolved.len() > self.limits.resolved {
-            self.resolved.pop_front();
-        }
+        self.remember(&found.changes);
         found.alerting.alerts.extend(self.resolved.iter().rev().cloned());
         found
     }
 
     /// The watch is over: everything that fires resolves, because nobody looks any more.
     pub fn close(&mut self, at: Moment) -> Vec<AlertReport> {
-        let mut changes = Vec::new();
-        for (_, watched) in std::mem::take(&mut self.watched) {
-            changes.extend(watched.into_alerts().map(|alert| resolved(alert, at, Ended::WatchOver.why())));
-        }
+        let fired = std::mem::take(&mut self.watched).into_values().flat_map(Watched::into_alerts).collect();
         self.sites = 0;
-        changes.sort_by_key(|alert| alert.id);
-        changes
+        self.over(fired, at, Ended::WatchOver)
     }
 }
 

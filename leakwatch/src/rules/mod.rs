@@ -26,7 +26,7 @@ use regex::Regex;
 use crate::report::alerting::{Level, Scope};
 
 /// A rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Its name, one of its kind.
     pub name: String,
@@ -73,4 +73,19 @@ pub struct Only {
     pub task: Option<Regex>,
     /// The runtime's own sites, too.
     pub system: bool,
+}
+
+/// Patterns are the same when they are written the same.
+impl PartialEq for Only {
+    fn eq(&self, other: &Self) -> bool {
+        self.written() == other.written()
+    }
+}
+
+impl Only {
+    fn written(&self) -> ([Option<&str>; 7], bool) {
+        let Self { comm, exe, container, runtime, function, file, task, system } = self;
+        let patterns = [comm, exe, container, runtime, function, file, task];
+        (patterns.map(|pattern| pattern.as_ref().map(Regex::as_str)), *system)
+    }
 }

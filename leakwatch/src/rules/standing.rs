@@ -53,8 +53,8 @@ pub(super) struct WatchedSite {
 /// Where a rule stands with a process or site; by rule.
 #[derive(Debug, Default)]
 struct Standing {
-    /// The rule is of this scope and its patterns match.
-    asked: bool,
+    /// The rule is of this scope and its patterns match; `None`: nobody has looked yet.
+    asked: Option<bool>,
     phase: Phase,
     /// While it fires.
     alert: Option<Box<AlertReport>>,
@@ -66,6 +66,7 @@ pub(super) enum Ended {
     ProcessGone,
     Executed,
     SiteGone,
+    RuleGone,
     WatchOver,
 }
 
@@ -75,6 +76,7 @@ impl Ended {
             Self::ProcessGone => "the process ended, or is not watched any more",
             Self::Executed => "the process executed another program",
             Self::SiteGone => "the site has no tasks any more",
+            Self::RuleGone => "the rule was changed or taken away",
             Self::WatchOver => "leakwatch stopped watching",
         }
     }
@@ -91,6 +93,17 @@ impl Watched {
         }
     }
 
+    /// Brings what stays of it to where other rules have it; what fires by rules that do not stay, in no order.
+    pub(super) fn carry(&mut self, carry: &Carry, columns: &Columns) -> Vec<AlertReport> {
+        let mut gone = carry.standings(&mut self.standings);
+        carry.process.carry(&mut self.courses, courses(&columns.process));
+        gone.extend(self.sites.values_mut().flat_map(|site| {
+            carry.site.carry(&mut site.courses, courses(&columns.site));
+            carry.standings(&mut site.standings)
+        }));
+        gone
+    }
+
     /// All that fires in it.
     pub(super) fn into_alerts(self) -> impl Iterator<Item = AlertReport> {
         let of_sites = self.sites.into_values().flat_map(|site| site.standings);
@@ -98,9 +111,59 @@ impl Watched {
     }
 }
 
+/// Where what is kept by rule and by column was before the rules were replaced; `None`: it was not there.
+#[derive(Debug)]
+pub(super) struct Carry {
+    rules: Places,
+    process: Places,
+    site: Places,
+}
+
+/// Old places, by new ones.
+#[derive(Debug)]
+struct Places(Vec<Option<usize>>);
+
+impl Carry {
+    /// From these rules to those.
+    pub(super) fn new(from: (&[Rule], &Columns), to: (&[Rule], &Columns)) -> Self {
+        Self {
+            rules: Places::of(from.0, to.0),
+            process: Places::of(&from.1.process, &to.1.process),
+            site: Places::of(&from.1.site, &to.1.site),
+        }
+    }
+
+    /// What fired by rules that are not there any more.
+    fn standings(&self, standings: &mut Vec<Standing>) -> Vec<AlertReport> {
+        let fresh = self.rules.0.iter().map(|_| Standing::default()).collect();
+        let left = self.rules.carry(standings, fresh);
+        left.into_iter().filter_map(|standing| standing.alert).map(|alert| *alert).collect()
+    }
+}
+
+impl Places {
+    fn of<T: PartialEq>(from: &[T], to: &[T]) -> Self {
+        Self(to.iter().map(|new| from.iter().position(|old| old == new)).collect())
+    }
+
+    /// Moves what has a new place there, among what is fresh; what has none is left.
+    fn carry<T>(&self, kept: &mut Vec<T>, fresh: Vec<T>) -> Vec<T> {
+        let before = std::mem::replace(kept, fresh);
+        let mut before: Vec<Option<T>> = before.into_iter().map(Some).collect();
+        for (new, old) in kept.iter_mut().zip(&self.0) {
+            if let Some(old) = old.and_then(|old| before.get_mut(old)?.take()) {
+                *new = old;
+            }
+        }
+        before.into_iter().flatten().collect()
+    }
+}
+
 fn standings(rules: &[Rule], scope: Scope, takes: impl Fn(&Only) -> bool) -> Vec<Standing> {
-    let standing =
-        |rule: &Rule| Standing { asked: rule.scope == scope && takes(&rule.only), ..Standing::default() };
+    let standing = |rule: &Rule| Standing {
+        asked: Some(rule.scope == scope && takes(&rule.only)),
+        ..Standing::default()
+    };
     rules.iter().map(standing).collect()
 }
 
@@ -181,6 +244,14 @@ struct Place<'a> {
     site: Option<(usize, &'a SiteReport)>,
 }
 
+impl Place<'_> {
+    /// The rule is of its scope, and its patterns match.
+    fn is_for(self, rule: &Rule) -> bool {
+        let scope = if self.site.is_some() { Scope::Site } else { Scope::Process };
+        rule.scope == scope && rule.only.takes(self.process, self.site.map(|(_, site)| site))
+    }
+}
+
 /// The questions of one look and their answers so far.
 pub(super) struct Asked<'a> {
     pub(super) rules: &'a [Rule],
@@ -217,7 +288,7 @@ impl Asked<'_> {
             let key = key(&watched.sites, site, look);
             if !watched.sites.contains_key(&key) {
                 let standings = standings(self.rules, Scope::Site, |only| only.takes(process, Some(site)));
-                if standings.iter().all(|standing| !standing.asked) {
+                if standings.iter().all(|standing| standing.asked == Some(false)) {
                     continue;
                 }
                 if watched.sites.len() >= most {
@@ -275,8 +346,10 @@ impl Asked<'_> {
         of_site: &[Course],
     ) {
         let rules = self.rules.iter().zip(self.plans).enumerate();
-        for ((number, (rule, plan)), standing) in rules.zip(standings).filter(|(_, standing)| standing.asked)
-        {
+        for ((number, (rule, plan)), standing) in rules.zip(standings) {
+            if !*standing.asked.get_or_insert_with(|| place.is_for(rule)) {
+                continue;
+            }
             let mut values: Values = [None; MOST_CONDITIONS];
             for ((condition, column), value) in rule.when.iter().zip(&plan.columns).zip(&mut values) {
                 *value = match *column {

@@ -309,3 +309,41 @@ proptest! {
         prop_assert!(firing.is_empty());
     }
 }
+
+#[test]
+fn rules_that_stay_keep_their_past_when_others_come() {
+    let climb = || {
+        let window = Window { seconds: 4.0, every_s: 1.0 };
+        let tasks = Figure::named("tasks.live").expect("a figure");
+        rule("climb", vec![condition(Term::Over(Statistic::Change, tasks, window), Op::Above, 0.0, None)])
+    };
+    let only = |comm: &str| Only { comm: Some(Regex::new(comm).expect("a pattern")), ..Only::default() };
+    let at_once = || Rule { for_s: 0.0, ..over_1000() };
+    let mut engine = Engine::new(vec![at_once(), leak(), climb()], Limits::default());
+    let look = |second: u32| {
+        let sites = vec![site("main.serve", Verdict::Leak)];
+        [ProcessReport { sites, ..process(7, 2_000 + u64::from(second), f64::from(second)) }]
+    };
+    for second in 0..3 {
+        engine.evaluate(at(f64::from(second)), &look(second));
+    }
+    // One goes, one is another by its pattern alone, the rest stays; one is new.
+    let mine = Rule { only: only("^shop$"), ..at_once() };
+    let fork = rule("forks", vec![condition(now("tasks.live"), Op::Above, 1.0, None)]);
+    let over = engine.replace(vec![climb(), fork, mine, leak()], at(3.0));
+    assert_eq!(names(&over), [("many", 7, AlertState::Resolved)]);
+    assert_eq!(over[0].why, "the rule was changed or taken away");
+    let found = engine.evaluate(at(3.0), &look(3));
+    assert_eq!(
+        names(&found.changes),
+        [("forks", 7, AlertState::Firing), ("many", 7, AlertState::Firing)],
+        "the leak fires on, and nobody is told again"
+    );
+    // The window was not begun anew: it is full after the fourth second.
+    let found = engine.evaluate(at(4.0), &look(4));
+    assert_eq!(names(&found.changes), [("climb", 7, AlertState::Firing)]);
+    let over = engine.replace(Vec::new(), at(5.0));
+    assert_eq!(over.len(), 4);
+    assert!(engine.replace(vec![leak()], at(5.0)).is_empty());
+    assert_eq!(names(&engine.evaluate(at(6.0), &look(6)).changes), [("leak", 7, AlertState::Firing)]);
+}

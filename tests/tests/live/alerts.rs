@@ -1,5 +1,5 @@
-//! Rules and actions on a program that leaks and then does not: each kind of action, a real Alertmanager, and receivers that
-//! are dead, hang or fail.
+//! Rules and actions on a program that leaks and then does not: each kind of action, a real Alertmanager, receivers that are
+//! dead, hang or fail; and the same from the host agent.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use std::thread;
 use leakwatch_tests::process::eventually;
 use leakwatch_tests::prometheus::{Alertmanager, PATIENCE, free_port, get};
 use leakwatch_tests::report::Report;
-use leakwatch_tests::{Agent, Target, gate, matrix, need};
+use leakwatch_tests::{Agent, HostAgent, Target, gate, matrix, need};
 use serde_json::Value;
 
 use crate::folder::Folder;
@@ -277,4 +277,113 @@ fn a_real_alertmanager_has_the_alert_and_then_has_it_no_more() {
     let action = &report.json()["actions"][0];
     assert_eq!((&action["failed"], &action["dropped"]), (&0.into(), &0.into()), "{action:#}");
     drop(target);
+}
+
+#[test]
+fn the_host_agent_tells_holds_and_dumps_until_the_process_ends() {
+    let binary = matrix::any_go_target();
+    need!(gate::live(), gate::file(&binary.path), gate::third_party("prometheus-alertmanager"));
+    let folder = Folder::new("host-alerts");
+    let here = folder.path().display();
+    let alertmanager = Alertmanager::start("host", NOBODY);
+    // A program that no other test on this machine runs.
+    let program = folder.path().join("shop");
+    fs::copy(&binary.path, &program).expect("copied");
+    let config = format!(
+        r#"
+        [sampling]
+        interval = "1s"
+        cpu_percent = 50
+        [promote]
+        enabled = false
+        [discover]
+        include = [{{ exe = "{here}/shop" }}]
+        [[rule]]
+        name = "many"
+        when = "live > 50 until 20"
+        level = "P0"
+        only = {{ function = 'main\.leakChan' }}
+        [[action]]
+        kind = "webhook"
+        url = "http://127.0.0.1:{}"
+        [[action]]
+        kind = "command"
+        command = ["sh", "-c", "echo $LEAKWATCH_STATE $LEAKWATCH_PID >> {here}/told"]
+        [[action]]
+        kind = "dump"
+        dir = "{here}/dumps"
+        most_files = 2
+        [[action]]
+        kind = "hold"
+        "#,
+        alertmanager.port()
+    );
+    let (mut target, other) = (Target::start(&program), Target::start(&program));
+    let host = HostAgent::start("alerts", &config);
+    let held = |query: &str| host.get(&format!("/api/v1/hold{query}"), &[]).status;
+    let of = |target: &Target| format!("?pid={}", target.pid());
+    let features = host.about()["features"].clone();
+    let confined = features.as_array().into_iter().flatten().find(|feature| feature["name"] == "confined");
+    assert_eq!(confined.expect("a feature")["on"], true, "{features:#}");
+    assert_eq!((held(""), held("?pid=x"), alertmanager.active().len()), (200, 400, 0));
+
+    target.command("spawn chan 60");
+    host.wait_until("the hold", |_| held("") == 503);
+    assert_eq!((held(&of(&target)), held(&of(&other))), (503, 200));
+    let body: Value = serde_json::from_str(&host.get("/api/v1/hold", &[]).body).expect("JSON");
+    assert_eq!((&body["schema"], &body["by"][0]["rule"]), (&"leakwatch.hold/1".into(), &"many".into()));
+    assert!(eventually(PATIENCE, || alertmanager.active().len() == 1), "it has one alert");
+    let labels = alertmanager.active()[0]["labels"].clone();
+    for (label, value) in [
+        ("alertname", "many"),
+        ("severity", "critical"),
+        ("function", "main.leakChan"),
+        ("pid", &target.pid().to_string()),
+    ] {
+        assert_eq!(labels[label], value, "{labels:#}");
+    }
+    let alerts = || -> Value { serde_json::from_str(&host.get("/api/v1/alerts", &[]).body).expect("JSON") };
+    let listed = alerts();
+    assert_eq!(
+        (&listed["schema"], &listed["alerts"][0]["value"]),
+        (&"leakwatch.alerts/1".into(), &60.0.into())
+    );
+    let dumped = || {
+        let names = names(&folder.path().join("dumps"));
+        (names.len() == 2 && names.iter().all(|name| !name.contains(".tmp"))).then_some(names)
+    };
+    assert!(eventually(PATIENCE, || dumped().is_some()), "it is dumped");
+    let first = dumped().expect("two files");
+    let dump = read(&folder.path().join("dumps").join(&first[1]));
+    assert_eq!(dump.matches("created by main.leakChan").count(), 60, "{dump}");
+
+    // Read again: a rule that stays goes on, with its alert; actions stay as they are.
+    host.reload(&format!("{config}\n[[rule]]\npreset = \"leak\"\n"));
+    host.wait_until("the other rule", |_| alerts()["rules"].as_array().map(Vec::len) == Some(2));
+    host.reload(&format!("{config}\nfile = \"{here}/hold\"\n"));
+    host.wait_until("the refusal", |host| host.about()["errors"]["reload"] == 1);
+    assert_eq!(
+        (held(""), alerts()["alerts"][0]["fired"].clone()),
+        (503, listed["alerts"][0]["fired"].clone())
+    );
+
+    // It is over and begins again: the new dump takes the old one's place.
+    target.command("finish chan 55");
+    host.wait_until("the end of the hold", |_| held("") == 200);
+    target.command("spawn chan 60");
+    host.wait_until("the hold", |_| held("") == 503);
+    assert!(eventually(PATIENCE, || dumped().is_some_and(|names| names != first)), "it is dumped again");
+
+    let pid = target.pid();
+    drop(target);
+    host.wait_until("the end of the hold", |_| held("") == 200);
+    assert!(eventually(PATIENCE, || alertmanager.active().is_empty()), "it is over");
+    let twice = format!("firing {pid}\nresolved {pid}\n").repeat(2);
+    assert!(eventually(PATIENCE, || read(&folder.path().join("told")) == twice), "the command ran each time");
+    for action in alerts()["actions"].as_array().expect("actions") {
+        assert_eq!((&action["failed"], &action["dropped"]), (&0.into(), &0.into()), "{action:#}");
+    }
+    let outcome = host.terminate();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    drop(other);
 }

@@ -38,6 +38,8 @@ pub struct Http {
     pub metrics: Access,
     /// Who may ask for `/api/v1/…`: names of functions, stacks, paths.
     pub api: Access,
+    /// Who may ask for `/api/v1/hold`.
+    pub hold: Access,
     /// Connections at once.
     pub connections: usize,
     /// How long a request may take.
@@ -119,6 +121,7 @@ impl Default for Http {
             basic_users_file: None,
             metrics: Access::Open,
             api: Access::Local,
+            hold: Access::Local,
             connections: 64,
             timeout: Duration::from_secs(10),
         }

@@ -11,6 +11,7 @@ use toml::{
 
 use super::{
     super::{ConfigError, error::unknown, reader::Reader},
+    Reads,
     rule::level,
 };
 use crate::alert::{Action, Command, Dump, Hold, Kind, Webhook};
@@ -20,7 +21,11 @@ const COMMON: [&str; 5] = ["name", "kind", "level", "per_minute", "resolved"];
 const TRIED: [&str; 2] = ["attempts", "timeout"];
 
 /// Reads one.
-pub(super) fn action(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Result<Action, ConfigError> {
+pub(super) fn action(
+    reader: &Reader<'_>,
+    value: &Spanned<DeValue<'_>>,
+    who: Reads,
+) -> Result<Action, ConfigError> {
     let DeValue::Table(table) = value.get_ref() else {
         return Err(reader.wrong_type(&value.span(), "action", "a table: [[action]]", value.get_ref()));
     };
@@ -58,7 +63,7 @@ pub(super) fn action(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Resul
         }
         "hold" => {
             known(&["file", "listen"], &[])?;
-            Kind::Hold(hold(reader, table, &whole)?)
+            Kind::Hold(hold(reader, table, &whole, who)?)
         }
         _ => return Err(reader.error(&span, &unknown("kind of action", &kind, &KINDS))),
     });
@@ -133,7 +138,7 @@ fn dump(reader: &Reader<'_>, table: &DeTable<'_>, whole: &Whole) -> Result<Dump,
     Ok(dump)
 }
 
-fn hold(reader: &Reader<'_>, table: &DeTable<'_>, whole: &Whole) -> Result<Hold, ConfigError> {
+fn hold(reader: &Reader<'_>, table: &DeTable<'_>, whole: &Whole, who: Reads) -> Result<Hold, ConfigError> {
     let file = reader.string(table, "file")?.map(|(path, _)| PathBuf::from(path));
     let listen = match reader.string(table, "listen")? {
         None => None,
@@ -152,7 +157,7 @@ fn hold(reader: &Reader<'_>, table: &DeTable<'_>, whole: &Whole) -> Result<Hold,
             Some(address)
         }
     };
-    if file.is_none() && listen.is_none() {
+    if file.is_none() && listen.is_none() && who == Reads::Command {
         let what = "a hold action needs `file`, `listen`, or both";
         return Err(reader.error(whole, what));
     }

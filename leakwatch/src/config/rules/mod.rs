@@ -10,7 +10,7 @@ use std::{fs::File, io::Read as _};
 use toml::de::DeTable;
 
 use super::{ConfigError, error::nearest, reader::Reader};
-use crate::alert::Action;
+use crate::alert::{Action, Kind};
 use crate::rules::Rule;
 pub use presets::{Preset, presets};
 
@@ -30,6 +30,26 @@ pub struct RuleFile {
     pub actions: Vec<Action>,
 }
 
+impl RuleFile {
+    /// Has alerts logged where nothing else is said.
+    #[must_use]
+    pub fn or_logged(mut self) -> Self {
+        if self.actions.is_empty() {
+            self.actions.push(Action::of(Kind::Log));
+        }
+        self
+    }
+}
+
+/// Who reads a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// A command that ends by itself.
+    Command,
+    /// The host agent: it answers `/api/v1/hold` itself.
+    Agent,
+}
+
 /// Reads a file of rules. `file` is what messages call it.
 ///
 /// # Errors
@@ -38,14 +58,14 @@ pub fn parse(file: &str, text: &str) -> Result<RuleFile, ConfigError> {
     let reader = Reader { file, text };
     let table = reader.table()?.into_inner();
     reader.known(&table, "key", &["rule", "action"])?;
-    read(&reader, &table)
+    read(&reader, &table, Reads::Command)
 }
 
 /// The `[[rule]]` and `[[action]]` of a file that may have other tables, too.
-pub(super) fn read(reader: &Reader<'_>, table: &DeTable<'_>) -> Result<RuleFile, ConfigError> {
+pub(super) fn read(reader: &Reader<'_>, table: &DeTable<'_>, who: Reads) -> Result<RuleFile, ConfigError> {
     let mut found = RuleFile::default();
     for value in reader.tables(table, "action")? {
-        let action = actions::action(reader, value)?;
+        let action = actions::action(reader, value, who)?;
         if found.actions.iter().any(|other| other.name == action.name) {
             let what = format!("there are two actions called `{}`: give one another `name`", action.name);
             return Err(reader.error(&value.span(), &what));

@@ -37,6 +37,7 @@ use super::{
     figures::Snapshot,
     options::{Access, Http},
 };
+use crate::alert::{HoldAnswer, Holds};
 use crate::export::{
     self,
     metrics::{Limits, encode, families, negotiate},
@@ -77,8 +78,11 @@ pub struct Serving {
 struct Shared {
     snapshots: Snapshots,
     secrets: Arc<Secrets>,
+    /// What the breakers say.
+    holds: Arc<Holds>,
     metrics: Access,
     api: Access,
+    hold: Access,
     timeout: Duration,
 }
 
@@ -103,8 +107,10 @@ impl Server {
         let state = Shared {
             snapshots,
             secrets,
+            holds: Arc::default(),
             metrics: options.metrics,
             api: options.api,
+            hold: options.hold,
             timeout: options.timeout,
         };
         Ok(Some(Self { listener, address, tls, state, connections: options.connections }))
@@ -120,11 +126,12 @@ impl Server {
         self.tls.is_some()
     }
 
-    /// Answers from now on, on a thread of its own.
+    /// Answers from now on, on a thread of its own; these are the holds that it tells of.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn serve(self) -> anyhow::Result<Serving> {
+    pub fn serve(mut self, holds: Arc<Holds>) -> anyhow::Result<Serving> {
+        self.state.holds = holds;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -217,6 +224,8 @@ fn router(state: Shared) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/processes", get(processes))
         .route("/api/v1/report", get(report))
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/hold", get(hold))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), guard))
@@ -233,6 +242,7 @@ async fn guard(
     let access = match request.uri().path() {
         "/healthz" | "/readyz" => Access::Open,
         "/metrics" => state.metrics,
+        "/api/v1/hold" => state.hold,
         _ => state.api,
     };
     let proven = state.secrets.allow(request.headers().get(header::AUTHORIZATION));
@@ -284,7 +294,7 @@ async fn processes(State(state): State<Shared>) -> Response {
     json(export::agent_to_json(&snapshot.report, &snapshot.about()))
 }
 
-/// What may be asked of the report.
+/// What may be asked of the report and of the holds.
 #[derive(Debug, Default)]
 struct Which {
     pid: Option<u32>,
@@ -302,6 +312,22 @@ async fn report(State(state): State<Shared>, Query(query): Query<Vec<(String, St
         return text(StatusCode::NOT_FOUND, &what);
     };
     json(export::to_json(&snapshot.report.only(process)))
+}
+
+async fn alerts(State(state): State<Shared>) -> Response {
+    let Some(snapshot) = state.snapshots.borrow().clone() else { return not_ready() };
+    json(export::alerts_to_json(&snapshot.report))
+}
+
+/// Whether a breaker holds: 503 while one does. What was not looked at yet is held by nobody.
+async fn hold(State(state): State<Shared>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let which = match which(&query) {
+        Ok(which) => which,
+        Err(what) => return text(StatusCode::BAD_REQUEST, &what),
+    };
+    let HoldAnswer { held, body } = state.holds.answer(which.pid);
+    let status = if held { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (status, json(body)).into_response()
 }
 
 fn which(query: &[(String, String)]) -> Result<Which, String> {
