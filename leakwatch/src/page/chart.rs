@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
+use crate::report::float;
 use crate::report::units::{bytes, count, duration, figure};
 
 /// Size of a picture, and of the part of it that figures are drawn in, in its own units.
@@ -312,11 +313,6 @@ fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     if text.write_fmt(more).is_err() {
         text.clear();
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "drawn in half a thousand steps")]
-const fn float(number: u64) -> f64 {
-    number as f64
 }
 
 #[cfg(test)]

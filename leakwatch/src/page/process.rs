@@ -10,7 +10,7 @@ use super::{
 use crate::report::notes::notes;
 use crate::report::units::{bytes, bytes_signed, count, duration, figure, signed_rate};
 use crate::report::words::{age, noun, waits};
-use crate::report::{Mode, Moment, ProcessReport, ProofSample, SiteReport, Verdict};
+use crate::report::{Mode, Moment, ProcessReport, ProofSample, SiteReport, Verdict, float};
 
 /// Names that a list of the most frequent has at most.
 const MOST_NAMES: usize = 30;
@@ -278,9 +278,4 @@ fn children(process: &ProcessReport) -> Markup {
             @if commands.len() > MOST_NAMES { p.soft { "and " (count((commands.len() - MOST_NAMES) as u64, "more command")) } }
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "drawn in half a thousand steps")]
-const fn float(number: u64) -> f64 {
-    number as f64
 }

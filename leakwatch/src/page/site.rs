@@ -9,7 +9,7 @@ use super::{
 };
 use crate::report::units::{bytes, count, duration, figure, signed_rate};
 use crate::report::words::{age, first, function, noun, outlook, place, state, telling};
-use crate::report::{Bucket, Point, ProcessReport, SiteReport, Verdict, WaitingReport};
+use crate::report::{Bucket, Point, ProcessReport, SiteReport, Verdict, WaitingReport, float};
 
 /// Groups of stacks that are shown of a site, and frames of each: more of the worst sites, so that a page of many stays small.
 const MOST_GROUPS: [usize; 2] = [6, 2];
@@ -191,9 +191,4 @@ fn frames(stack: &[String], most: usize) -> Markup {
             }
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "drawn in half a thousand steps")]
-const fn float(number: u64) -> f64 {
-    number as f64
 }

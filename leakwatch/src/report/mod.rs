@@ -28,7 +28,7 @@ pub(crate) mod samples;
 mod tests;
 
 pub use crate::detect::{Forecast, Verdict, units};
-pub use crate::model::{Ages, Loss, Moment, Point, Span, float};
+pub use crate::model::{Ages, Loss, Moment, Point, Span, float, seconds};
 pub use crate::observe::ProofSample;
 pub use alerting::Alerting;
 pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_process};

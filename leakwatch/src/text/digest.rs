@@ -7,6 +7,7 @@ use crate::report::{
     clean::clean,
     digest::{Contended, SiteCost, TaskCluster},
     dump::{Dump, Object, Origin, RuntimeDump},
+    seconds,
     units::{bytes, count, duration},
 };
 
@@ -165,9 +166,4 @@ fn place(file: Option<&str>, line: Option<u32>) -> String {
         (Some(file), Some(line)) => format!(" ({}:{line})", clean(file)),
         _ => String::new(),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
 }

@@ -3,14 +3,15 @@
 use std::cmp::{Ordering, Reverse};
 
 use super::{
-    chart, float,
+    chart,
     listing::{Sort, known_first},
     look::{Look, Role},
     words,
 };
 use crate::report::{
-    Moment, ProcessReport, Report, SiteReport, Verdict,
+    Moment, Point, ProcessReport, Report, SiteReport, Verdict,
     clean::{clean, shorten, width},
+    float,
     units::{bytes, count, figure, signed_rate},
 };
 
@@ -231,18 +232,16 @@ pub(super) fn site_cell(
     room: usize,
     look: Look,
 ) -> (Role, String) {
-    let plain = |text: String| (Role::Plain, text);
-    let known = |text: Option<String>| match text {
-        Some(text) => (Role::Plain, text),
-        None => (Role::Faint, look.unknown().to_owned()),
-    };
+    let known = |text| known(text, look);
     match column {
         SiteColumn::Verdict => verdict(site.verdict),
         SiteColumn::Live => plain(compact(site.live, room)),
         SiteColumn::Growth => known(site.growth_per_min.map(signed_rate)),
         SiteColumn::Starts => known(site.start_rate_per_s.map(figure)),
         SiteColumn::Ends => known(site.end_rate_per_s.map(figure)),
-        SiteColumn::Trend => (Role::Curve, trend(&site.recent, room, look)),
+        SiteColumn::Trend => {
+            trend(site.recent.iter().map(|point: &Point| (point.at_s, point.live)), room, look)
+        }
         SiteColumn::Age => known(words::oldest(&site.age)),
         SiteColumn::Waits => {
             let text = words::enough(&words::waits(&site.waiting), room);
@@ -259,11 +258,7 @@ pub(super) fn process_cell(
     room: usize,
     look: Look,
 ) -> (Role, String) {
-    let plain = |text: String| (Role::Plain, text);
-    let known = |text: Option<String>| match text {
-        Some(text) => (Role::Plain, text),
-        None => (Role::Faint, look.unknown().to_owned()),
-    };
+    let known = |text| known(text, look);
     match column {
         ProcessColumn::Verdict if process.exited => (Role::Faint, "exited".to_owned()),
         ProcessColumn::Verdict => worst(process).map_or_else(|| known(None), |site| verdict(site.verdict)),
@@ -277,9 +272,7 @@ pub(super) fn process_cell(
         ProcessColumn::Threads => known(process.threads.live.map(|live| compact(live, room))),
         ProcessColumn::Rss => known(process.memory.rss_bytes.map(bytes)),
         ProcessColumn::Trend => {
-            let points: Vec<(f64, f64)> =
-                process.recent.iter().map(|moment: &Moment| (moment.at_s, float(moment.live))).collect();
-            (Role::Curve, chart::spark(&chart::over_time(&points, room), look))
+            trend(process.recent.iter().map(|moment: &Moment| (moment.at_s, moment.live)), room, look)
         }
         ProcessColumn::Worst => match worst(process) {
             Some(site) if site.verdict >= Verdict::Suspect => {
@@ -288,6 +281,14 @@ pub(super) fn process_cell(
             _ => (Role::Plain, String::new()),
         },
     }
+}
+
+fn plain(text: String) -> (Role, String) {
+    (Role::Plain, text)
+}
+
+fn known(text: Option<String>, look: Look) -> (Role, String) {
+    text.map_or_else(|| (Role::Faint, look.unknown().to_owned()), plain)
 }
 
 /// A verdict as a word with its colour.
@@ -301,9 +302,10 @@ pub(super) fn verdict(verdict: Verdict) -> (Role, String) {
     (role, word.to_owned())
 }
 
-fn trend(recent: &[crate::report::Point], room: usize, look: Look) -> String {
-    let points: Vec<(f64, f64)> = recent.iter().map(|point| (point.at_s, float(point.live))).collect();
-    chart::spark(&chart::over_time(&points, room), look)
+/// The course of a live count, from seconds and counts.
+fn trend(recent: impl Iterator<Item = (f64, u64)>, room: usize, look: Look) -> (Role, String) {
+    let points: Vec<(f64, f64)> = recent.map(|(at_s, live)| (at_s, float(live))).collect();
+    (Role::Curve, chart::spark(&chart::over_time(&points, room), look))
 }
 
 /// A count in so many columns: in full, or as `12.3k`, `1.2M`.

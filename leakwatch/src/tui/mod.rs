@@ -24,9 +24,3 @@ pub use look::{Colors, Look, colors, is_utf8};
 pub use run::{Feed, Host, run};
 pub use screen::Screen;
 pub use state::{Areas, Notice, Overlay, Page, State};
-
-/// A count for charts and shares.
-#[expect(clippy::cast_precision_loss, reason = "drawn with a few digits")]
-const fn float(count: u64) -> f64 {
-    count as f64
-}

@@ -7,7 +7,7 @@ use crate::report::{
     words,
 };
 
-pub(super) use words::{function, noun, place, state, telling, waits};
+pub(super) use words::{THREAD, function, noun, place, state, telling, waits};
 
 /// The age of the oldest task; with `>` where only a least age is known.
 pub(super) fn oldest(age: &Ages) -> Option<String> {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::histogram::float;
 use super::labels::{self, OTHER};
 use super::{AgentFigures, Family, Histogram, Labels, Limits, Metric, Series, Subject, TABLE, Value};
-use crate::report::{ProcessReport, SiteReport, Timestamp, Verdict};
+use crate::report::{ProcessReport, SiteReport, Timestamp, Verdict, float};
 
 /// All series of these reports, in the table's order; families without series are left out.
 pub fn families(processes: &[ProcessReport], agent: &AgentFigures, limits: &Limits) -> Vec<Family> {

@@ -7,6 +7,8 @@
 
 use leakwatch_common::{LIFETIME_BUCKETS, bucket_floor_ns, lifetime_bucket};
 
+use crate::report::{float, seconds};
+
 /// Counts of lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
@@ -122,15 +124,6 @@ fn middle_s(bucket: usize) -> f64 {
         last if last + 1 >= LIFETIME_BUCKETS => floor,
         _ => (floor * seconds(bucket_floor_ns(bucket + 1))).sqrt(),
     }
-}
-
-fn seconds(ns: u64) -> f64 {
-    float(ns) / 1e9
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures are printed with fewer digits")]
-pub(crate) fn float(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
-use crate::report::{ProcessReport, SiteReport, Verdict, samples};
+use crate::report::{ProcessReport, SiteReport, Verdict, float, samples};
 
 /// A sample as a reader of the text sees it: its name, its labels, its value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -202,7 +202,7 @@ proptest! {
             of.map(|(.., value)| *value).sum::<f64>()
         };
         prop_assert!((of("leakwatch_site_tasks_live", true) - of("leakwatch_tasks_live", false)).abs() < 0.5, "{text}");
-        prop_assert!((of("leakwatch_tasks_live", false) - histogram::float(process.tasks.live)).abs() < 0.5);
+        prop_assert!((of("leakwatch_tasks_live", false) - float(process.tasks.live)).abs() < 0.5);
         let shown = samples.iter().filter(|(name, labels, _)| {
             name == "leakwatch_site_tasks_live" && labels.get("function").is_none_or(|name| name != OTHER)
         });

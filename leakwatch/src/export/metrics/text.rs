@@ -4,6 +4,7 @@
 //! <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 
 use super::{Definition, Family, Kind, Labels, Value};
+use crate::report::float;
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,17 +51,10 @@ fn family(out: &mut String, family: &Family, form: Form) {
             Value::Histogram(histogram) => {
                 for (bound, count) in histogram.cumulative() {
                     let bound = number(bound);
-                    sample(
-                        out,
-                        name,
-                        "_bucket",
-                        &series.labels,
-                        Some(&bound),
-                        super::histogram::float(count),
-                    );
+                    sample(out, name, "_bucket", &series.labels, Some(&bound), float(count));
                 }
                 sample(out, name, "_sum", &series.labels, None, histogram.sum_s());
-                let count = super::histogram::float(histogram.count());
+                let count = float(histogram.count());
                 sample(out, name, "_count", &series.labels, None, count);
             }
         }

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::metrics::{Definition, Family, Histogram, Value};
+use crate::report::float;
 
 /// A not-a-number of these bits says that the series ended
 /// (<https://github.com/prometheus/prometheus/blob/v2.42.0/model/value/value.go>).
@@ -176,10 +177,10 @@ impl Encoder {
                     Value::Number(value) => number("", None, *value),
                     Value::Histogram(histogram) => {
                         for (bound, count) in histogram.cumulative() {
-                            number("_bucket", Some(bound), super::metrics::histogram::float(count));
+                            number("_bucket", Some(bound), float(count));
                         }
                         number("_sum", None, histogram.sum_s());
-                        number("_count", None, super::metrics::histogram::float(histogram.count()));
+                        number("_count", None, float(histogram.count()));
                         if self.options.native_histograms {
                             let figure = Figure::Native(histogram);
                             points.push(Point { name: name("", None), definition, figure });

@@ -3,11 +3,11 @@
 use crate::report::{
     Moment, ProcessReport, Verdict,
     clean::shorten,
-    notes,
+    float, notes,
     units::{bytes, count, figure},
 };
 use crate::tui::{
-    chart, float,
+    chart,
     look::{Look, Role},
     paper::{Paper, Pieces},
     state::State,
@@ -65,6 +65,23 @@ fn gauges(process: &ProcessReport) -> [Gauge; 6] {
         (started, ended) => Some(format!("+{} -{}", count(started, ""), count(ended, ""))),
     };
     let tasks = &process.tasks;
+    // Of threads the kernel does not tell what their stacks take; a program without a runtime is seen by its children, too.
+    let last = if words::noun(process) == words::THREAD {
+        let rate = process.forks.rate_per_s.filter(|rate| *rate > 0.0);
+        Gauge {
+            name: "forks",
+            value: Some(count(process.forks.count, "")),
+            course: Vec::new(),
+            more: rate.map(|rate| format!("{}/s", figure(rate))),
+        }
+    } else {
+        Gauge {
+            name: "stacks",
+            value: process.memory.task_stack_bytes.map(bytes),
+            course: Vec::new(),
+            more: words::bytes_growth(process.memory.task_stack_growth_per_min),
+        }
+    };
     [
         Gauge {
             name: "live",
@@ -86,12 +103,7 @@ fn gauges(process: &ProcessReport) -> [Gauge; 6] {
             more: words::bytes_growth(process.memory.rss_growth_per_min),
         },
         Gauge { name: "ends/s", value: now(&ends), course: ends, more: total(tasks.ended) },
-        Gauge {
-            name: "stacks",
-            value: process.memory.task_stack_bytes.map(bytes),
-            course: Vec::new(),
-            more: words::bytes_growth(process.memory.task_stack_growth_per_min),
-        },
+        last,
     ]
 }
 

@@ -9,8 +9,8 @@ use crate::report::{
     units::count,
 };
 use crate::tui::{
-    columns::{self, Column, ProcessColumn, SiteColumn},
-    listing::Sort,
+    columns::{self, Column},
+    listing::{Listing, Sort},
     look::Role,
     paper::{Paper, wrap},
     state::{Areas, State},
@@ -30,27 +30,21 @@ pub(super) fn processes(
     rows: Range<usize>,
     areas: &mut Areas,
 ) {
-    let columns = columns::process_columns(paper.width());
     let (list, details) = split(&rows);
-    let cell = |place: usize, column: ProcessColumn, room: usize| {
+    let table = Table {
+        columns: &columns::process_columns(paper.width()),
+        sort: state.process_sort,
+        listing: &state.processes,
+    };
+    table.draw(paper, &list, areas, |place, column, room| {
         let process = report.processes.get(place)?;
         Some(columns::process_cell(column, process, room, state.look))
-    };
-    let listing = &state.processes;
-    let height = list.len().saturating_sub(1);
-    let top = listing.top(height);
-    heads(paper, list.start, &columns, state.process_sort, areas);
-    position(paper, list.start, top, height, listing.len());
-    for (row, place) in listing.rows(top, height) {
-        let y = list.start + 1 + row - top;
-        draw_row(paper, y, &columns, row == listing.cursor(), |column, room| cell(place, column, room));
-    }
-    if listing.is_empty() {
+    });
+    if table.listing.is_empty() {
         let text = if state.filter.is_empty() { "no process" } else { "no process matches the filter" };
         paper.put(1, list.start + 1, paper.width(), Role::Faint, text);
     }
-    (areas.top, areas.rows) = (top, (paper.row(list.start + 1), cells(height)));
-    if let Some(process) = listing.place().and_then(|place| report.processes.get(place)) {
+    if let Some(process) = table.listing.place().and_then(|place| report.processes.get(place)) {
         let worst = columns::worst(process);
         let site = worst.map(|site| words::whole_site(site, process, paper.width())).unwrap_or_default();
         let why = worst.map(|site| clean(&site.why)).unwrap_or_default();
@@ -73,22 +67,18 @@ fn process_line(process: &ProcessReport) -> String {
 /// Draws the list of sites.
 pub(super) fn sites(state: &State, paper: &mut Paper<'_>, rows: Range<usize>, areas: &mut Areas) {
     let Some(process) = state.process() else { return };
-    let columns = columns::site_columns(paper.width());
     let (list, details) = split(&rows);
-    let cell = |place: usize, column: SiteColumn, room: usize| {
+    let table = Table {
+        columns: &columns::site_columns(paper.width()),
+        sort: state.site_sort,
+        listing: &state.sites,
+    };
+    table.draw(paper, &list, areas, |place, column, room| {
         let site = process.sites.get(place)?;
         Some(columns::site_cell(column, site, process, room, state.look))
-    };
-    let listing = &state.sites;
-    let height = list.len().saturating_sub(1);
-    let top = listing.top(height);
-    heads(paper, list.start, &columns, state.site_sort, areas);
-    position(paper, list.start, top, height, listing.len());
-    for (row, place) in listing.rows(top, height) {
-        let y = list.start + 1 + row - top;
-        draw_row(paper, y, &columns, row == listing.cursor(), |column, room| cell(place, column, room));
-    }
-    if listing.is_empty() {
+    });
+    let shown = table.listing.len();
+    if table.listing.is_empty() {
         let noun = words::noun(process);
         let text = if state.filter.is_empty() {
             format!("no {noun} has been seen")
@@ -96,14 +86,42 @@ pub(super) fn sites(state: &State, paper: &mut Paper<'_>, rows: Range<usize>, ar
             "no site matches the filter".to_owned()
         };
         paper.put(1, list.start + 1, paper.width(), Role::Faint, &text);
-    } else if listing.len() < height && !state.system && process.tasks.system_live > 0 {
+    } else if shown + 1 < list.len() && !state.system && process.tasks.system_live > 0 {
         let own = count(process.tasks.system_live, words::noun(process));
         let text = format!("not shown: {own} of the runtime itself (t shows them)");
-        paper.put(1, list.start + 1 + listing.len(), paper.width(), Role::Faint, &text);
+        paper.put(1, list.start + 1 + shown, paper.width(), Role::Faint, &text);
     }
-    (areas.top, areas.rows) = (top, (paper.row(list.start + 1), cells(height)));
-    if let Some(site) = listing.place().and_then(|place| process.sites.get(place)) {
+    if let Some(site) = table.listing.place().and_then(|place| process.sites.get(place)) {
         draw_details(paper, &details, &[words::whole_site(site, process, paper.width()), clean(&site.why)]);
+    }
+}
+
+/// A list as it is drawn: a line of heads, and the rows for which there is room.
+struct Table<'a, C, K> {
+    columns: &'a [(C, usize)],
+    sort: Sort<C>,
+    listing: &'a Listing<K>,
+}
+
+impl<C: Column, K: PartialEq> Table<'_, C, K> {
+    /// Draws it; `cell` is what stands in a column of what stands at a place.
+    fn draw(
+        &self,
+        paper: &mut Paper<'_>,
+        rows: &Range<usize>,
+        areas: &mut Areas,
+        cell: impl Fn(usize, C, usize) -> Option<(Role, String)>,
+    ) {
+        let height = rows.len().saturating_sub(1);
+        let top = self.listing.top(height);
+        heads(paper, rows.start, self.columns, self.sort, areas);
+        position(paper, rows.start, top, height, self.listing.len());
+        for (row, place) in self.listing.rows(top, height) {
+            let y = rows.start + 1 + row - top;
+            let cursor = row == self.listing.cursor();
+            draw_row(paper, y, self.columns, cursor, |column, room| cell(place, column, room));
+        }
+        (areas.top, areas.rows) = (top, (paper.row(rows.start + 1), cells(height)));
     }
 }
 

@@ -6,10 +6,11 @@ use std::ops::Range;
 use crate::report::{
     Bucket, Lives, ProcessReport, SiteReport,
     clean::{clean, shorten, width},
+    float,
     units::{bytes, count, duration, figure},
 };
 use crate::tui::{
-    chart, columns, float,
+    chart, columns,
     look::{Look, Role},
     paper::{Paper, Pieces, wrap},
     state::{Areas, State},
