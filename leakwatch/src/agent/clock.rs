@@ -12,6 +12,11 @@ pub fn monotonic_ns() -> u64 {
     read_ns(ClockId::Monotonic)
 }
 
+/// Time since the machine was booted, also while it slept: what processes' start times are counted in.
+pub fn since_boot() -> Duration {
+    Duration::from_nanos(read_ns(ClockId::Boottime))
+}
+
 /// Processor time that this process has used, ns.
 pub fn own_cpu_ns() -> u64 {
     read_ns(ClockId::ProcessCPUTime)

@@ -10,7 +10,7 @@ use super::{
     watch::{self, say},
 };
 use crate::{
-    cli::{Format, RecordArgs, ReplayArgs, WatchArgs},
+    cli::{Format, RecordArgs, ReplayArgs, WatchArgs, WatchFormat},
     export,
     page::{self, Story},
     record::{EventOf, Moment, Recorder, Replay},
@@ -39,7 +39,7 @@ pub(super) fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<End> {
         stacks: args.stacks,
         stream: args.events,
         prove: args.prove,
-        format: args.format,
+        format: Some(WatchFormat::Report(args.format)),
         output: args.report.clone(),
         runtime: args.runtime.clone(),
         sizes: args.sizes.clone(),

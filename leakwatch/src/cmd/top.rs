@@ -1,9 +1,11 @@
-//! `leakwatch top`: every process of the host that leakwatch can watch, live, on a terminal.
+//! `leakwatch top`: every process of the host, live, on a terminal: Go and tokio programs by their tasks, all others by
+//! their threads and children.
 //!
 //! It is the host agent with a screen instead of a server: the same finder, the same looks through memory.
 
 use std::{sync::Arc, time::Duration};
 
+use leakwatch_common::RuntimeKind;
 use tokio::sync::{Notify, watch};
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
 use crate::{
     agent::daemon::{
         self, Feature, Options, Owner, Parts, Snapshot, Stage,
-        options::{Http, Promote, Sampling},
+        options::{Discover, Http, Promote, Sampling},
     },
     cli::TopArgs,
     export::metrics::ExportFigures,
@@ -28,11 +30,15 @@ use crate::{
 /// When there is no terminal, or it cannot be taken.
 pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
     if !terminal::is_there() {
-        let text = "top needs a terminal; `leakwatch agent` serves the same figures to programs";
+        let text = "top needs a terminal as standard input and output; `leakwatch agent` serves the same figures to programs";
         return Err(Usage(text.to_owned()).into());
     }
     let options = Options {
         http: Http { listen: None, ..Http::default() },
+        discover: Discover {
+            runtimes: vec![RuntimeKind::Go, RuntimeKind::Tokio, RuntimeKind::Thread],
+            ..Discover::default()
+        },
         sampling: Sampling {
             interval: Duration::try_from(args.interval)?,
             stacks: true,
@@ -44,9 +50,11 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
     let mut features = Vec::new();
     let mut kernel = match load(super::kernel_options(&args.sizes, verbose)) {
         Ok(kernel) => Some(kernel),
-        // Memory tells of tasks without it; threads and forks are not known then.
+        // Memory tells of tasks without it.
         Err(error) => {
-            say(&format!("without the kernel side, so threads are not counted: {error:#}"))?;
+            say(&format!(
+                "without the kernel side, so threads are not counted, and Go and tokio programs alone are shown: {error:#}"
+            ))?;
             features.push(Feature { name: "kernel", on: false, why: format!("{error:#}") });
             None
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     agent::{self, Looked, Outcome, ProofPace, Update, clock},
-    cli::{Format, ModeArg, WatchArgs},
+    cli::{Format, ModeArg, WatchArgs, WatchFormat},
     collect::{CollectError, Mode},
     export,
     page::{self, Story},
@@ -46,14 +46,14 @@ pub(super) fn run_with(
     verbose: u8,
     recorder: &mut Option<Recorder>,
 ) -> anyhow::Result<(Outcome, Option<Level>)> {
-    if args.duration.is_some_and(|duration| duration < args.interval) && args.format == Format::Jsonl {
+    if args.duration.is_some_and(|duration| duration < args.interval) && args.report() == Format::Jsonl {
         return Err(
             Usage("--duration is shorter than --interval: no line would be printed".to_owned()).into()
         );
     }
     let rules = alarms::chosen(&args.alerts)?;
     let stop = Arc::new(Notify::new());
-    let screen = wants_screen(args) && recorder.is_none();
+    let screen = wants_screen(args)?;
     // A page of a site shows them.
     let stacks = args.stacks || screen || rules.as_ref().is_some_and(|file| alarms::need_stacks(&file.rules));
     let options = agent::Options {
@@ -69,7 +69,7 @@ pub(super) fn run_with(
         stream: args.stream,
         looks: recorder.is_some(),
         states: false,
-        rates: if args.format == Format::Jsonl { Span::Interval } else { Span::Watch },
+        rates: if args.report() == Format::Jsonl { Span::Interval } else { Span::Watch },
         named: startup::named(&args.runtime)?,
         follow: args.follow,
         prove: args.prove.map(|every| proof_pace(every, args.budget)).transpose()?,
@@ -172,9 +172,19 @@ pub(super) fn say(line: &str) -> io::Result<()> {
     writeln!(err, "leakwatch: {line}")
 }
 
-/// Whether to open a screen: a person sits there, and did not ask for anything else.
-fn wants_screen(args: &WatchArgs) -> bool {
-    args.format == Format::Table && args.output.is_none() && !args.plain && terminal::is_there()
+/// Whether to open a screen: one was asked for, or a person sits there and did not ask for anything else.
+fn wants_screen(args: &WatchArgs) -> Result<bool, Usage> {
+    match args.format {
+        None => Ok(args.output.is_none() && !args.plain && terminal::is_there()),
+        Some(WatchFormat::Report(_)) => Ok(false),
+        Some(WatchFormat::Tui) if args.output.is_some() || args.plain => {
+            Err(Usage("--format tui is a screen: it goes with neither --output nor --plain".to_owned()))
+        }
+        Some(WatchFormat::Tui) if terminal::is_there() => Ok(true),
+        Some(WatchFormat::Tui) => Err(Usage(
+            "--format tui needs a terminal as standard input and output, and TERM to say which".to_owned(),
+        )),
+    }
 }
 
 /// Puts reports where they were asked for.
@@ -199,7 +209,7 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(args: &'a WatchArgs, stop: &Arc<Notify>, screen: bool) -> anyhow::Result<Self> {
-        let form = form(args.format, args.output.as_deref());
+        let form = form(args.report(), args.output.as_deref());
         let to_terminal = args.output.is_none() && io::stdout().is_terminal();
         Ok(Self {
             args,
@@ -246,7 +256,7 @@ impl<'a> Printer<'a> {
             lines.write(export::to_json_line(report).as_bytes())?;
             return lines.flush();
         }
-        if self.args.format == Format::Prometheus && self.args.output.is_some() {
+        if self.form == Format::Prometheus && self.args.output.is_some() {
             return write_whole(self.args.output.as_deref(), &output::metrics(report));
         }
         if self.live {

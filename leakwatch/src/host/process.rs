@@ -156,8 +156,12 @@ impl Process {
         let malformed = |what: &str| HostError::Malformed { path: path.to_owned(), what: what.to_owned() };
         let boot = parse_boot_time(&text).ok_or_else(|| malformed("no btime line"))?;
         let boot = Timestamp::from_second(boot).map_err(|error| malformed(&error.to_string()))?;
-        let after_boot = ticks_to_duration(self.id.start_ticks, rustix::param::clock_ticks_per_second());
-        boot.checked_add(after_boot).map_err(|error| malformed(&error.to_string()))
+        boot.checked_add(self.started_after_boot()).map_err(|error| malformed(&error.to_string()))
+    }
+
+    /// When it was started, as `CLOCK_BOOTTIME` counts, to within a tick.
+    pub fn started_after_boot(&self) -> SignedDuration {
+        ticks_to_duration(self.id.start_ticks, rustix::param::clock_ticks_per_second())
     }
 
     /// Threads that it has now.

@@ -1,11 +1,12 @@
 //! `watch` on a terminal: what is on the screen is what the program knows, and the terminal is given back.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use leakwatch_tests::process::eventually;
 use leakwatch_tests::tmux::Tmux;
-use leakwatch_tests::{Target, agent, gate, matrix, need};
+use leakwatch_tests::{NativeTarget, Target, agent, gate, matrix, need};
 
 use crate::folder::Folder;
 
@@ -59,7 +60,7 @@ fn the_screen_shows_what_the_program_knows_and_the_terminal_is_given_back() {
     terminal.wait_for(|screen| screen.contains(&format!("{} in all", thousands(all))));
     // The runtime starts threads when it likes.
     let now = target.truth().threads;
-    terminal.wait_for(|screen| threads(screen) == Some(now));
+    terminal.wait_for(|screen| second_figure(screen, "threads") == Some(now));
 
     // Another size is taken at once, and the page of a site says the same.
     terminal.resize(80, 24);
@@ -157,6 +158,72 @@ fn a_stopped_screen_comes_back() {
     assert!(target.close().success());
 }
 
+/// The live count in the row of a process.
+fn live_of_pid(screen: &str, pid: u32) -> Option<u64> {
+    let pid = pid.to_string();
+    let words = screen.lines().map(|line| line.split_whitespace().skip_while(|word| *word != pid).skip(1));
+    // Behind its name and its runtime.
+    words.into_iter().find_map(|mut row| row.find_map(|word| word.replace(',', "").parse().ok()))
+}
+
+#[test]
+fn top_shows_programs_with_a_runtime_and_those_without() {
+    let (go, c) = (matrix::any_go_target().path, matrix::native_target("c", "plain"));
+    need!(gate::live(), gate::file(&go), gate::file(&c), gate::tmux());
+    let folder = Folder::new("terminal-top");
+    let mut program = Target::start(&go);
+    let mut threads = NativeTarget::start(&mut Command::new(&c));
+    threads.command("leak 40");
+    program.command("spawn chan 300");
+    let terminal = Tmux::start(120, 40, folder.path());
+    let binary = agent::binary().expect("the gate has seen it");
+    terminal.command(&format!("{} top --interval 200ms", binary.display()));
+    terminal.wait_for(|screen| screen.contains("VERDICT"));
+    let choose = |pid: u32| {
+        terminal.press("/");
+        terminal.press("C-u");
+        terminal.write(&pid.to_string());
+        terminal.press("Enter");
+    };
+    choose(program.pid());
+    let truth = program.check();
+    terminal.wait_for(|screen| live_of_pid(screen, program.pid()) == Some(truth.num_goroutine));
+    program.command("finish chan 50");
+    let truth = program.check();
+    terminal.wait_for(|screen| live_of_pid(screen, program.pid()) == Some(truth.num_goroutine));
+
+    // Threads, and then the page of the process with its children.
+    choose(threads.pid());
+    terminal.wait_for(|screen| live_of_pid(screen, threads.pid()) == Some(41));
+    let truth = threads.command("leak 9");
+    terminal.wait_for(|screen| live_of_pid(screen, threads.pid()) == Some(truth.threads));
+    threads.command("finish 5");
+    let truth = threads.command("fork 7 /bin/true");
+    terminal.press("Enter");
+    let screen = terminal.wait_for(|screen| {
+        figure(screen, "live") == Some(truth.threads) && second_figure(screen, "forks") == Some(7)
+    });
+    assert!(screen.contains("9 in all") && screen.contains("5 in all"), "started and ended:\n{screen}");
+    assert!(screen.contains("leak_thread"), "{screen}");
+    terminal.press("q");
+    assert!(eventually(Duration::from_secs(10), || !terminal.is_taken()));
+    assert!(program.close().success());
+}
+
+#[test]
+fn a_screen_that_is_asked_for_needs_a_terminal() {
+    need!(gate::live());
+    let binary = agent::binary().expect("the gate has seen it");
+    for arguments in [&["watch", "--format", "tui", "--pid", "1"][..], &["top"]] {
+        let mut command = Command::new(&binary);
+        let output = command.args(arguments).stdin(Stdio::null()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.lines().count() == 1 && said.contains("needs a terminal"), "{said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
 fn assert_same_modes(folder: &std::path::Path) {
     let mut modes = (String::new(), String::new());
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
@@ -168,10 +235,10 @@ fn assert_same_modes(folder: &std::path::Path) {
     assert_eq!(modes.0, modes.1, "the modes of the terminal");
 }
 
-/// The head has two figures on a line.
-fn threads(screen: &str) -> Option<u64> {
-    let line = screen.lines().find(|line| line.contains("threads"))?;
-    line.split("threads").nth(1)?.split_whitespace().next()?.parse().ok()
+/// The head has two figures on a line: the one after this name.
+fn second_figure(screen: &str, name: &str) -> Option<u64> {
+    let line = screen.lines().find(|line| line.contains(name) && !line.starts_with("leakwatch"))?;
+    line.split(name).nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
 fn thousands(number: u64) -> String {

@@ -1,6 +1,6 @@
 //! All processes that the agent watches, and what it decides about them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use leakwatch_common::Counter;
 use tokio::sync::mpsc::UnboundedSender;
@@ -12,7 +12,7 @@ use super::{
     options::Options,
     quiet::Quiet,
     tiers::{Step, Tier},
-    watched::Watched,
+    watched::{Watched, share_of_each},
 };
 use crate::{
     agent::{clock, environment, process},
@@ -34,6 +34,10 @@ const SLICE_NS: u64 = 100_000_000;
 /// begins at its start is seen early.
 const SOONEST_NS: u64 = 1_000_000_000;
 
+/// A program without a runtime is watched when it has lived for so long: most that live shorter are a shell's commands, and
+/// their parent counts them.
+const THREADS_OF_AGE: Duration = Duration::from_secs(1);
+
 /// Turns over the budget of the host in a row after which probes are taken off.
 const OVER_IN_A_ROW: u32 = 3;
 
@@ -50,6 +54,8 @@ pub(super) struct Fleet {
     numbers: BTreeMap<u64, u32>,
     /// What the kernel side calls them, to pids.
     incarnations: BTreeMap<u32, u32>,
+    /// Without a runtime, and too young to be watched; by pid.
+    young: BTreeMap<u32, Found>,
     ended: UnboundedSender<u64>,
     next_number: u64,
     started: WallClock,
@@ -100,6 +106,7 @@ impl Fleet {
             watches: BTreeMap::new(),
             numbers: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            young: BTreeMap::new(),
             ended,
             next_number: 0,
             started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
@@ -147,6 +154,7 @@ impl Fleet {
     pub(super) async fn attach(&mut self, found: Found) {
         let pid = found.process.pid();
         self.forget(pid);
+        self.young.remove(&pid);
         if self.watches.len() >= self.options.discover.most_processes {
             self.complain(
                 ErrorKind::Attach,
@@ -159,6 +167,10 @@ impl Fleet {
         }
         let threads_only = found.runtimes().is_empty();
         let attached = match self.kernel.as_mut() {
+            Some(_) if threads_only && age(&found) < THREADS_OF_AGE => {
+                self.young.insert(pid, found);
+                return;
+            }
             Some(kernel) if threads_only => Session::attach_found(kernel, found, &Ask::default()).await,
             // Nobody would count its threads.
             None if threads_only => return,
@@ -280,6 +292,10 @@ impl Fleet {
     /// One turn: looks at who is due, keeps the budgets, and moves processes between the tiers.
     pub(super) async fn turn(&mut self) {
         let begun_ns = clock::monotonic_ns();
+        let grown = self.young.extract_if(.., |_, found| age(found) >= THREADS_OF_AGE);
+        for (_, found) in grown.collect::<Vec<_>>() {
+            self.attach(found).await;
+        }
         let steps = self.look_at_due(begun_ns);
         for (pid, step) in steps.into_iter().chain(self.keep_process_budgets()) {
             match step {
@@ -301,7 +317,9 @@ impl Fleet {
             .map(|(&pid, watched)| (watched.due_ns, pid))
             .collect();
         due.sort_unstable();
-        let share = self.options.sampling.cpu_percent / float(self.watches.len().max(1) as u64);
+        let interval_ns = process::nanoseconds(self.options.sampling.interval);
+        let took = self.watches.values().map(|watched| watched.took_ns).collect();
+        let share = share_of_each(took, interval_ns, self.options.sampling.cpu_percent);
         let mut steps = Vec::new();
         for (_, pid) in due {
             let now_ns = clock::monotonic_ns();
@@ -318,7 +336,6 @@ impl Fleet {
                     }
                 };
             let age_ns = now_ns.saturating_sub(watched.attach().time_ns);
-            let interval_ns = process::nanoseconds(self.options.sampling.interval);
             watched.schedule(took_ns, interval_ns.min(age_ns.max(SOONEST_NS)), share);
             steps.push((pid, watched.course.judge(&watched.report, now_ns, &self.options.promote)));
         }
@@ -518,6 +535,12 @@ impl Usage {
         self.over = 0;
         true
     }
+}
+
+/// How long ago a process was started.
+fn age(found: &Found) -> Duration {
+    let started = Duration::try_from(found.process.started_after_boot()).unwrap_or_default();
+    clock::since_boot().saturating_sub(started)
 }
 
 /// The process ended before it could be watched.

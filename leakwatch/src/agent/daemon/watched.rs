@@ -11,7 +11,7 @@ use crate::{
     collect::{Looks, SAMPLED_SINCE, Session, sample_all},
     detect::Detector,
     kernel::{Kernel, KernelError},
-    model::{Attach, Limits, ProcessModel, Span, TasksAre},
+    model::{Attach, Limits, ProcessModel, Span, TasksAre, float},
     report::{self, Identities, ProcessInfo, ProcessInput, ProcessReport},
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Watched {
     pub(super) course: Course,
     /// The next look is due then.
     pub(super) due_ns: u64,
+    /// What the last look took, ns.
+    pub(super) took_ns: u64,
     /// Looks taken.
     pub(super) looks: u64,
     /// Hits of its probes, and when they were read last.
@@ -69,6 +71,7 @@ impl Watched {
             report,
             course: Course::default(),
             due_ns: now_ns,
+            took_ns: 0,
             looks: 0,
             hits: (0, now_ns),
             added_percent: None,
@@ -109,6 +112,7 @@ impl Watched {
     /// Puts the next look where it belongs: not before `interval_ns` have passed, and so that looks which take this long take no more than
     /// their share, percent of one core, of the time.
     pub(super) fn schedule(&mut self, took_ns: u64, interval_ns: u64, share_percent: f64) {
+        self.took_ns = took_ns;
         self.due_ns = clock::monotonic_ns().saturating_add(spacing_ns(took_ns, interval_ns, share_percent));
     }
 
@@ -162,16 +166,35 @@ impl Watched {
         let now_ns = clock::monotonic_ns();
         let (before, then_ns) = std::mem::replace(&mut self.hits, (hits, now_ns));
         let passed_ns = now_ns.saturating_sub(then_ns);
-        self.added_percent = price_ns.filter(|_| passed_ns > 0).map(|price| {
-            crate::model::float(hits.saturating_sub(before)) * price * 100.0 / crate::model::float(passed_ns)
-        });
+        self.added_percent = price_ns
+            .filter(|_| passed_ns > 0)
+            .map(|price| float(hits.saturating_sub(before)) * price * 100.0 / float(passed_ns));
         Ok(self.added_percent)
     }
 }
 
+/// What looks at one process may take, percent of one core, so that all together take no more than `percent`: what those
+/// whose looks are cheap leave is for the dear ones, to each as much. `took_ns` is what a look at each takes.
+pub(super) fn share_of_each(mut took_ns: Vec<u64>, interval_ns: u64, percent: f64) -> f64 {
+    took_ns.sort_unstable();
+    let mut left = percent;
+    let mut others = took_ns.len();
+    for took_ns in took_ns {
+        let even = left / float(others as u64);
+        let wanted = float(took_ns) * 100.0 / float(interval_ns.max(1));
+        if wanted > even {
+            return even;
+        }
+        left -= wanted;
+        others -= 1;
+    }
+    // Each may be looked at as often as is wanted.
+    percent
+}
+
 /// Time to the next look.
 fn spacing_ns(took_ns: u64, interval_ns: u64, share_percent: f64) -> u64 {
-    let spacing = crate::model::float(took_ns) * 100.0 / share_percent.max(0.001);
+    let spacing = float(took_ns) * 100.0 / share_percent.max(0.001);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -192,5 +215,25 @@ mod tests {
         // 256 processes share one percent.
         assert_eq!(spacing_ns(1_000_000, 0, 1.0 / 256.0), 25_600_000_000);
         assert_eq!(spacing_ns(u64::MAX, 0, 0.0), u64::MAX);
+    }
+
+    #[test]
+    fn what_cheap_looks_leave_is_for_the_dear_ones() {
+        const SECOND: u64 = 1_000_000_000;
+        let is = |took: Vec<u64>, interval_ns: u64, share: f64| {
+            let found = share_of_each(took, interval_ns, 1.0);
+            assert!((found - share).abs() < 1e-9, "{found}");
+        };
+        is(vec![], SECOND, 1.0);
+        // 0.3 % are wanted.
+        is(vec![1_000_000, 2_000_000], SECOND, 1.0);
+        // One that wants 100 % of a core, beside a hundred that want 0.001 % each.
+        let mut took = vec![10_000; 100];
+        took.push(SECOND);
+        is(took, SECOND, 0.9);
+        assert_eq!(spacing_ns(10_000, SECOND, 0.9), SECOND);
+        // All are dear: the same for each.
+        is(vec![SECOND; 4], SECOND, 0.25);
+        is(vec![0; 4], 0, 1.0);
     }
 }

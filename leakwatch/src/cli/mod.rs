@@ -5,6 +5,10 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+mod forms;
+
+pub use forms::{DumpFormat, Format, PageFormat, ProveFormat, RunFormat, TextOrJson, WatchFormat};
+
 /// Version and revision of the sources.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LEAKWATCH_REVISION"), ")");
 
@@ -47,7 +51,7 @@ pub enum Command {
         after_help = "Examples:\n  sudo leakwatch watch --pid 4242\n  sudo leakwatch watch --comm nats-server --stacks --duration 1m\n  sudo leakwatch watch --pid 4242 --duration 1m --stacks --output report.html\n  sudo leakwatch watch --pid 4242 --prove=30s --duration 10m --format json --fail-on-leak"
     )]
     Watch(Box<WatchArgs>),
-    /// Show every Go and tokio program of the host, live, on a terminal.
+    /// Show every program of the host, live, on a terminal: Go and tokio programs by their tasks, others by their threads.
     #[command(after_help = "Examples:\n  sudo leakwatch top")]
     Top(TopArgs),
     /// Start a program, watch it from its first instruction to its end, and report what it left behind.
@@ -304,10 +308,9 @@ pub struct WatchArgs {
     /// Look this often.
     #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
     pub interval: SignedDuration,
-    /// How to print: table (on a terminal: a screen to move in, docs/terminal.md), json (one report at the end), jsonl (one a
-    /// line and interval), prometheus (metrics; with --output the file is written anew each interval).
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
+    /// How to print; without it a screen to move in where a terminal is, a table elsewhere.
+    #[arg(short, long, value_enum)]
+    pub format: Option<WatchFormat>,
     /// Write the report there instead of to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -355,13 +358,23 @@ pub struct WatchArgs {
     pub sizes: SizeArgs,
 }
 
+impl WatchArgs {
+    /// In which form to print; a screen ends with a table.
+    pub fn report(&self) -> Format {
+        match self.format {
+            Some(WatchFormat::Report(format)) => format,
+            Some(WatchFormat::Tui) | None => Format::Table,
+        }
+    }
+}
+
 /// `leakwatch top`.
 #[derive(Clone, Debug, Args)]
 pub struct TopArgs {
     /// Look this often at each process; less often where all looks would take more than one percent of a core.
     #[arg(short, long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
     pub interval: SignedDuration,
-    /// Place probes for a while where tasks grow; without it memory is read and nothing else.
+    /// Place probes for a while where tasks grow; without it memory is read, and threads are counted by the kernel.
     #[arg(long)]
     pub probes: bool,
     /// The terminal.
@@ -406,20 +419,6 @@ pub struct RunArgs {
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
-}
-
-/// How `run` prints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum RunFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// The whole report.
-    Json,
-    /// Annotations of GitHub's workflows.
-    Github,
-    /// `JUnit` XML: a test case for each site.
-    Junit,
 }
 
 /// `leakwatch events`.
@@ -586,15 +585,6 @@ pub struct ReportArgs {
     pub format: Option<PageFormat>,
 }
 
-/// Forms of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PageFormat {
-    /// One file that needs nothing else: no script, no network.
-    Html,
-    /// To paste into an issue.
-    Markdown,
-}
-
 /// `leakwatch inspect`.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
@@ -651,62 +641,6 @@ pub enum Scenario {
     OneChannel,
     /// A pool, tickers, and load that rises: no leak.
     Healthy,
-}
-
-/// Forms of a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Table,
-    /// One JSON object at the end.
-    Json,
-    /// One JSON object a line, each interval.
-    Jsonl,
-    /// Metrics as Prometheus's text, at the end; a file is written anew each interval.
-    Prometheus,
-    /// A page with curves, to attach to a ticket (also by the name: --output report.html).
-    Html,
-    /// To paste into an issue (also by the name: --output report.md).
-    Markdown,
-}
-
-/// Forms of a dump.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum DumpFormat {
-    /// As the runtime itself prints it (Go: debug=2).
-    #[default]
-    Text,
-    /// A gzipped profile for `go tool pprof`.
-    Pprof,
-    /// One line a stack with its count, for flame graphs.
-    Folded,
-    /// One JSON object.
-    Json,
-    /// For people: what tasks do, what they wait on, what they cost.
-    Summary,
-}
-
-/// Forms of a proof.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ProveFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
-    /// For `go tool pprof`: a goroutine profile of the proven ones.
-    Pprof,
-}
-
-/// Forms of a plain answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum TextOrJson {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// How to count.
