@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::{
     End,
     dump::{self, Whose},
+    progress::Progress,
     startup::Usage,
     watch::say,
 };
@@ -67,7 +68,8 @@ pub(super) fn start(file: RuleFile) -> anyhow::Result<Alarms> {
 /// Takes dumps of processes, for whoever asks.
 pub(super) fn dumper() -> Dumper {
     Arc::new(|pid| {
-        dump::take(pid, false, Whose::Runtimes).map_err(|error| format!("no dump of pid {pid}: {error:#}"))
+        dump::take(pid, false, Whose::Runtimes, &Progress::unseen())
+            .map_err(|error| format!("no dump of pid {pid}: {error:#}"))
     })
 }
 

@@ -4,7 +4,7 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use anyhow::Context as _;
 
-use super::{End, output::write_whole};
+use super::{End, output::write_whole, progress::Progress};
 use crate::{
     cli::{DiffArgs, TextOrJson},
     export,
@@ -37,6 +37,7 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<End> {
 fn read(path: &Path) -> anyhow::Result<Snapshot> {
     let name = path.display();
     let cannot = || format!("cannot read {name}");
+    let _reading = Progress::begin(&format!("reading {name}"));
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{End, output, prove, watch::say};
+use super::{End, output, progress::Progress, prove, watch::say};
 use crate::{
     agent::clock,
     cli::{DumpArgs, DumpFormat},
@@ -31,8 +31,10 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
         output::check(path)?;
     }
     // A proof first: who is proven waits for ever, and so is in the dump.
-    let proof = args.prove.then(|| prove::proof(args.pid)).transpose()?;
-    let mut dump = take(args.pid, args.system, if args.threads { Whose::Threads } else { Whose::Runtimes })?;
+    let progress = Progress::begin(&format!("dumping pid {}", args.pid));
+    let proof = args.prove.then(|| prove::proof(args.pid, &progress)).transpose()?;
+    let whose = if args.threads { Whose::Threads } else { Whose::Runtimes };
+    let mut dump = take(args.pid, args.system, whose, &progress)?;
     if let Some(proof) = &proof {
         let leaked = dump.mark_leaked(&proof.proven.iter().map(|task| task.id).collect());
         say(&format!(
@@ -54,6 +56,11 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<End> {
         for problem in &runtime.problems {
             say(problem)?;
         }
+    }
+    match &args.output {
+        Some(path) => progress.now(&format!("writing {}", path.display())),
+        // What is printed may go to the same terminal.
+        None => drop(progress),
     }
     output::write_with(args.output.as_deref(), &mut |out: &mut dyn Write| match args.format {
         DumpFormat::Text => text::write_dump(&dump, out),
@@ -80,22 +87,27 @@ pub(super) enum Whose {
 ///
 /// # Errors
 /// When the process cannot be read, or ends meanwhile; when it is no Go program and only goroutines are wanted.
-pub(super) fn take(pid: u32, system: bool, whose: Whose) -> anyhow::Result<Dump> {
+pub(super) fn take(pid: u32, system: bool, whose: Whose, progress: &Progress) -> anyhow::Result<Dump> {
     let process = Process::open(pid)?;
+    progress.now(&format!("reading {}", process.exe().path.display()));
     let mut image = Image::of_process(&process)?;
     let clock = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let now_ns = clock.monotonic_ns;
     let mut runtimes = Vec::new();
     let mut modules = Modules::of_process(&process)?;
     if image.inspection().go.is_some() || whose == Whose::Go {
-        let dump = dump::goroutines(&process, &image, &modules, now_ns)?;
+        progress.now(&format!("reading the goroutines of pid {pid}"));
+        let dump = dump::goroutines(&process, &image, &modules, now_ns, progress.amount())?;
+        progress.now(&format!("naming the goroutines of pid {pid}"));
         runtimes.extend(goroutines(dump, &image, &modules));
     }
     if !image.inspection().tokio.is_empty() && whose != Whose::Go {
+        progress.now(&format!("reading the tokio tasks of pid {pid}"));
         let dumps = dump::tokio_tasks(&process, &image, now_ns)?;
         runtimes.extend(dumps.into_iter().map(|dump| tokio_tasks(dump, &image)));
     }
     if whose == Whose::Threads || runtimes.is_empty() {
+        progress.now(&format!("reading the threads of pid {pid}"));
         let memory = ProcessMemory::open(&process)?;
         let ThreadDump { tasks, routines } =
             threads::dump::dump(&process, &mut image, &mut modules, &memory, now_ns)?;

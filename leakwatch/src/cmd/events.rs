@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     End,
     output::{self, Lines},
+    progress::Progress,
     startup::{self, block_on, load, targets},
     watch::say,
 };
@@ -25,6 +26,8 @@ const FLUSH_EVERY: Duration = Duration::from_millis(250);
 /// When a process that was asked for cannot be watched, the kernel refuses, or the output cannot be written.
 pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
     let chosen = targets(&args.selection)?;
+    let pids = startup::pids(&chosen);
+    let mut attaching = Some(Progress::begin(&format!("attaching to pid {pids}")));
     let mut kernel = load(super::kernel_options(&args.sizes, verbose))?;
     let options = agent::Options {
         interval: FLUSH_EVERY,
@@ -51,11 +54,13 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
     let mut numbers = BTreeMap::new();
     let mut encoder = EventEncoder::default();
     let wall = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
-    let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
     let mut line = Vec::new();
     let (mut delivered, mut malformed) = (0_u64, 0_u64);
     block_on(agent::watch(&mut kernel, chosen, None, &options, &mut |update| match update {
-        Update::Attached => say(&format!("watching pid {}", pids.join(", "))),
+        Update::Attached => {
+            attaching = None;
+            say(&format!("watching pid {pids}"))
+        }
         Update::Event(event, watch) => {
             delivered += 1;
             let pid = watch.info().pid;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{output::colour, startup::named};
+use super::{output::colour, progress::Progress, startup::named};
 use crate::{
     cli::{InspectArgs, RuntimeArgs, TextOrJson},
     collect::{
@@ -34,7 +34,10 @@ pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             )
             .into());
         }
-        (None, Some(path)) => Binary::of(&Image::of_file(path)?, None),
+        (None, Some(path)) => {
+            let _reading = Progress::begin(&format!("reading {}", path.display()));
+            Binary::of(&Image::of_file(path)?, None)
+        }
         (None, None) => return Err(super::Usage("give a BINARY or --pid PID".to_owned()).into()),
     };
     let printed = match args.format {
@@ -48,6 +51,7 @@ pub fn run(args: &InspectArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 fn of_process(pid: u32, runtime: &RuntimeArgs) -> anyhow::Result<Binary> {
     let runtimes = named(runtime)?;
     let process = Process::open(pid)?;
+    let _reading = Progress::begin(&format!("reading {}", process.exe().path.display()));
     let image = Image::of_process(&process)?;
     let mut binary = Binary::of(&image, Some(pid));
     if process.exe().deleted {

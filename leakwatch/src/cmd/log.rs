@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::progress;
 use crate::tui::Notice;
 
 /// Lines that are kept while the screen is not ours to print on; of more, the first ones are given up.
@@ -54,7 +55,10 @@ struct Line;
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut aside = ASIDE.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(aside) = aside.as_mut() else { return io::stderr().write(line) };
+        let Some(aside) = aside.as_mut() else {
+            let _line = progress::aside();
+            return io::stderr().write(line);
+        };
         let text = String::from_utf8_lossy(line).trim().to_owned();
         // Nobody reads them any more once the screen is closed.
         drop(aside.notices.send(Notice { text, bad: true }));

@@ -19,6 +19,7 @@ pub mod inspect;
 mod log;
 mod output;
 mod profiles;
+mod progress;
 mod prove;
 mod record;
 mod report;

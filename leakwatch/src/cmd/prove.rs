@@ -1,12 +1,13 @@
 //! `leakwatch prove`: the goroutines that nothing alive can ever wake.
 
-use std::io::Write;
+use std::{cell::Cell, io::Write};
 
 use super::{
     End,
     dump::{self, Whose},
     inspect::page,
     output::{self, write_whole},
+    progress::Progress,
 };
 use crate::{
     agent,
@@ -40,18 +41,27 @@ pub(super) fn run(args: &ProveArgs) -> anyhow::Result<End> {
 }
 
 /// A proof of a process, without names.
-pub(super) fn proof(pid: u32) -> anyhow::Result<Proof> {
+pub(super) fn proof(pid: u32, progress: &Progress) -> anyhow::Result<Proof> {
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let subject = Subject::of(&process, &image)?;
-    Ok(agent::prove(&subject, Options::default(), &|| true)?.unwrap_or_default())
+    let passes = Cell::new(1);
+    let each = || progress.now(&format!("proving which goroutines of pid {pid} leak, pass {}", passes.get()));
+    each();
+    let next = || {
+        passes.set(passes.get() + 1);
+        each();
+        true
+    };
+    Ok(agent::prove(&subject, Options::default(), &next)?.unwrap_or_default())
 }
 
 /// A proof of a process, with names; of these goroutines also why they are proven or are not.
 pub(super) fn prove(pid: u32, why: &[u64]) -> anyhow::Result<ProofReport> {
+    let progress = Progress::begin(&format!("proving which goroutines of pid {pid} leak"));
     if why.is_empty() {
-        let proof = proof(pid)?;
-        return Ok(ProofReport::of(dump::take(pid, true, Whose::Go)?, proof));
+        let proof = proof(pid, &progress)?;
+        return Ok(ProofReport::of(dump::take(pid, true, Whose::Go, &progress)?, proof));
     }
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
@@ -62,7 +72,7 @@ pub(super) fn prove(pid: u32, why: &[u64]) -> anyhow::Result<ProofReport> {
         let path = maps.iter().find(|mapping| mapping.contains(address))?.path.as_ref()?;
         Some(path.to_string_lossy().into_owned())
     };
-    let mut report = ProofReport::of(dump::take(pid, true, Whose::Go)?, proof);
+    let mut report = ProofReport::of(dump::take(pid, true, Whose::Go, &progress)?, proof);
     report.whys = whys.iter().map(|why| Explanation::of(why, &place)).collect();
     Ok(report)
 }

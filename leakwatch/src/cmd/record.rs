@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::{
     End, alarms,
     output::{Lines, colour, form, write_whole},
+    progress::Progress,
     watch::{self, say},
 };
 use crate::{
@@ -104,7 +105,11 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     let length = file.metadata().map(|data| data.len()).unwrap_or_default();
     let rates = if args.format == Format::Jsonl { Span::Interval } else { Span::Watch };
     let bad = |error: crate::record::BadRecording| anyhow::anyhow!("cannot replay {path}: {error}");
-    let mut replay = Replay::open(std::io::BufReader::new(file), rates).map_err(bad)?;
+    // Elsewhere lines may go to the same terminal while the file is read.
+    let silent = args.format != Format::Jsonl && !args.events || args.output.is_some();
+    let progress = if silent { Progress::begin(&format!("reading {path}")) } else { Progress::unseen() };
+    let file = std::io::BufReader::new(progress.of_reading(length, file));
+    let mut replay = Replay::open(file, rates).map_err(bad)?;
     let mut lines = (args.format == Format::Jsonl).then(|| Lines::open(args.output.as_ref())).transpose()?;
     let mut last = None;
     if args.events {
@@ -131,6 +136,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
         course.take(&report);
         last = Some(report);
     }
+    drop(progress);
     let Some(report) = last else { return Err(bad(crate::record::BadRecording::Empty)) };
     say_what_is_missing(args, &replay, length)?;
     let story = Story { report: &report, course: &course, remarks: &[] };

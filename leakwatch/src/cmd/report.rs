@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Read as _, Seek as _},
+    io::{BufReader, Read, Seek as _},
     path::Path,
 };
 
@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::{
     End,
     output::{self, write_whole},
+    progress::Progress,
 };
 use crate::{
     cli::{Format, PageFormat, ReportArgs},
@@ -64,10 +65,17 @@ fn read(path: &Path) -> anyhow::Result<Told> {
     let mut head = Vec::new();
     (&mut file).take(RECORDING.len() as u64).read_to_end(&mut head)?;
     file.rewind()?;
-    if head == RECORDING { read_recording(file, length) } else { read_json(file) }
+    let progress = Progress::begin(&format!("reading {}", path.display()));
+    if head == RECORDING {
+        read_recording(progress.of_reading(length, file), length)
+    } else {
+        check_reports(BufReader::new(progress.of_reading(length, &file)))?;
+        file.rewind()?;
+        read_json(progress.of_reading(length, &file))
+    }
 }
 
-fn read_recording(file: File, length: u64) -> anyhow::Result<Told> {
+fn read_recording(file: impl Read, length: u64) -> anyhow::Result<Told> {
     let mut replay = Replay::open(BufReader::new(file), Span::Watch)?;
     let (mut course, mut last) = (Course::default(), None);
     while let Some(Moment { report, .. }) = replay.next_report()? {
@@ -90,9 +98,7 @@ fn read_recording(file: File, length: u64) -> anyhow::Result<Told> {
     Ok(Told { report: last.ok_or(BadRecording::Empty)?, course, remarks })
 }
 
-fn read_json(mut file: File) -> anyhow::Result<Told> {
-    check_reports(BufReader::new(&file))?;
-    file.rewind()?;
+fn read_json(file: impl Read) -> anyhow::Result<Told> {
     let mut reports = Reports::open(BufReader::new(file));
     let (mut course, mut last) = (Course::default(), None::<Report>);
     while let Some(report) = reports.next_report()? {

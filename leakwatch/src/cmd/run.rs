@@ -14,6 +14,7 @@ use regex::RegexSet;
 use super::{
     End,
     output::{self, write_whole},
+    progress::Progress,
     startup::{self, Usage, block_on, load},
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<End> {
     let grace = Duration::try_from(args.grace)?;
     let interval = Duration::try_from(args.interval)?;
     let (program, arguments) = args.command.split_first().context("there is no command to run")?;
+    let mut attaching = Some(Progress::begin(&format!("attaching to {}", program.display())));
     let mut kernel = load(super::kernel_options(&args.sizes, verbose))?;
     let mut command = Command::new(program);
     command.args(arguments);
@@ -70,7 +72,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> anyhow::Result<End> {
     let mut report = None;
     block_on(agent::watch(&mut kernel, vec![target], None, &options, &mut |update| {
         match update {
-            Update::Attached => started.borrow_mut().release()?,
+            Update::Attached => {
+                attaching = None;
+                started.borrow_mut().release()?;
+            }
             Update::Final(last) => report = Some(Arc::clone(last)),
             _ => {}
         }

@@ -52,6 +52,12 @@ pub(super) fn targets(selection: &Selection) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
+/// Their pids, for people: `4242, 4243`.
+pub(super) fn pids(targets: &[Target]) -> String {
+    let pids: Vec<String> = targets.iter().map(|target| target.process.pid().to_string()).collect();
+    pids.join(", ")
+}
+
 /// The runtimes that were named on the command line.
 ///
 /// # Errors

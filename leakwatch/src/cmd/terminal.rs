@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     dump::{self, Whose},
     log, output,
+    progress::Progress,
 };
 use crate::{
     agent::clock,
@@ -186,7 +187,7 @@ impl Host for Jobs {
         let dumping = Arc::clone(&self.dumping);
         self.begin(move || {
             let _free = Free(dumping);
-            let dump = dump::take(pid, false, Whose::Runtimes)?;
+            let dump = dump::take(pid, false, Whose::Runtimes, &Progress::unseen())?;
             let stem = stem(&dump.process.comm, Some(pid));
             output::write_new(&stem, "dump.txt", &mut |out| text::write_dump(&dump, out))
         });

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::{
     alarms,
     output::{self, Lines, colour, form, write_whole},
+    progress::{self, Progress},
     startup::{self, Usage, block_on, calibrate, load, targets},
     terminal::{self, Terminal},
 };
@@ -87,13 +88,15 @@ pub(super) fn run_with(
     loop {
         let chosen = targets(&args.selection)?;
         let chosen_count = chosen.len();
-        let pids: Vec<String> = chosen.iter().map(|target| target.process.pid().to_string()).collect();
+        let pids = startup::pids(&chosen);
+        let mut attaching = Some(Progress::begin(&format!("attaching to pid {pids}")));
         let mut kernel = load(sizes.clone())?;
         let hit_ns = calibrate(&mut kernel);
         let watched =
             block_on(agent::watch(&mut kernel, chosen, hit_ns, &options, &mut |update| match update {
                 Update::Attached => {
-                    say(&format!("watching pid {}", pids.join(", ")))?;
+                    attaching = None;
+                    say(&format!("watching pid {pids}"))?;
                     printer.open(chosen_count, options.interval)
                 }
                 Update::Made(report) => {
@@ -168,6 +171,7 @@ fn is_too_small(error: &anyhow::Error) -> bool {
 
 /// A line for people who wait, and for scripts that need to know that everything is attached.
 pub(super) fn say(line: &str) -> io::Result<()> {
+    let _aside = progress::aside();
     let mut err = io::stderr().lock();
     writeln!(err, "leakwatch: {line}")
 }

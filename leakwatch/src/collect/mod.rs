@@ -32,3 +32,5 @@ pub use sampled::SAMPLED_SINCE;
 pub use session::{Ask, Counted, Counting, CustomProbe, Mode, NameSources, Session};
 pub use spawns::{Spawn, Spawns};
 pub use threads::{Creation, Threads};
+
+pub use crate::observe::Amount;

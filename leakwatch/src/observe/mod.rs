@@ -3,6 +3,7 @@
 //! Plain data. Nothing here reads a clock, a process or a file, and nothing here knows names: addresses are as
 //! the process has them, names are the business of `images` and `report`.
 
+pub mod amount;
 pub mod dump;
 pub mod event;
 pub mod followed;
@@ -10,6 +11,7 @@ pub mod ids;
 pub mod proof;
 pub mod sample;
 
+pub use amount::Amount;
 pub use dump::{Bubble, DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
 pub use followed::{Cohort, Followed, STRETCHES};

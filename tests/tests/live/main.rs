@@ -20,6 +20,7 @@ mod metrics;
 mod page;
 mod places;
 mod processes;
+mod progress;
 mod prove;
 mod python;
 mod recording;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     host::{Memory, Process, ProcessMemory, ReadRequest, sockets},
     images::{Image, Modules, Unwinder},
-    observe::{Bubble, DumpedTask, Marks, Object, Side, SiteId, Stack, TaskDump, Wait},
+    observe::{Amount, Bubble, DumpedTask, Marks, Object, Side, SiteId, Stack, TaskDump, Wait},
 };
 use labels::Sets;
 use parked::{Parked, ParkedOn};
@@ -36,7 +36,7 @@ const BATCH: usize = 512;
 /// How often one that does not hold still is looked at.
 const LOOKS: usize = 6;
 
-/// The goroutines of a process, at about `now_ns`.
+/// The goroutines of a process, at about `now_ns`; `amount` is how many of them were looked at.
 ///
 /// # Errors
 /// When the process is no Go program, when something that reading needs was not found in it, or when it ends meanwhile.
@@ -45,6 +45,7 @@ pub fn goroutines(
     image: &Image,
     modules: &Modules,
     now_ns: u64,
+    amount: &Amount,
 ) -> Result<TaskDump, CollectError> {
     let pid = process.pid();
     let exe = || image.path().display().to_string();
@@ -57,7 +58,7 @@ pub fn goroutines(
     let version = facts.version.as_ref().map(|version| version.text.clone());
     let dump = TaskDump::new(RuntimeKind::Go, version, now_ns);
     let mut reader = Reader::new(&memory, &runtime, unwinder, dump);
-    let read = reader.read();
+    let read = reader.read(amount);
     if let (Ok(()), Some(heap)) = (&read, &runtime.layout.heap) {
         reader.look_at_waits(
             heap,
@@ -130,8 +131,9 @@ impl<'a, M: Memory> Reader<'a, M> {
         }
     }
 
-    fn read(&mut self) -> Result<(), crate::host::ReadError> {
+    fn read(&mut self, amount: &Amount) -> Result<(), crate::host::ReadError> {
         let addresses = self.runtime.all_goroutines(self.memory)?;
+        amount.begin(addresses.len() as u64);
         for batch in addresses.chunks(BATCH) {
             let mut looks = self.look(batch);
             for _ in 1..LOOKS {
@@ -151,6 +153,7 @@ impl<'a, M: Memory> Reader<'a, M> {
                 }
             }
             self.take_in(looks);
+            amount.add(batch.len() as u64);
         }
         Ok(())
     }
