@@ -36,7 +36,8 @@ const PATTERN_SIZE: usize = 1 << 20;
 const SECTIONS: [(&str, &str); 8] = [
     (
         "http",
-        "The server: /metrics, /healthz, /readyz, /api/v1/{processes,report,alerts,hold}. Read at the start only.",
+        "The server: the page at /, /metrics, /healthz, /readyz, /api/v1/{processes,report,events,alerts,hold}. Read at the start \
+         only.",
     ),
     ("budget", "What watching may cost. Over it, probes are taken off, and the figures say so."),
     ("discover", "Which processes are watched."),
@@ -121,6 +122,17 @@ const KEYS: &[Key] = &[
         doc: "A file with a line `name:sha256:HASH` for each user: the SHA-256 of the password in hexadecimal.",
         set: |options, value| {
             options.http.basic_users_file = Some(path(value)?);
+            Ok(())
+        },
+    },
+    Key {
+        section: "http",
+        name: "page",
+        default: Default::Is("\"open\""),
+        doc: "Who may have the page at /, by the same words as metrics. It says nothing of the machine by itself: what it \
+              shows it asks for at /api/v1/.",
+        set: |options, value| {
+            options.http.page = access(value)?;
             Ok(())
         },
     },
@@ -533,7 +545,7 @@ fn check(options: &Options, alarms: &RuleFile) -> Result<(), String> {
         return Err("[http] tls_cert and tls_key go together: give both".to_owned());
     }
     let secret = http.bearer_token_file.is_some() || http.basic_users_file.is_some();
-    let wants = [("metrics", http.metrics), ("api", http.api), ("hold", http.hold)];
+    let wants = [("page", http.page), ("metrics", http.metrics), ("api", http.api), ("hold", http.hold)];
     if let Some((name, _)) = wants.into_iter().find(|(_, access)| *access == Access::Auth && !secret) {
         return Err(format!(
             "[http] {name} = \"auth\" lets nobody in: give bearer_token_file or basic_users_file"

@@ -7,16 +7,23 @@ use super::{
     safe,
 };
 use crate::report::{
-    ProcessReport, Report,
+    ProcessReport, Report, SiteReport, Verdict,
     agent::{AgentReport, FeatureReport, Named, WatchedReport},
 };
 
 /// The JSON text, indented, with a newline at its end.
 pub fn agent_to_json(report: &Report, agent: &AgentReport) -> String {
     let processes: Vec<Value> =
-        report.processes.iter().zip(&agent.watched).map(|(process, watched)| one(process, watched)).collect();
+        report.processes.iter().zip(&agent.watched).map(|(process, watched)| row(process, watched)).collect();
+    let mut about = about(report, agent);
+    about["processes"] = processes.into();
+    safe::page(&about)
+}
+
+/// The agent, without its processes.
+pub(super) fn about(report: &Report, agent: &AgentReport) -> Value {
     let [known, inspected, reused] = agent.binaries;
-    safe::page(&json!({
+    json!({
         "schema": "leakwatch.agent/1",
         "host": report.host,
         "started": rfc3339(agent.started, 3),
@@ -40,14 +47,16 @@ pub fn agent_to_json(report: &Report, agent: &AgentReport) -> String {
         "losses": counts(&agent.losses),
         "errors": counts(&agent.errors),
         "features": agent.features.iter().map(feature).collect::<Vec<_>>(),
-        "processes": processes,
-    }))
+    })
 }
 
-fn one(process: &ProcessReport, watched: &WatchedReport) -> Value {
+/// A process in a few figures.
+pub(super) fn row(process: &ProcessReport, watched: &WatchedReport) -> Value {
+    let known = |value: Option<f64>| value.and_then(number);
     let worst = process.sites.first();
     json!({
         "pid": process.pid,
+        "start_time": process.start_time.map(|time| rfc3339(time, 3)),
         "comm": process.comm,
         "exe": process.exe,
         "container": process.container,
@@ -64,12 +73,29 @@ fn one(process: &ProcessReport, watched: &WatchedReport) -> Value {
         "watched_s": number(process.watched_s),
         "looks": watched.looks,
         "probe_hits": watched.probe_hits,
-        "added_percent": watched.added_percent.and_then(number),
+        "added_percent": known(watched.added_percent),
         "tasks_live": process.tasks.live,
+        "start_rate_per_s": known(process.tasks.start_rate_per_s),
+        "end_rate_per_s": known(process.tasks.end_rate_per_s),
+        "growth_per_min": known(process.tasks.growth_per_min),
         "threads_live": process.threads.live,
+        "rss_bytes": process.memory.rss_bytes,
+        "lost": process.losses.iter().map(|loss| loss.count).sum::<u64>(),
         "leaks": process.leaks,
+        "suspects": process.sites.iter().filter(|site| is_suspect(site)).count(),
         "verdict": worst.map(|site| site.verdict.name()),
+        "worst": worst.map(|site| json!({
+            "function": site.function,
+            "file": site.file,
+            "line": site.line,
+            "task": site.task,
+            "runtime": site.runtime,
+        })),
     })
+}
+
+fn is_suspect(site: &SiteReport) -> bool {
+    !site.system && site.verdict == Verdict::Suspect
 }
 
 fn counts(all: &[Named]) -> Value {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{alerts::AlertingJson, proof::WatchedProofJson, safe};
 use crate::report::{
     Ages, Bucket, CommandReport, ForksReport, Lives, Moment, Pod, Point, ProcessReport, Report,
-    RuntimeReport, SiteReport, SpawnReport, TasksReport, Verdict, WaitingReport, ZombieReport,
+    RuntimeReport, SiteReport, SpawnReport, TasksReport, Verdict, WaitingReport, ZombieReport, notes::notes,
 };
 
 /// Name of the schema.
@@ -109,6 +109,7 @@ struct ProcessJson<'a> {
     sites: Vec<SiteJson<'a>>,
     proof: Option<WatchedProofJson<'a>>,
     course: Option<Vec<MomentJson>>,
+    notes: Vec<String>,
     leaks: usize,
 }
 
@@ -280,13 +281,20 @@ fn corners(points: &[Point]) -> impl Iterator<Item = &Point> {
 struct LivesJson {
     ended: Vec<(f64, u64)>,
     alive: Option<Vec<(f64, u64)>>,
+    survival: Option<Vec<(f64, Option<f64>)>>,
 }
 
-impl From<&Lives> for LivesJson {
-    fn from(lives: &Lives) -> Self {
+impl LivesJson {
+    fn of(lives: &Lives, form: Form) -> Self {
         let pairs =
             |buckets: &Vec<Bucket>| buckets.iter().map(|bucket| (bucket.from_s, bucket.count)).collect();
-        Self { ended: pairs(&lives.ended), alive: lives.alive.as_ref().map(pairs) }
+        let survival = (form == Form::Whole).then(|| lives.survival()).flatten();
+        Self {
+            ended: pairs(&lives.ended),
+            alive: lives.alive.as_ref().map(pairs),
+            survival: survival
+                .map(|steps| steps.iter().map(|step| (step.age_s, number(step.share))).collect()),
+        }
     }
 }
 
@@ -377,6 +385,7 @@ impl<'a> ProcessJson<'a> {
             sites: process.sites.iter().map(|site| SiteJson::of(site, form)).collect(),
             proof: process.proof.as_ref().map(|proof| WatchedProofJson::of(proof, process.watched_s)),
             course: (form == Form::Whole).then(|| process.recent.iter().map(MomentJson::from).collect()),
+            notes: notes(process),
             leaks: process.leaks,
         }
     }
@@ -490,7 +499,7 @@ impl<'a> SiteJson<'a> {
                 bytes_per_h: known(forecast.bytes_per_h),
                 doubles_in_s: known(forecast.doubles_in_s),
             }),
-            lives: site.lives.as_ref().map(LivesJson::from),
+            lives: site.lives.as_ref().map(|lives| LivesJson::of(lives, form)),
             course: (form == Form::Whole)
                 .then(|| corners(&site.recent).map(|point| (number(point.at_s), point.live)).collect()),
         }

@@ -11,6 +11,7 @@ pub mod dump;
 pub mod events;
 pub mod json;
 mod junit;
+pub mod live;
 pub mod machine;
 pub mod metrics;
 pub mod otlp;

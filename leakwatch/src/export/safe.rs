@@ -22,12 +22,22 @@ pub(super) fn write<T: Serialize>(out: impl io::Write, value: &T, pretty: bool) 
 
 /// A value as indented JSON with a newline at its end.
 pub(super) fn page<T: Serialize>(value: &T) -> String {
+    let mut text = text(value, true);
+    text.push('\n');
+    text
+}
+
+/// A value as JSON without any newline.
+pub(super) fn line<T: Serialize>(value: &T) -> String {
+    text(value, false)
+}
+
+fn text<T: Serialize>(value: &T, pretty: bool) -> String {
     let mut bytes = Vec::new();
     // Memory does not fail, and the values of this floor always serialise.
-    if write(&mut bytes, value, true).is_err() {
+    if write(&mut bytes, value, pretty).is_err() {
         bytes.clear();
     }
-    bytes.push(b'\n');
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -21,9 +21,15 @@ use crate::report::{Environment, ProcessReport, Report, SiteReport, Timestamp, V
 pub use markdown::markdown;
 
 /// The only style, and what the policy says of it.
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = concat!(
+    include_str!("light.css"),
+    "@media (prefers-color-scheme: dark) {\n",
+    include_str!("dark.css"),
+    "}\n",
+    include_str!("style.css")
+);
 /// SHA-256 of [`STYLE`], as a policy wants it. A test says what it must be.
-const STYLE_HASH: &str = "sha256-ZCKTpprIgXURjQ7QnnvNU+dRx/KavuuWtYrf5eXDJkA=";
+const STYLE_HASH: &str = "sha256-6punpjvEizik8Sae42gqeFeKCSNxCrU4li5eL7bvvto=";
 
 /// Longest text that is shown of one name: a symbol of 10 kB helps nobody. Columns.
 const LONGEST: usize = 300;

@@ -128,6 +128,7 @@ const GUESTS: &[Guest] = &[
         why: "nothing below an output serializes",
     },
     Guest { name: "axum", floors: &["alert", "agent"], why: "the agent's server, and the answer of a hold" },
+    Guest { name: "futures_util", floors: &["agent"], why: "who listens to the agent gets a stream" },
     Guest { name: "hyper", floors: &["agent"], why: "one server answers requests, each bounded" },
     Guest { name: "hyper_util", floors: &["agent"], why: "one server answers requests, each bounded" },
     Guest { name: "rustls", floors: &["agent", "alert"], why: "TLS at the edges" },

@@ -9,8 +9,8 @@ const MOST_LINES: usize = 800;
 /// Module names that say nothing.
 const EMPTY_NAMES: [&str; 7] = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
 
-/// Folders with bytes that are kept as they were recorded.
-const RECORDED: [&str; 4] = ["tests/fixtures/", "fuzz/corpus/", "/snapshots/", "/testdata/"];
+/// Folders with bytes that are kept as they were recorded, or as others made them.
+const RECORDED: [&str; 5] = ["tests/fixtures/", "fuzz/corpus/", "/snapshots/", "/testdata/", "/vendor/"];
 
 /// Words that name a machine's folders or a registry's host. Split, so that this file is none of them.
 const MACHINE: &[(&str, &str)] = &[

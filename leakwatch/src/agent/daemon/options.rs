@@ -34,6 +34,8 @@ pub struct Http {
     pub bearer_token_file: Option<PathBuf>,
     /// File with users and hashes of their passwords.
     pub basic_users_file: Option<PathBuf>,
+    /// Who may ask for `/`, the page: files that say nothing of the machine.
+    pub page: Access,
     /// Who may ask for `/metrics`.
     pub metrics: Access,
     /// Who may ask for `/api/v1/…`: names of functions, stacks, paths.
@@ -119,6 +121,7 @@ impl Default for Http {
             tls: None,
             bearer_token_file: None,
             basic_users_file: None,
+            page: Access::Open,
             metrics: Access::Open,
             api: Access::Local,
             hold: Access::Local,

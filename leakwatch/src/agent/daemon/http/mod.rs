@@ -5,6 +5,9 @@
 //! is decided here and in `auth`; what is answered is made by the outputs. It must never log or answer with a secret.
 
 mod auth;
+mod events;
+mod origin;
+mod page;
 mod tls;
 
 use std::{
@@ -49,6 +52,9 @@ const HEADER_BYTES: usize = 16 << 10;
 /// The most headers of a request.
 const HEADERS: usize = 64;
 
+/// The most who listen to what changes at once.
+const LISTENERS: usize = 16;
+
 /// What is published, as it comes.
 pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 
@@ -83,6 +89,8 @@ struct Shared {
     metrics: Access,
     api: Access,
     hold: Access,
+    page: Access,
+    listeners: Arc<Semaphore>,
     timeout: Duration,
 }
 
@@ -111,6 +119,8 @@ impl Server {
             metrics: options.metrics,
             api: options.api,
             hold: options.hold,
+            page: options.page,
+            listeners: Arc::new(Semaphore::new(LISTENERS)),
             timeout: options.timeout,
         };
         Ok(Some(Self { listener, address, tls, state, connections: options.connections }))
@@ -219,6 +229,8 @@ where
 
 fn router(state: Shared) -> Router {
     Router::new()
+        .route("/", get(page::file))
+        .route("/page/{file}", get(page::file))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -226,6 +238,7 @@ fn router(state: Shared) -> Router {
         .route("/api/v1/report", get(report))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/hold", get(hold))
+        .route("/api/v1/events", get(events::events))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), guard))
@@ -243,12 +256,17 @@ async fn guard(
         "/healthz" | "/readyz" => Access::Open,
         "/metrics" => state.metrics,
         "/api/v1/hold" => state.hold,
+        path if page::is_page(path) => state.page,
         _ => state.api,
     };
-    let proven = state.secrets.allow(request.headers().get(header::AUTHORIZATION));
+    let headers = request.headers();
+    if access != Access::Open && origin::is_another_page(headers) {
+        return text(StatusCode::FORBIDDEN, "a page of another site asks for this\n");
+    }
+    let proven = state.secrets.allow(headers.get(header::AUTHORIZATION));
     let allowed = match access {
         Access::Open => true,
-        Access::Local => proven || peer.0.is_loopback(),
+        Access::Local => proven || peer.0.is_loopback() && origin::names_the_machine(headers),
         Access::Auth => proven,
         Access::Off => return nothing().await,
     };

@@ -1,0 +1,180 @@
+//! What has changed since somebody was told last, schema `leakwatch.events/1`: what `/api/v1/events` sends.
+//!
+//! The first turn has everything, the later ones only the rows of processes whose figures are others, the pids that are gone,
+//! and the alerts where something is new: with hundreds of processes that are looked at every few seconds, a turn is small.
+//! Nothing here knows who listens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    agent::{about, row},
+    alerts::AlertingJson,
+    json::number,
+    safe,
+};
+use crate::report::{Moment, ProcessReport, Report, agent::AgentReport};
+
+/// Name of the schema.
+pub const EVENTS_SCHEMA: &str = "leakwatch.events/1";
+
+/// Points of the curve that a process comes with: what a picture of a row can show.
+const POINTS: usize = 60;
+
+/// What somebody has been told.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// By pid, without their curves.
+    rows: BTreeMap<u32, Value>,
+    alerting: Value,
+}
+
+impl Told {
+    /// What is new, as JSON on one line.
+    pub fn news(&mut self, report: &Report, agent: &AgentReport) -> String {
+        let mut changed = Vec::new();
+        for (process, watched) in report.processes.iter().zip(&agent.watched) {
+            let row = row(process, watched);
+            let before = self.rows.get(&process.pid);
+            if before == Some(&row) {
+                continue;
+            }
+            let is_new = before.is_none_or(|before| is_another(before, &row));
+            self.rows.insert(process.pid, row.clone());
+            changed.push(if is_new { with_curve(row, process) } else { row });
+        }
+        let here: BTreeSet<u32> = report.processes.iter().map(|process| process.pid).collect();
+        let gone: Vec<u32> = self.rows.keys().copied().filter(|pid| !here.contains(pid)).collect();
+        self.rows.retain(|pid, _| here.contains(pid));
+        let mut news = json!({
+            "schema": EVENTS_SCHEMA,
+            "at_s": number(report.duration_s),
+            "agent": about(report, agent),
+            "processes": changed,
+            "gone": gone,
+        });
+        let alerting = json!(AlertingJson::from(&report.alerting));
+        if alerting != self.alerting {
+            news["alerting"] = alerting.clone();
+            self.alerting = alerting;
+        }
+        safe::line(&news)
+    }
+}
+
+/// A pid is used again, or its program became another: the curve begins anew.
+fn is_another(before: &Value, row: &Value) -> bool {
+    let watched = |row: &Value| row["watched_s"].as_f64();
+    before["start_time"] != row["start_time"] || watched(row) < watched(before)
+}
+
+/// Seconds since attach, and tasks alive then.
+fn with_curve(mut row: Value, process: &ProcessReport) -> Value {
+    let step = process.recent.len().div_ceil(POINTS).max(1);
+    // From the newest back, so that it is among them.
+    let mut points: Vec<&Moment> = process.recent.iter().rev().step_by(step).collect();
+    points.reverse();
+    row["curve"] = points.iter().map(|moment| json!([number(moment.at_s), moment.live])).collect();
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{
+        agent::WatchedReport,
+        alerting::{AlertReport, AlertState},
+        samples,
+    };
+
+    fn agent(report: &Report) -> AgentReport {
+        let watched = |process: &ProcessReport| WatchedReport {
+            pid: process.pid,
+            tier: "memory",
+            probe_hits: 0,
+            added_percent: None,
+            looks: 1,
+        };
+        AgentReport {
+            started: report.started,
+            cpu_s: 1.0,
+            rss_bytes: None,
+            open_fds: None,
+            threads: None,
+            host_percent: None,
+            hit_ns: None,
+            turn_s: 0.0,
+            watched: report.processes.iter().map(watched).collect(),
+            attached: 0,
+            left_out: Vec::new(),
+            probes: 0,
+            promoted: 0,
+            demoted: 0,
+            binaries: [0; 3],
+            lost_execs: 0,
+            losses: Vec::new(),
+            errors: Vec::new(),
+            features: Vec::new(),
+        }
+    }
+
+    fn told(told: &mut Told, report: &Report) -> Value {
+        let text = told.news(report, &agent(report));
+        assert!(!text.contains(['\n', '\r']), "an event is one line: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    fn moment(at_s: f64, live: u64) -> Moment {
+        Moment { at_s, live, started: live, ended: 0, threads_live: None, rss_bytes: None }
+    }
+
+    #[test]
+    fn all_of_it_at_first_then_what_is_new() {
+        let mut two = samples::report(vec![samples::process(7, "a"), samples::process(8, "b")]);
+        two.processes[0].recent = (0..181u32).map(|at| moment(f64::from(at), at.into())).collect();
+        let mut listener = Told::default();
+        let first = told(&mut listener, &two);
+        assert_eq!(first["schema"], EVENTS_SCHEMA);
+        assert_eq!(first["processes"].as_array().expect("a list").len(), 2);
+        let curve = first["processes"][0]["curve"].as_array().expect("a curve").clone();
+        assert!(curve.len() <= POINTS, "{}", curve.len());
+        assert_eq!(curve.last(), Some(&json!([180.0, 180])), "the newest is among them");
+        assert_eq!(first["alerting"]["alerts"], json!([]));
+
+        let second = told(&mut listener, &two);
+        assert_eq!((&second["processes"], &second["gone"]), (&json!([]), &json!([])));
+        assert_eq!(second.get("alerting"), None, "nothing is new");
+
+        two.processes[1].tasks.live = 5;
+        let third = told(&mut listener, &two);
+        assert_eq!(third["processes"][0]["tasks_live"], 5);
+        assert_eq!(third["processes"][0].get("curve"), None, "it is known already");
+
+        two.processes.remove(0);
+        two.alerting.alerts.push(AlertReport { state: AlertState::Firing, ..AlertReport::default() });
+        let fourth = told(&mut listener, &two);
+        assert_eq!((&fourth["processes"], &fourth["gone"]), (&json!([]), &json!([7])));
+        assert_eq!(fourth["alerting"]["alerts"][0]["state"], "firing");
+        assert_eq!(told(&mut listener, &two)["gone"], json!([]), "it is told once");
+    }
+
+    #[test]
+    fn a_pid_s_next_user_has_a_curve_of_its_own() {
+        let mut one = samples::report(vec![samples::process(7, "a")]);
+        let mut listener = Told::default();
+        drop(told(&mut listener, &one));
+        one.processes[0].start_time = None;
+        assert!(told(&mut listener, &one)["processes"][0]["curve"].is_array());
+        // A process that execs keeps its start.
+        one.processes[0].watched_s = 1.0;
+        assert!(told(&mut listener, &one)["processes"][0]["curve"].is_array());
+    }
+
+    #[test]
+    fn hostile_names_stay_inside_their_line() {
+        let hostile = samples::report(vec![samples::process(7, "a\r\n\ndata: x\u{2028}\u{1b}[2J</script>")]);
+        let row = &told(&mut Told::default(), &hostile)["processes"][0];
+        assert_eq!(row["comm"], "a\r\n\ndata: x\u{2028}\u{1b}[2J</script>");
+    }
+}
