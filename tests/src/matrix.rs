@@ -14,6 +14,9 @@ pub const FLAVOURS: [&str; 5] = ["plain", "stripped", "pie", "cgo", "strip"];
 /// The flavour that is only for inspection on this machine.
 pub const FOREIGN_FLAVOUR: &str = "arm64";
 
+/// The flavour of what a program loads.
+pub const PLUGIN_FLAVOUR: &str = "plugin";
+
 /// Every version of tokio that is tested, oldest first; `xtask/src/targets/tokio.rs` says how each is built.
 pub const TOKIO_RELEASES: [&str; 5] = ["1.20.6", "1.28.2", "1.36.0", "1.43.4", "1.54.1"];
 
@@ -243,7 +246,7 @@ mod tests {
         let built = list(include_str!("../../xtask/src/targets/go.rs"), "const FLAVOURS");
         let mut built: Vec<&str> =
             built.split("name: ").skip(1).filter_map(|text| quoted(text).first().copied()).collect();
-        let mut expected: Vec<&str> = FLAVOURS.into_iter().chain([FOREIGN_FLAVOUR]).collect();
+        let mut expected: Vec<&str> = FLAVOURS.into_iter().chain([FOREIGN_FLAVOUR, PLUGIN_FLAVOUR]).collect();
         built.sort_unstable();
         expected.sort_unstable();
         assert_eq!(built, expected);

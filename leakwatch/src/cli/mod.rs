@@ -531,6 +531,9 @@ pub struct RecordArgs {
     /// Prove every so often which goroutines nothing alive can ever wake, as for `watch`.
     #[arg(long, value_name = "EVERY", value_parser = parse_time, num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
     pub prove: Option<SignedDuration>,
+    /// Do not prove at all, as for `watch`: without this and --prove, suspicions are settled by a proof.
+    #[arg(long, conflicts_with = "prove")]
+    pub no_prove: bool,
     /// Record each start and end, too; what is lost of them is counted.
     #[arg(long)]
     pub events: bool,

@@ -41,6 +41,7 @@ pub(super) fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<End> {
         stream: args.events,
         prove: args.prove,
         format: Some(WatchFormat::Report(args.format)),
+        no_prove: args.no_prove,
         output: args.report.clone(),
         runtime: args.runtime.clone(),
         sizes: args.sizes.clone(),

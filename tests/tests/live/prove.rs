@@ -158,7 +158,7 @@ fn nor_in_programs_with_c_or_anywhere_in_memory() {
 fn a_plugin_holds_what_its_variables_hold() {
     for release in ["1.19", "1.27.3"] {
         let program = matrix::go_target(release, "cgo").path.with_file_name("plugged");
-        let plugin = matrix::go_target(release, "plugin").path.with_file_name("plug");
+        let plugin = matrix::go_target(release, matrix::PLUGIN_FLAVOUR).path.with_file_name("plug");
         need!(gate::live(), gate::file(&program), gate::file(&plugin));
         let name = format!("go {release} with a plugin");
         let mut target = Target::start(&program);
