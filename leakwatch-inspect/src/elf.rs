@@ -124,6 +124,12 @@ impl Elf {
         parse::parse(image)
     }
 
+    /// The GNU build id as `file` prints it.
+    pub fn build_id(&self) -> Option<String> {
+        let bytes = self.build_id.as_deref()?;
+        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The segment that holds an address.
     pub fn segment_at(&self, address: u64) -> Option<&Segment> {
         let after = self.segments.partition_point(|s| s.address.start <= address);

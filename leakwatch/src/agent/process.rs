@@ -82,17 +82,6 @@ pub(super) fn readable<T: AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
-/// The build id of its program, as `file` prints it.
-pub(super) fn build_id(session: &Session) -> Option<String> {
-    let bytes = session.image().inspection().elf.build_id.as_deref()?;
-    Some(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
-}
-
-/// What the machine is called.
-pub(super) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// As the kernel counts time.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

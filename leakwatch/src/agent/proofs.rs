@@ -13,7 +13,7 @@ use std::{
 
 use tracing::{debug, error, warn};
 
-use super::clock;
+use super::{clock, process::nanoseconds};
 use crate::{
     collect::{
         CollectError, Session,
@@ -167,10 +167,6 @@ fn log(pid: u32, stories: impl IntoIterator<Item = String>) {
 fn tell_failure(teller: &Sender<News>, error: &dyn std::fmt::Display) {
     let sample = ProofSample { failed: 1, problems: vec![error.to_string()], ..ProofSample::default() };
     drop(teller.send(News { sample, proven: None }));
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The thread.

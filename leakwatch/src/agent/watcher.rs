@@ -23,7 +23,7 @@ use super::{
 use crate::{
     collect::{Ask, CollectError, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
     detect::{Detector, Verdict},
-    host::Process,
+    host::{self, Process},
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
     observe::{CensusTask, Counters, Event, Observed, ProcessSample},
@@ -210,7 +210,7 @@ pub async fn watch(
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
     let mut watcher = Watcher {
         started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
-        host: process::host_name(),
+        host: host::name(),
         environment: environment(),
         meter: Meter::new(hit_ns),
         detector: Detector::default(),
@@ -371,7 +371,7 @@ impl Watcher<'_> {
         };
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
-        info.build_id = process::build_id(&session);
+        info.build_id = session.image().inspection().elf.build_id();
         self.notify_of_end(&session);
         let proofs = self.options.prove.and_then(|pace| Proofs::begin(&session, pace));
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };

@@ -16,6 +16,7 @@ use crate::{
     alert::{Dumper, Means},
     cli::{AlertArgs, RulesArgs},
     config::rules::{self, RuleFile},
+    host,
     report::alerting::{ActionReport, Level, Scope},
     rules::{Base, Rule, figures},
 };
@@ -56,7 +57,7 @@ pub(super) fn need_stacks(rules: &[Rule]) -> bool {
 /// # Errors
 /// When an action cannot begin its work.
 pub(super) fn start(file: RuleFile) -> anyhow::Result<Alarms> {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = host::name();
     let alarms =
         Alarms::start(file.rules, file.actions, &Means { dumper: dumper(), clock: clock::now, host })?;
     for (name, address) in alarms.dispatcher().listening() {

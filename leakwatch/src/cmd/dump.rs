@@ -11,7 +11,7 @@ use crate::{
         threads::{self, dump::ThreadDump},
     },
     export,
-    host::{Process, ProcessMemory, maps},
+    host::{self, Process, ProcessMemory, maps},
     images::{Image, Modules},
     report::{
         WallClock,
@@ -116,7 +116,7 @@ pub(super) fn take(pid: u32, system: bool, whose: Whose, progress: &Progress) ->
     if !system {
         runtimes = runtimes.into_iter().map(RuntimeDump::without_system).collect();
     }
-    let build_id = image.inspection().elf.build_id.as_deref().map(hex);
+    let build_id = image.inspection().elf.build_id();
     let mappings = maps::of_process(&process)?
         .into_iter()
         .filter(|mapping| mapping.execute && mapping.inode != 0)
@@ -133,7 +133,7 @@ pub(super) fn take(pid: u32, system: bool, whose: Whose, progress: &Progress) ->
         })
         .collect();
     Ok(Dump {
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: host::name(),
         taken: clock.wall,
         process: DumpProcess {
             pid,
@@ -146,9 +146,4 @@ pub(super) fn take(pid: u32, system: bool, whose: Whose, progress: &Progress) ->
         },
         runtimes,
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }

@@ -38,3 +38,8 @@ pub use mapped::{MappedFile, ProcDir};
 pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest, Written};
 pub use process::{Process, identity};
 pub use touched::Touched;
+
+/// What the machine is called.
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -37,7 +37,7 @@ pub use libraries::Library;
 pub use modules::{Module, Modules};
 use names::Names;
 pub use names::{Created, Frame, is_hidden};
-pub use sites::check_bytes;
+pub use sites::{check_bytes, hex};
 pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
 pub use tokio_rt::TaskName;
 pub use trace::{Origin, Traced, Tracer};

@@ -43,6 +43,8 @@ pub struct Module {
     code: Vec<Mapping>,
     /// Read when something of it is first asked for; `None`: it cannot be read.
     facts: OnceCell<Option<Facts>>,
+    /// Whether it may have code of Go: `facts` are not read for what has none.
+    may_be_go: OnceCell<bool>,
 }
 
 /// What the bytes of a module tell.
@@ -125,11 +127,11 @@ impl Module {
 
     /// Its function tables of Go, and its bias. Names are only read of what has such.
     fn plugin(&self, dir: &ProcDir) -> Option<(Pclntab<'_>, u64)> {
-        if self.facts.get().is_none() {
+        let sections_say = || {
             let bytes = self.open(dir).ok()?.read().ok()?;
-            let elf = Elf::parse(&bytes).ok()?;
-            plugins::may_be_in(&elf).then_some(())?;
-        }
+            Some(plugins::may_be_in(&Elf::parse(&bytes).ok()?))
+        };
+        self.may_be_go.get_or_init(|| sections_say().unwrap_or(false)).then_some(())?;
         Some((self.facts(dir)?.plugin.as_ref()?.table()?, self.bias(dir)?))
     }
 
@@ -239,8 +241,9 @@ impl Modules {
                 continue;
             }
             places.insert(key.clone(), self.files.len());
-            let facts = old.remove(&key).map_or_else(OnceCell::new, |module| module.facts);
-            self.files.push(Module { file: key.0, path: key.1, code: vec![mapping], facts });
+            let known = old.remove(&key).map(|module| (module.facts, module.may_be_go));
+            let (facts, may_be_go) = known.unwrap_or_default();
+            self.files.push(Module { file: key.0, path: key.1, code: vec![mapping], facts, may_be_go });
         }
         self.code = self
             .files

@@ -2,9 +2,15 @@
 //!
 //! A goroutine's stack goes through program and plugins alike. Must never name an address by a table that does not hold it.
 
-use leakwatch_inspect::{Arch, Elf, Inspection, go::pclntab::Pclntab};
+use leakwatch_inspect::{
+    Arch, Elf, Inspection,
+    go::pclntab::{Pclntab, SpecialIds},
+};
 
-use super::names::{self, Created, Frame};
+use super::{
+    Image, Modules,
+    names::{self, Created, Frame},
+};
 
 /// Most plugins of one program whose tables are used.
 pub(super) const MOST: usize = 32;
@@ -12,6 +18,21 @@ pub(super) const MOST: usize = 32;
 /// Sections of files with code of Go (`cmd/link/internal/ld`): the function tables, which are part of `.data.rel.ro` in plugins of old
 /// releases, and the note with the build id.
 const MARKS: [&str; 2] = [".gopclntab", ".note.go.buildid"];
+
+/// All function tables that a process's goroutines may stand in: the program's own first, then those of its plugins, each
+/// with its run-time addresses less its link-time addresses.
+pub(super) type Tables<'a> = Vec<(Pclntab<'a>, u64)>;
+
+impl Image {
+    /// Its function tables, and the functions that a walk has to know; `None`: it is no program of Go.
+    pub(super) fn go_tables<'a>(&'a self, modules: &'a Modules) -> Option<(Tables<'a>, SpecialIds)> {
+        let loaded = &self.loaded;
+        let table = Pclntab::new(loaded.exe.bytes(), loaded.inspection.go.as_ref()?.pclntab.as_ref()?)?;
+        let mut tables = vec![(table, loaded.bias)];
+        tables.extend(modules.plugins(loaded.exe.identity().ino));
+        Some((tables, table.special_ids()))
+    }
+}
 
 /// Whether a file may have function tables of Go.
 pub(super) fn may_be_in(elf: &Elf) -> bool {

@@ -54,7 +54,8 @@ fn is_probed(arch: Arch, file: &[u8], memory: &[u8]) -> bool {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes of code, as disassemblers print them.
+pub fn hex(bytes: &[u8]) -> String {
     let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(" ")
 }

@@ -12,6 +12,7 @@ use leakwatch_inspect::{
 use super::{
     Frame, Image, Modules,
     names::{is_hidden, is_system, is_wrapper, printed},
+    plugins::Tables,
 };
 
 /// A frame and what decides whether a traceback has it.
@@ -87,8 +88,7 @@ pub struct Origin {
 /// Names of one Go program for tracebacks. Addresses are run-time addresses. It keeps nothing: who asks does.
 #[derive(Debug)]
 pub struct Tracer<'a> {
-    /// The program's own first, then those of its plugins, with run-time less link-time addresses.
-    tables: Vec<(Pclntab<'a>, u64)>,
+    tables: Tables<'a>,
     quantum: u64,
     ids: SpecialIds,
 }
@@ -96,15 +96,12 @@ pub struct Tracer<'a> {
 impl Image {
     /// For tracebacks; `None` without the tables of a Go program.
     pub fn tracer<'a>(&'a self, modules: &'a Modules) -> Option<Tracer<'a>> {
-        let loaded = &self.loaded;
-        let table = Pclntab::new(loaded.exe.bytes(), loaded.inspection.go.as_ref()?.pclntab.as_ref()?)?;
-        let quantum = match loaded.inspection.elf.arch {
+        let (tables, ids) = self.go_tables(modules)?;
+        let quantum = match self.loaded.inspection.elf.arch {
             Arch::X86_64 => 1,
             Arch::Aarch64 => 4,
         };
-        let mut tables = vec![(table, loaded.bias)];
-        tables.extend(modules.plugins(loaded.exe.identity().ino));
-        Some(Tracer { tables, quantum, ids: table.special_ids() })
+        Some(Tracer { tables, quantum, ids })
     }
 }
 

@@ -4,11 +4,11 @@
 
 use leakwatch_inspect::{
     Arch,
-    go::pclntab::{Pclntab, SpecialIds, Step},
+    go::pclntab::{SpecialIds, Step},
 };
 use rustc_hash::FxHashMap;
 
-use super::{Image, Modules};
+use super::{Image, Modules, plugins::Tables};
 
 /// Steps that are kept; a program has some ten thousand call sites with blocked goroutines at most.
 const KEPT: usize = 1 << 17;
@@ -16,8 +16,7 @@ const KEPT: usize = 1 << 17;
 /// The steps of one program. Addresses are run-time addresses.
 #[derive(Debug)]
 pub struct Unwinder<'a> {
-    /// The program's own first, then those of its plugins, with run-time less link-time addresses.
-    tables: Vec<(Pclntab<'a>, u64)>,
+    tables: Tables<'a>,
     arch: Arch,
     ids: SpecialIds,
     steps: FxHashMap<u64, Option<Step>>,
@@ -26,12 +25,8 @@ pub struct Unwinder<'a> {
 impl Image {
     /// For walks over its goroutines' stacks; `None` without the tables of a Go program.
     pub fn unwinder<'a>(&'a self, modules: &'a Modules) -> Option<Unwinder<'a>> {
-        let loaded = &self.loaded;
-        let table = Pclntab::new(loaded.exe.bytes(), loaded.inspection.go.as_ref()?.pclntab.as_ref()?)?;
-        let arch = loaded.inspection.elf.arch;
-        let mut tables = vec![(table, loaded.bias)];
-        tables.extend(modules.plugins(loaded.exe.identity().ino));
-        Some(Unwinder { tables, arch, ids: table.special_ids(), steps: FxHashMap::default() })
+        let (tables, ids) = self.go_tables(modules)?;
+        Some(Unwinder { tables, arch: self.loaded.inspection.elf.arch, ids, steps: FxHashMap::default() })
     }
 }
 

@@ -7,7 +7,7 @@ use leakwatch_inspect::{
     go::{BuildFlavour, GoFacts, GoGlobals, Source, pclntab::PclntabLocation},
 };
 
-use crate::images::Image;
+use crate::images::{self, Image};
 
 mod tokio_rt;
 
@@ -218,7 +218,7 @@ impl Binary {
             dynamic: elf.dynamic,
             symtab: elf.symtab,
             dwarf: elf.dwarf,
-            build_id: elf.build_id.as_deref().map(|id| hex(id, "")),
+            build_id: elf.build_id(),
             load_bias: pid.map(|_| image.bias()),
             runtimes: inspection
                 .go
@@ -335,7 +335,7 @@ fn probe(arch: Arch, site: &ProbeSite) -> Probe {
         address: site.address,
         file_offset: site.file_offset,
         instruction: site.text.clone(),
-        bytes: hex(&site.bytes, " "),
+        bytes: images::hex(&site.bytes),
         register: register(arch, site.task_register),
         emulated: site.emulated,
         reason: site.reason.clone(),
@@ -396,11 +396,6 @@ fn globals(globals: &GoGlobals) -> Vec<Variable> {
     ];
     let found = |global: leakwatch_inspect::go::Global| (global.address, source(global.source));
     all.into_iter().map(|(name, global)| Variable { name, found: global.map(found) }).collect()
-}
-
-fn hex(bytes: &[u8], between: &str) -> String {
-    let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    bytes.join(between)
 }
 
 /// A binary with names that nobody should trust.

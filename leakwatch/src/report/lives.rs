@@ -23,8 +23,13 @@ impl Bucket {
         (bucket + 1 < LIFETIME_BUCKETS).then(|| seconds(bucket_floor_ns(bucket + 1)))
     }
 
+    /// Its beginning, nanoseconds.
+    pub fn from_ns(&self) -> u64 {
+        nanoseconds(self.from_s)
+    }
+
     fn index(&self) -> usize {
-        lifetime_bucket(nanoseconds(self.from_s))
+        lifetime_bucket(self.from_ns())
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::Snapshot;
 use crate::{
-    agent::{clock, process},
+    agent::clock,
     export::{
         metrics::{ExportFigures, Limits, families},
         otlp::Sender,
         remote_write::{self, Version},
     },
+    host,
     relay::{self, Authorization, Otlp, Protocol, Relay, RelayError, RemoteWrite},
     report::{Timestamp, alerting::AlertReport},
 };
@@ -85,7 +86,7 @@ impl Exports {
             Some(file) => Authorization::Bearer(file.clone()),
             None => Authorization::None,
         };
-        let host = process::host_name();
+        let host = host::name();
         let remote_write = options.remote_write.as_ref().map(|url| RemoteWrite {
             url: url.clone(),
             authorization: token(&options.remote_write_token),

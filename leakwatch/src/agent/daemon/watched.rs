@@ -54,7 +54,7 @@ impl Watched {
         let attach = Attach { process: id, time_ns: now_ns, tasks };
         let mut info = ProcessInfo { blind: session.blind(), ..process::info(session.process()) };
         info.runtimes = process::runtimes(&session);
-        info.build_id = process::build_id(&session);
+        info.build_id = session.image().inspection().elf.build_id();
         let model = ProcessModel::new(attach, LIMITS);
         let report = {
             let mut names = ImageNames::new(session.names());

@@ -319,20 +319,10 @@ fn lifetimes(process: &ProcessReport, runtime: &str) -> Histogram {
     let mut histogram = Histogram::default();
     for site in process.sites.iter().filter(|site| !site.system && site.runtime == runtime) {
         for bucket in site.lives.iter().flat_map(|lives| &lives.ended) {
-            histogram.add(nanoseconds(bucket.from_s), bucket.count);
+            histogram.add(bucket.from_ns(), bucket.count);
         }
     }
     histogram
-}
-
-/// The beginning of a bucket, which is a whole number of nanoseconds.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "below an hour, and not negative"
-)]
-fn nanoseconds(seconds: f64) -> u64 {
-    (seconds * 1e9).round() as u64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds are exact for 200,000 years")]
