@@ -80,7 +80,7 @@ impl Survivors {
             cohorts: cohorts.take_while(|(place, _)| old_enough(*place)).map(|(_, cohort)| cohort).collect(),
             stretch_s,
             older: scaled(followed.older),
-            births: followed.cohorts.iter().rev().skip(1).rev().map(|cohort| cohort.born).collect(),
+            births: followed.cohorts.iter().rev().skip(1).rev().map(|cohort| scaled(*cohort).born).collect(),
         })
     }
 
@@ -100,8 +100,8 @@ impl Survivors {
         Some(float(first as u64 + 1).mul_add(-self.stretch_s, self.followed_s))
     }
 
-    /// Survivors keep being added: the last stretch that added some is not longer ago than they were ever apart, and the
-    /// second half of the time added a fair share of them.
+    /// Survivors keep being added, up to now: the last stretch that added some is not longer ago than they were ever apart, and
+    /// the second half of the time added a fair share of them.
     pub fn goes_on(&self) -> bool {
         /// Stretches without any after which it may be over.
         const PAUSE: usize = 2;
@@ -110,19 +110,21 @@ impl Survivors {
         let all = self.all();
         // Of a site whose tasks come and go, a stretch in which none was met is one without a look, and says nothing.
         let churns = 4 * all.born > 5 * all.live;
-        let lives: Vec<u64> = self
-            .cohorts
-            .iter()
-            .filter(|cohort| !churns || cohort.born > 0)
-            .map(|cohort| cohort.live)
-            .collect();
+        let counted = self.cohorts.iter().filter(|cohort| !churns || cohort.born > 0);
+        let mut added: Vec<u64> = counted.map(|cohort| cohort.live).collect();
+        // Those of later stretches are too young to count. But where none ever ended they all live, and where none was started
+        // none was added.
+        let later = self.births.get(self.cohorts.len()..).unwrap_or_default();
+        if self.lives.is_none() || (!churns && later.iter().all(|born| *born == 0)) {
+            added.extend(later);
+        }
         let places: Vec<usize> =
-            lives.iter().enumerate().filter(|(_, live)| **live > 0).map(|(place, _)| place).collect();
+            added.iter().enumerate().filter(|(_, added)| **added > 0).map(|(place, _)| place).collect();
         let apart = places.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
         let Some(last) = places.last() else { return false };
-        let pause = lives.len() - 1 - last;
-        let late = lives.iter().skip(lives.len() / 2).sum::<u64>();
-        pause <= apart.max(PAUSE) && float(late) >= LATE * float(all.live)
+        let pause = added.len() - 1 - last;
+        let late = added.iter().skip(added.len() / 2).sum::<u64>();
+        pause <= apart.max(PAUSE) && float(late) >= LATE * float(added.iter().sum())
     }
 
     /// The same number of tasks is started all the time: what grows is not explained by more and more being started.

@@ -71,7 +71,9 @@ func idlePool() {
 			}
 		}()
 	}
-	select {}
+	// Without anybody who could send they would be stuck for good, and proven so.
+	time.Sleep(24 * time.Hour)
+	jobs <- 1
 }
 
 func boundedRamp() {
