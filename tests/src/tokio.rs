@@ -204,8 +204,7 @@ pub fn assert_is(
     // A process that is gone has no memory to compare with.
     if process.json()["exited"] != true {
         let drift = process.drift();
-        // A known fault: freed memory whose address stands twice in a queue may still look like a task alone in its list.
-        assert!((-2..=0).contains(&drift), "{about}: drift {drift}: {:#?}", seen_differently(process));
+        assert_eq!(drift, 0, "{about}: drift {drift}: {:#?}", seen_differently(process));
     }
 }
 

@@ -326,6 +326,7 @@ mod tests {
             waiting_since_ns: None,
             runs: Some(runs),
             wakes_itself: false,
+            unwakeable: false,
             stack_bytes: 0,
             stack: Vec::new(),
         }

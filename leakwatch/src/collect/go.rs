@@ -266,6 +266,8 @@ impl GoRuntime {
                 wakes_itself: wait_reason
                     .and_then(|index| self.wait_reasons.get(usize::from(index)))
                     .is_some_and(|reason| reason == SLEEP),
+                // A proof says so of goroutines.
+                unwakeable: false,
                 stack_bytes: high - low,
                 stack: Vec::new(),
             }))

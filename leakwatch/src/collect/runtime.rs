@@ -168,7 +168,7 @@ impl Tasks {
     pub fn reason(&self, task: &CensusTask) -> String {
         match self {
             Self::Go(go) => go.reason(task),
-            Self::Tokio(_) => tokio_rt::reason(task.status).to_owned(),
+            Self::Tokio(_) => tokio_rt::reason(task).to_owned(),
         }
     }
 

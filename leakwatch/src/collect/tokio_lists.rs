@@ -1,9 +1,10 @@
 //! Whether a tokio task's header is in the list of its owner.
 //!
-//! A live task is in the doubly linked list of its `OwnedTasks` (`src/runtime/task/list.rs`): the one before it points to
-//! it, and so does the one behind it; a task alone is the list's first and last. Freed memory that looks like a header has
-//! pointers to what is no neighbour. A program that runs changes its lists all the time, so a header is refused only when
-//! its pointers hold still and are wrong.
+//! A live task is in the doubly linked list of its owner (`src/runtime/task/list.rs`): the one before it points to it, and so
+//! does the one behind it. A task alone is the list's first and last, and the owner's number, which the task has too, is
+//! where the list is. Freed memory that looks like a header has pointers to what is no neighbour, or none; its address may
+//! still stand in a queue many times, but not beside that number. A program that runs changes its lists all the time, so a
+//! header is refused only when its pointers hold still and are wrong.
 //!
 //! It must never take a task for dead because its neighbours came and went.
 
@@ -14,81 +15,90 @@ use crate::host::Memory;
 
 /// Looks at a task whose neighbours do not know it.
 const TRIES: usize = 4;
-/// Most pairs of equal words that are kept. A program with more is not asked for lists of one.
-const MOST_PAIRS: usize = 1 << 20;
+/// Most places of either kind that are kept. A program with more is not asked for lists of one.
+const MOST_PLACES: usize = 1 << 20;
 /// No heap begins below: what is smaller is a number.
 const LOWEST: u64 = 1 << 16;
-/// Words on either side of a list's first and last among which the number of its owner is (`OwnedTasks` of tokio 1.20: a mutex
-/// around first, last and whether it is closed, then the number).
-const OWNER_WITHIN: usize = 8;
 /// What user space addresses are below.
 const ADDRESSES: u64 = 1 << 47;
+/// Words on either side of what belongs to an owner among which its number is. `LocalOwnedTasks`, and `OwnedTasks` up to
+/// tokio 1.34: a lock, first, last, counts, whether it is closed, the number. From then on, where the lists are an array:
+/// its address and length, counts, the mask, the number.
+const NEAR: u64 = 8;
+/// As many words on both sides, and the one between them.
+const WORDS: usize = 17;
+const _: () = assert!(WORDS as u64 == 2 * NEAR + 1);
+/// Lengths of an array of lists (`gen_shared_list_size`): powers of two.
+const LENGTHS: std::ops::RangeInclusive<u64> = 4..=1 << 16;
+/// Bytes of each list in an array: a lock (of std or of `parking_lot`), first and last.
+const LIST: u64 = 24;
 
 /// What was seen of lists while memory was looked through.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// Words that stand twice in a row: first and last of a list of one.
-    twice: FxHashSet<u64>,
-    /// There were too many of them.
+    /// Words that stand twice in a row, first and last of a list of one perhaps, and where the second is.
+    pairs: Vec<(u64, u64)>,
+    /// What may be arrays of lists: where their lengths are.
+    arrays: Vec<u64>,
+    /// There were too many of either.
     overflow: bool,
-    /// Addresses of which any list's first or last is wanted, and the owner's number that must stand near.
-    wanted: FxHashMap<u64, Option<u64>>,
-    /// Those of them that were found.
-    found: FxHashSet<u64>,
+    /// Where the last stretch ended, and its last word.
+    last: (u64, u64),
 }
 
 impl Lists {
     /// Notes what may be lists in some memory.
-    pub(super) fn look_through(&mut self, bytes: &[u8]) {
-        let mut before = 0;
+    pub(super) fn look_through(&mut self, address: u64, bytes: &[u8]) {
+        let mut before = if self.last.0 == address { self.last.1 } else { 0 };
         let words = bytes.as_chunks::<8>().0;
+        let mut at = address;
         for (place, word) in words.iter().enumerate() {
             let word = u64::from_le_bytes(*word);
-            let alone = word == before && word != 0 && word < ADDRESSES && word.is_multiple_of(8);
-            if alone && !is_in_queue(words, place) {
-                if self.twice.len() < MOST_PAIRS {
-                    self.twice.insert(word);
-                } else {
-                    self.overflow = true;
-                }
-            }
-            // A list's first and last stand side by side: both are addresses.
-            if !self.wanted.is_empty() {
-                for (one, other) in [(word, before), (before, word)] {
-                    // A vector's capacity beside its pointer is none.
-                    let found = match self.wanted.get(&one) {
-                        None => false,
-                        Some(None) => is_address(other),
-                        Some(Some(owner)) => one == other && is_list_of(*owner, words, place),
-                    };
-                    if found {
-                        self.found.insert(one);
-                    }
+            if word == before && is_address(word) && !is_run(words, place) {
+                note(&mut self.pairs, (word, at), &mut self.overflow);
+            } else if LENGTHS.contains(&word) && word.is_power_of_two() && is_address(before) {
+                let mask = (word - 1).to_le_bytes();
+                // Where the stretch is cut its neighbours may have it.
+                let whole = around(words, place);
+                if whole.is_none_or(|near| near.contains(&mask)) {
+                    note(&mut self.arrays, at, &mut self.overflow);
                 }
             }
             before = word;
+            at = at.wrapping_add(8);
         }
+        self.last = (at, before);
     }
 
-    /// From here on these addresses are looked for, each beside the number of its owner where that is told.
-    pub(super) fn ask_for(&mut self, addresses: impl Iterator<Item = (u64, Option<u64>)>) {
-        self.wanted = addresses.collect();
-    }
-
-    /// Was this address found since [`Self::ask_for`]?
-    pub(super) fn knows(&self, address: u64) -> bool {
-        self.overflow || self.found.contains(&address)
-    }
-
-    /// Is the task in its list? `None`: it is alone, and no list of one was seen, or what was seen is not enough: a task
-    /// without a number (tokio 1.20) may be freed memory that has only zeros for neighbours.
-    pub(super) fn own(
+    /// Which of these tasks, each with its owner's number, are alone in a list of that owner.
+    pub(super) fn alone(
         &self,
         types: &TokioRuntime,
         memory: &impl Memory,
-        task: u64,
-        vtable: u64,
-    ) -> Option<bool> {
+        tasks: &FxHashMap<u64, u64>,
+    ) -> FxHashSet<u64> {
+        if self.overflow || tasks.is_empty() {
+            return tasks.keys().copied().collect();
+        }
+        let owners: FxHashSet<u64> = tasks.values().copied().collect();
+        let arrays: Vec<Array> =
+            self.arrays.iter().flat_map(|at| Array::read(memory, *at, &owners)).collect();
+        let is_list = |(task, at): (u64, u64)| {
+            let owner = *tasks.get(&task)?;
+            let near = Near::read(memory, at)?;
+            let still = near.word(0) == Some(task) && near.word(-1) == Some(task);
+            let in_array = || arrays.iter().any(|array| array.owner == owner && array.has(at));
+            // In a queue it stands between others, or again and again.
+            let is_task =
+                |word: u64| word == task || (is_address(word) && types.vtable_at(memory, word).is_some());
+            let queued = || [-2, 1].into_iter().filter_map(|place| near.word(place)).any(is_task);
+            (still && (in_array() || (near.has(owner) && !queued()))).then_some(task)
+        };
+        self.pairs.iter().filter_map(|pair| is_list(*pair)).collect()
+    }
+
+    /// Is the task in its list? `None`: it is alone.
+    pub(super) fn own(types: &TokioRuntime, memory: &impl Memory, task: u64, vtable: u64) -> Option<bool> {
         let offset = types.owned_offset(vtable)?;
         let mut last = None;
         for _ in 0..TRIES {
@@ -100,7 +110,7 @@ impl Lists {
             last = Some(pointers);
             let (before, behind) = pointers;
             if before == 0 && behind == 0 {
-                return (types.has_numbers(vtable) && self.twice.contains(&task)).then_some(true);
+                return None;
             }
             let knows = |neighbour: u64, back: fn((u64, u64)) -> u64| {
                 neighbour == 0
@@ -114,22 +124,86 @@ impl Lists {
     }
 }
 
-/// Whether the two words that end at a place, both a task's address, are first and last of this owner's list: its number is
-/// near, and no other addresses are beside them, as there are in a queue of tasks.
-fn is_list_of(owner: u64, words: &[[u8; 8]], place: usize) -> bool {
-    let near = place.saturating_sub(OWNER_WITHIN)..words.len().min(place.saturating_add(OWNER_WITHIN));
-    let beside = [place.checked_sub(2), place.checked_add(1)].into_iter().flatten();
-    let queued =
-        beside.filter_map(|place| words.get(place)).any(|word| is_address(u64::from_le_bytes(*word)));
-    !queued && words.get(near).is_some_and(|near| near.contains(&owner.to_le_bytes()))
+/// An array of lists, and whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Array {
+    address: u64,
+    length: u64,
+    owner: u64,
 }
 
-/// Whether the two equal words that end at a place have addresses on both sides, as in a queue in which one task's memory was
-/// queued again and again. Beside a list stands its mutex, or whether it is closed.
-fn is_in_queue(words: &[[u8; 8]], place: usize) -> bool {
-    let address = |word: Option<&[u8; 8]>| word.is_some_and(|word| is_address(u64::from_le_bytes(*word)));
-    let after = place.checked_add(1).and_then(|place| words.get(place));
-    address(place.checked_sub(2).and_then(|place| words.get(place))) && address(after)
+impl Array {
+    /// What has its length at an address, once for each of these numbers that is near.
+    fn read(memory: &impl Memory, at: u64, owners: &FxHashSet<u64>) -> Vec<Self> {
+        let Some(near) = Near::read(memory, at) else { return Vec::new() };
+        let (Some(address), Some(length)) = (near.word(-1), near.word(0)) else { return Vec::new() };
+        let is_one = LENGTHS.contains(&length)
+            && length.is_power_of_two()
+            && is_address(address)
+            && near.has(length - 1);
+        let owners = owners.iter().filter(|owner| is_one && near.has(**owner));
+        owners.map(|owner| Self { address, length, owner: *owner }).collect()
+    }
+
+    /// Whether the last of one of its lists is at an address.
+    fn has(&self, at: u64) -> bool {
+        let within = at.wrapping_sub(8).wrapping_sub(self.address);
+        // Behind the lock, or before it.
+        within < self.length * LIST && within % LIST <= 8
+    }
+}
+
+/// The words around an address.
+struct Near {
+    words: [Option<u64>; WORDS],
+}
+
+impl Near {
+    fn read(memory: &impl Memory, at: u64) -> Option<Self> {
+        let begin = at.checked_sub(NEAR * 8)?;
+        let mut bytes = [0; WORDS * 8];
+        let mut words = [None; WORDS];
+        if memory.read(begin, &mut bytes).is_ok() {
+            let read = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+            words.iter_mut().zip(read).for_each(|(word, read)| *word = Some(read));
+        } else {
+            // Memory begins or ends among them.
+            let places = (begin..).step_by(8);
+            words.iter_mut().zip(places).for_each(|(word, place)| *word = memory.read_u64(place).ok());
+        }
+        Some(Self { words })
+    }
+
+    /// The word so many behind the address.
+    fn word(&self, behind: i64) -> Option<u64> {
+        let place = NEAR.checked_add_signed(behind)?;
+        self.words.get(usize::try_from(place).ok()?).copied().flatten()
+    }
+
+    fn has(&self, word: u64) -> bool {
+        self.words.contains(&Some(word))
+    }
+}
+
+/// Keeps a place while there is room.
+fn note<T>(places: &mut Vec<T>, place: T, overflow: &mut bool) {
+    if places.len() < MOST_PLACES {
+        places.push(place);
+    } else {
+        *overflow = true;
+    }
+}
+
+/// The words near a place; `None`: some of them are elsewhere.
+fn around(words: &[[u8; 8]], place: usize) -> Option<&[[u8; 8]]> {
+    let near = usize::try_from(NEAR).ok()?;
+    words.get(place.checked_sub(near)?..=place.checked_add(near)?)
+}
+
+/// Whether the two equal words that end at a place are part of more: no list has three.
+fn is_run(words: &[[u8; 8]], place: usize) -> bool {
+    let beside = [place.checked_sub(2), place.checked_add(1)].into_iter().flatten();
+    beside.filter_map(|beside| words.get(beside)).any(|beside| words.get(place) == Some(beside))
 }
 
 /// Whether a word may be the address of a task.

@@ -17,7 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::{go::Seen, tokio_lists::Lists};
 use crate::{
     host::{Memory, ReadError, ReadRequest, Written},
-    observe::{Census, CensusTask, SiteId, TaskStatus, Waiting},
+    observe::{Census, CensusTask, NO_WAKER, SiteId, TaskStatus, Waiting},
 };
 
 /// Bytes that are looked through at once: bounds our memory.
@@ -160,22 +160,31 @@ impl TokioRuntime {
         let mut ids = FxHashSet::default();
         let mut lonely = Vec::new();
         for batch in headers.chunks(BATCH) {
-            self.read_batch(memory, batch, &mut lists, &mut ids, &mut lonely, &mut each);
+            self.read_batch(memory, batch, &mut ids, &mut lonely, &mut each);
         }
+        let owners = |lonely: &[(CensusTask, u64)]| {
+            lonely.iter().map(|(task, owner)| (task.address, *owner)).collect::<FxHashMap<_, _>>()
+        };
+        let alone = lists.alone(self, memory, &owners(&lonely));
+        let (found, lonely): (Vec<_>, Vec<_>) =
+            lonely.into_iter().partition(|(task, _)| alone.contains(&task.address));
+        found.into_iter().for_each(|(task, _)| each(Seen::Live(task)));
         if lonely.is_empty() {
             return Ok(());
         }
         // Alone in their list since they were found, or not tasks: who has their addresses now?
-        lists.ask_for(lonely.iter().map(|(task, owner)| (task.address, *owner)));
+        let mut lists = Lists::default();
         self.headers(memory, &mut lists)?;
+        let alone = lists.alone(self, memory, &owners(&lonely));
         for (task, _) in lonely {
             let address = task.address;
             // Another may have come to its list meanwhile.
-            let joined = || {
-                self.has_neighbours(memory, &task)
-                    && lists.own(self, memory, address, task.site.entry) == Some(true)
-            };
-            each(if lists.knows(address) || joined() { Seen::Live(task) } else { Seen::Dead { address } });
+            let joined = || Lists::own(self, memory, address, task.site.entry) == Some(true);
+            each(if alone.contains(&address) || joined() {
+                Seen::Live(task)
+            } else {
+                Seen::Dead { address }
+            });
         }
         Ok(())
     }
@@ -224,14 +233,10 @@ impl TokioRuntime {
             let Some(state) = read.and_then(|()| word(&bytes, 0)) else { return };
             // Of a live task the list said so; one that is complete is in no list, and its own words must do.
             let task = live.or_else(|| self.complete(memory, address, &bytes, state));
-            let owner = |task: &CensusTask| {
-                let known = self.types.get(&task.site.entry)?;
-                word(&bytes, usize::try_from(known.form.owner_offset()).ok()?)
-            };
             let Some(task) = task else { return };
             if ids.insert((task.id, task.address)) {
                 each(KeptTask {
-                    owner: owner(&task).unwrap_or(0),
+                    owner: self.owner(task.site.entry, &bytes).unwrap_or(0),
                     join_interest: state & state::JOIN_INTEREST != 0,
                     state: state_text(state),
                     task,
@@ -268,6 +273,7 @@ impl TokioRuntime {
             waiting_since_ns: None,
             runs: None,
             wakes_itself: false,
+            unwakeable: false,
             stack_bytes: 0,
             stack: Vec::new(),
         })
@@ -314,7 +320,7 @@ impl TokioRuntime {
         see: &mut dyn FnMut(&CensusTask),
     ) -> Result<Census, ReadError> {
         let mut census = Census::default();
-        let mut groups: FxHashMap<(SiteId, TaskStatus), Waiting> = FxHashMap::default();
+        let mut groups: FxHashMap<(SiteId, &str), Waiting> = FxHashMap::default();
         let mut tasks = Vec::new();
         self.for_each(memory, |seen| match seen {
             Seen::Live(task) => {
@@ -329,9 +335,10 @@ impl TokioRuntime {
                         _ => by_state.waiting += 1,
                     }
                 }
-                let group = groups.entry((task.site, task.status)).or_insert_with(|| Waiting {
+                let reason = reason(&task);
+                let group = groups.entry((task.site, reason)).or_insert_with(|| Waiting {
                     site: task.site,
-                    reason: reason(task.status).to_owned(),
+                    reason: reason.to_owned(),
                     stack: Vec::new(),
                     count: 0,
                     longest_ns: None,
@@ -424,7 +431,7 @@ impl TokioRuntime {
     }
 
     fn find(&self, address: u64, bytes: &[u8], in_stack: bool, headers: &mut Vec<Header>, lists: &mut Lists) {
-        lists.look_through(bytes);
+        lists.look_through(address, bytes);
         let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
         for (word, place) in words.zip((address..).step_by(8)) {
             // All vtables are near each other: nearly every word fails here.
@@ -441,9 +448,8 @@ impl TokioRuntime {
         &self,
         memory: &impl Memory,
         headers: &[Header],
-        lists: &mut Lists,
         ids: &mut FxHashSet<(u64, u64)>,
-        lonely: &mut Vec<(CensusTask, Option<u64>)>,
+        lonely: &mut Vec<(CensusTask, u64)>,
         each: &mut impl FnMut(Seen),
     ) {
         let mut structs = vec![0; headers.len() * HEADER];
@@ -501,32 +507,19 @@ impl TokioRuntime {
             // No list owns blocking jobs.
             let listed = match task.site.runtime {
                 RuntimeKind::TokioBlocking => Some(true),
-                _ => lists.own(self, memory, header.address, header.vtable),
+                _ => Lists::own(self, memory, header.address, header.vtable),
             };
             match listed {
                 Some(true) => each(Seen::Live(task)),
                 Some(false) => each(Seen::Dead { address: header.address }),
-                None => lonely.push((task, self.owner_without_number(header.vtable, bytes))),
+                None => lonely.extend(self.owner(header.vtable, bytes).map(|owner| (task, owner))),
             }
         }
     }
 
-    /// The number of the owner of a task that has none of its own, in its header's bytes.
-    fn owner_without_number(&self, vtable: u64, bytes: &[u8]) -> Option<u64> {
-        let known = self.types.get(&vtable).filter(|known| known.id_offset.is_none())?;
-        word(bytes, usize::try_from(known.form.owner_offset()).ok()?)
-    }
-
-    /// Whether there are others in a task's list.
-    fn has_neighbours(&self, memory: &impl Memory, task: &CensusTask) -> bool {
-        let pointers = self.owned_offset(task.site.entry).map(|offset| task.address.wrapping_add(offset));
-        let word = |address: u64| memory.read_u64(address).ok();
-        pointers.is_some_and(|at| [at, at.wrapping_add(8)].into_iter().filter_map(word).any(|word| word != 0))
-    }
-
-    /// Whether tasks of this type have numbers.
-    pub(super) fn has_numbers(&self, vtable: u64) -> bool {
-        self.types.get(&vtable).is_some_and(|known| known.id_offset.is_some())
+    /// The number of a task's owner, in its header's bytes.
+    fn owner(&self, vtable: u64, header: &[u8]) -> Option<u64> {
+        word(header, usize::try_from(self.types.get(&vtable)?.form.owner_offset()).ok()?)
     }
 
     /// Whether the next one in the queue, which stands before the vtable in every form, is a task, or there is none. In freed
@@ -574,6 +567,7 @@ impl TokioRuntime {
             waiting_since_ns: None,
             runs: None,
             wakes_itself: false,
+            unwakeable: is_unwakeable(state),
             stack_bytes: 0,
             stack: Vec::new(),
         }))
@@ -620,9 +614,16 @@ fn is_freed(address: u64, word: u64) -> bool {
     next == 0 || (next.is_multiple_of(16) && next >= LOWEST && next.abs_diff(address) < HEAP)
 }
 
-/// The status in tokio's words.
-pub(super) fn reason(status: TaskStatus) -> &'static str {
-    match status {
+/// Does nothing but its runtime's list refer to a task that stands still?
+fn is_unwakeable(state: u64) -> bool {
+    let busy = state::RUNNING | state::COMPLETE | state::NOTIFIED | state::JOIN_INTEREST | state::CANCELLED;
+    state >> state::REFERENCES == 1 && state & busy == 0
+}
+
+/// The status in tokio's words, and whether anything can wake it.
+pub(super) fn reason(task: &CensusTask) -> &'static str {
+    match task.status {
+        _ if task.unwakeable => NO_WAKER,
         TaskStatus::Running => "running",
         TaskStatus::Runnable => "notified",
         _ => "idle",
@@ -716,7 +717,7 @@ mod tests {
                 .with_words(0x10_000, &words)
                 .with_words(0x20_000, &task(ASYNC, IDLE, 1, 12, [0, 0]))
                 .with_words(0x40_000, &[0; 8])
-                .with_words(0x90_000, &[7, 0x10_000, 0x10_000, 0, 0x20_000, 0x20_000]);
+                .with_words(0x90_000, &[7, 0x10_000, 0x10_000, 0, 1, 0, 0x20_000, 0x20_000]);
             look(&memory).0
         };
         assert_eq!(queued(0), [11, 12]);
@@ -730,8 +731,30 @@ mod tests {
         let alone = task(ASYNC, IDLE, 1, 11, [0, 0]);
         let memory = Fake::new().with_words(0x10_000, &alone);
         assert_eq!(look(&memory), (Vec::new(), vec![0x10_000]), "nobody has its address");
-        let memory = memory.with_words(0x90_000, &[7, 0x10_000, 0x10_000]);
-        assert_eq!(look(&memory).0, [11]);
+        let with =
+            |words: &[u64]| look(&Fake::new().with_words(0x10_000, &alone).with_words(0x90_000, words)).0;
+        let nobody: [u64; 0] = [];
+        assert_eq!(with(&[0, 0x10_000, 0x10_000, 0, 1]), [11], "beside its owner's number");
+        assert_eq!(with(&[0, 0x10_000, 0x10_000, 0, 2]), nobody, "another owner's list");
+        assert_eq!(with(&[1, 0x10_000, 0x10_000, 0x10_000, 0, 1]), nobody, "again and again, as in a queue");
+    }
+
+    #[test]
+    fn lists_of_one_may_be_in_an_array() {
+        let alone = task(ASYNC, IDLE, 7, 11, [0, 0]);
+        // Four lists, the third of which has one; and who owns them: address, length, counts, mask, number.
+        // Locks have four bytes that nobody sets.
+        let lock = 0x5600_0000_0000;
+        let lists = [lock, 0, 0, 0, 0, 0, lock, 0x10_000, 0x10_000, lock, 0, 0];
+        let with = |lists: &[u64], owner: &[u64]| {
+            let memory = Fake::new().with_words(0x10_000, &alone);
+            look(&memory.with_words(0x90_000, lists).with_words(0xa0_000, owner)).0
+        };
+        let nobody: [u64; 0] = [];
+        assert_eq!(with(&lists, &[0x90_000, 4, 1, 1, 3, 7]), [11]);
+        assert_eq!(with(&lists, &[0x90_000, 4, 1, 1, 3, 8]), nobody, "another owner's");
+        assert_eq!(with(&lists, &[0x90_000, 4, 1, 1, 5, 7]), nobody, "no mask");
+        assert_eq!(with(&lists, &[0x90_010, 4, 1, 1, 3, 7]), nobody, "between two of its lists");
     }
 
     #[test]
@@ -767,7 +790,7 @@ mod tests {
         for state in [0, 0x3f, 0x7f35_2400_3480, 1 << 40 | 8] {
             let memory = Fake::new()
                 .with_words(0x10_000, &task(ASYNC, state, 1, 11, [0, 0]))
-                .with_words(0x90_000, &[0x10_000, 0x10_000]);
+                .with_words(0x90_000, &[0x10_000, 0x10_000, 0, 1]);
             assert_eq!(look(&memory).0, [0_u64; 0], "{state:#x}");
         }
     }

@@ -1,10 +1,14 @@
 //! Tasks that nothing alive can wake: the rule that has a proof.
 //!
-//! It counts what a proof by reachability found at a site, and says why in the proof's own terms. It never guesses: without
-//! a proof it has nothing to say, and one refutation in the process is enough for it not to trust any proof there.
+//! It counts what a proof by reachability found at a site (Go), or the tasks to which nothing refers any more (tokio), and says
+//! why in the proof's own terms. It never guesses: without a proof it has nothing to say, and one refutation in the process is
+//! enough for it not to trust any proof there.
+
+use leakwatch_common::RuntimeKind;
 
 use super::units::count;
 use super::{Evidence, Finding, Rule, Verdict};
+use crate::model::SiteProof;
 use crate::observe::{Awaited, ProvenObject};
 
 /// Calls a site a leak when tasks of it are proven to wait for ever.
@@ -13,7 +17,7 @@ pub struct Proven;
 
 impl Rule for Proven {
     fn summary(&self) -> &'static str {
-        "tasks wait for what nothing alive can reach (with --prove)"
+        "nothing alive can ever wake them (Go: with a proof)"
     }
 
     fn check(&self, evidence: &Evidence<'_>) -> Finding {
@@ -21,6 +25,9 @@ impl Rule for Proven {
         let Some(proven) = evidence.site.proven() else { return ok("no proof was tried") };
         if proven.count == 0 {
             return ok("no task is proven to wait for ever");
+        }
+        if evidence.site.id().runtime == RuntimeKind::Tokio {
+            return without_waker(proven);
         }
         let why =
             format!("{} can never be woken: {}", count(proven.count, "goroutine"), reason(&proven.awaited));
@@ -32,6 +39,19 @@ impl Rule for Proven {
             return Finding::new(Verdict::Suspect, why, 0.0, String::new());
         }
         Finding::new(Verdict::Leak, why, proven.confidence.clamp(0.0, 1.0), String::new())
+    }
+}
+
+/// Of tokio's tasks. A program may keep a single one for ever on purpose, for what it holds.
+fn without_waker(proven: &SiteProof) -> Finding {
+    let why = format!(
+        "{} can never be woken: no waker and no handle is left, only the list of the runtime refers to {}",
+        count(proven.count, "task"),
+        if proven.count == 1 { "it" } else { "them" },
+    );
+    match proven.count {
+        1 => Finding::new(Verdict::Ok, format!("{why}; one may be meant so"), 0.5, String::new()),
+        _ => Finding::new(Verdict::Leak, why, proven.confidence, String::new()),
     }
 }
 

@@ -9,8 +9,8 @@ use super::loss::{CENSUS_UNREADABLE, SITES_OVER_LIMIT};
 use super::site::{Classify, Figures, Point, SiteClass, SiteProof, SiteState, SiteView, growth_per_min};
 use super::{Limits, Loss, Losses, Span, per_second, seconds};
 use crate::observe::{
-    Census, ChildrenSample, Counters, Followed, LiveByState, ProcessId, ProcessSample, ProofSample, SiteId,
-    SiteSample, ThreadNames, Waiting,
+    Census, ChildrenSample, Counters, Followed, LiveByState, NO_WAKER, ProcessId, ProcessSample, ProofSample,
+    SiteId, SiteSample, ThreadNames, Waiting,
 };
 
 /// Facts of a process when the watch of it began.
@@ -404,6 +404,9 @@ impl ProcessModel {
         for site in &mut self.sites {
             site.waiting.clear();
             site.stack_bytes = None;
+            if site.id.runtime == RuntimeKind::Tokio {
+                site.proven = Some(SiteProof::by_references(0));
+            }
         }
         self.take_followed(&census.followed, classify);
         let mut groups: Vec<&Waiting> = census.waiting.iter().collect();
@@ -411,6 +414,10 @@ impl ProcessModel {
         for group in groups {
             let place = self.place(group.site, classify);
             let Some(site) = place.and_then(|place| self.sites.get_mut(place)) else { continue };
+            if group.reason == NO_WAKER {
+                let sum = site.proven.get_or_insert_with(|| SiteProof::by_references(0));
+                *sum = SiteProof::by_references(sum.count.saturating_add(group.count));
+            }
             if group.stack_bytes > 0 {
                 site.stack_bytes = Some(site.stack_bytes.unwrap_or(0).saturating_add(group.stack_bytes));
             }
@@ -440,8 +447,8 @@ impl ProcessModel {
         if proof.proofs > 0 {
             let none =
                 || SiteProof { confidence: proof.confidence, refuted: proof.refuted, ..SiteProof::default() };
-            for site in &mut self.sites {
-                site.proven = (site.id.runtime == RuntimeKind::Go).then(none);
+            for site in self.sites.iter_mut().filter(|site| site.id.runtime == RuntimeKind::Go) {
+                site.proven = Some(none());
             }
             for proven in &proof.sites {
                 let place = self.place(proven.site, classify);

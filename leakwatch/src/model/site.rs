@@ -67,6 +67,14 @@ pub struct SiteProof {
     pub refuted: u64,
 }
 
+impl SiteProof {
+    /// Of tasks to which nothing refers that could wake them ([`crate::observe::NO_WAKER`]). One look is enough: that does not
+    /// change again.
+    pub(super) fn by_references(count: u64) -> Self {
+        Self { count, confidence: 0.99, ..Self::default() }
+    }
+}
+
 /// Sums of one sample, over all addresses of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Figures {

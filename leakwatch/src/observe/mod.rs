@@ -20,6 +20,6 @@ pub use proof::{
     Awaited, Fate, Link, Proof, ProofSample, ProvenObject, ProvenSite, ProvenTask, Refutation, WaitKind, Why,
 };
 pub use sample::{
-    AgeSummary, Census, CensusTask, ChildrenSample, CommandSample, Counters, LiveByState, ProcessSample,
-    SiteSample, TaskStatus, ThreadNames, Waiting, ZombieSample,
+    AgeSummary, Census, CensusTask, ChildrenSample, CommandSample, Counters, LiveByState, NO_WAKER,
+    ProcessSample, SiteSample, TaskStatus, ThreadNames, Waiting, ZombieSample,
 };

@@ -193,6 +193,8 @@ pub struct CensusTask {
     pub runs: Option<u64>,
     /// It waits for nothing but a moment: it will wake without anybody's doing.
     pub wakes_itself: bool,
+    /// Nothing is left that could wake it; `false`: something is, or that is not known. See [`NO_WAKER`].
+    pub unwakeable: bool,
     /// Bytes of stack it holds.
     pub stack_bytes: u64,
     /// Return addresses, innermost first; empty when it was not walked.
@@ -213,6 +215,11 @@ pub struct LiveByState {
     /// Stopped by its runtime.
     pub preempted: u64,
 }
+
+/// [`Waiting::reason`] of tokio tasks that nothing can wake: only the list of their runtime refers to them. Each waker, each
+/// handle and each place in a queue is a reference more (`src/runtime/task/mod.rs`), and a waker is had from a poll alone,
+/// so there will never be one again. Their runtime's end ends them.
+pub const NO_WAKER: &str = "idle, no waker";
 
 /// Live tasks of one site that wait for the same thing at the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]

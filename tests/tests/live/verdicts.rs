@@ -2,7 +2,8 @@
 //! has all of it, and how long it takes; here are shapes of the tuning half whose truth shows well within a minute.
 
 use leakwatch_tests::corpus::{self, Attach, Case, Running, Shape};
-use leakwatch_tests::{gate, need};
+use leakwatch_tests::{agent, gate, need};
+use serde_json::Value;
 
 use crate::folder::Folder;
 
@@ -65,4 +66,36 @@ fn leaks_are_called_so_and_look_alikes_are_not() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// tokio tasks whose wakers are gone are a leak at the first look, and those of programs that only wait are none.
+#[test]
+fn tasks_without_a_waker_are_proven_to_wait_for_ever() {
+    const WITHOUT: [&str; 3] = ["pending for ever", "stopped growing", "loser of select! kept"];
+    need!(gate::live(), gate::file(&corpus::program("tokio")));
+    let mut shapes = corpus::shapes("tokio");
+    shapes.retain(|shape| !shape.leaks || WITHOUT.contains(&&*shape.name));
+    let (stuck, fine): (Vec<_>, Vec<_>) = shapes.clone().into_iter().partition(|shape| shape.leaks);
+    assert_eq!((stuck.len(), fine.len() > 10), (WITHOUT.len(), true));
+    let program = Running::start("tokio", shapes);
+    for mode in ["memory", "probes"] {
+        // The first second of a watch has no growth to go by.
+        let report = agent::watch_for(program.pid(), "6s", &["--mode", mode]);
+        let process = report.process(program.pid());
+        let sites = process.json()["sites"].as_array().expect("sites");
+        let of = |shape: &Shape| sites.iter().filter(|site| shape.owns(site)).collect::<Vec<&Value>>();
+        for shape in &stuck {
+            let sites = of(shape);
+            let sum = |figure: &str| -> u64 { sites.iter().filter_map(|site| site[figure].as_u64()).sum() };
+            let (live, proven) = (sum("live"), sum("proven"));
+            // The newest may not have come to their wait.
+            assert!(live > 2 && proven <= live && proven + 2 >= live, "{mode}: {}: {sites:#?}", shape.name);
+            let leak = sites.iter().find(|site| site["verdict"] == "leak");
+            let why = leak.map(|site| site["why"].as_str().expect("a reason"));
+            assert!(why.is_some_and(|why| why.contains("no waker")), "{mode}: {}: {sites:#?}", shape.name);
+        }
+        for site in fine.iter().flat_map(of) {
+            assert_eq!((&site["proven"], site["verdict"] == "leak"), (&0.into(), false), "{mode}: {site:#}");
+        }
+    }
 }

@@ -54,6 +54,9 @@ fn take_in(dump: &mut TaskDump, runtime: &TokioRuntime, task: &KeptTask) {
     if task.owner != 0 {
         labels.push(("runtime".to_owned(), task.owner.to_string()));
     }
+    if task.task.unwakeable {
+        labels.push(("waker".to_owned(), "none".to_owned()));
+    }
     dump.tasks.push(DumpedTask {
         id: task.task.id,
         address: task.task.address,

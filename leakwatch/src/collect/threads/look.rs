@@ -96,6 +96,7 @@ impl Threads {
                 waiting_since_ns: None,
                 runs: threads::turns(self.pid, tid),
                 wakes_itself: SLEEPS.contains(&reason.as_str()),
+                unwakeable: false,
                 stack_bytes: 0,
                 stack: Vec::new(),
             });
