@@ -1,14 +1,16 @@
 //! Runs `leakwatch agent` with a configuration, and asks its server.
 
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::agent::{Agent, Outcome};
+use crate::agent::{self, Agent, Outcome};
 use crate::process::eventually;
 use crate::report::Report;
 
@@ -56,10 +58,18 @@ impl HostAgent {
     /// processes. `name` tells configurations of several agents apart.
     #[track_caller]
     pub fn start(name: &str, config: &str) -> Self {
+        Self::start_with(name, config, |path| {
+            agent::command([OsStr::new("agent"), OsStr::new("--config"), path.as_os_str()])
+        })
+    }
+
+    /// The same by a command of the caller's, which is told where the configuration is and becomes the agent.
+    #[track_caller]
+    pub fn start_with(name: &str, config: &str, command: impl FnOnce(&Path) -> Command) -> Self {
         let path = std::env::temp_dir().join(format!("leakwatch-{}-{name}.toml", std::process::id()));
         let file = ConfigFile(path);
         write(&file.0, config);
-        let mut agent = Agent::start(["agent", "--config", file.0.to_str().expect("a text")]);
+        let mut agent = Agent::start_command(&mut command(&file.0));
         let line = agent.wait_said(ANSWERS_ON);
         let address = line.split("http://").nth(1).unwrap_or_default().trim_end_matches('/').to_owned();
         let host = Self { agent, address, config: file };
@@ -162,7 +172,7 @@ impl HostAgent {
 }
 
 /// The configuration, on a port that is free.
-fn write(path: &std::path::Path, config: &str) {
+fn write(path: &Path, config: &str) {
     let http = "[http]\nlisten = \"127.0.0.1:0\"\n";
     let text = match config.split_once("[http]\n") {
         Some((before, after)) => format!("{before}{http}{after}"),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod chart;
 pub mod churn;
 pub mod corpus;
 pub mod gate;
@@ -17,6 +18,7 @@ pub mod native;
 pub mod process;
 pub mod prometheus;
 pub mod report;
+pub mod rights;
 pub mod soak;
 pub mod target;
 pub mod tmux;

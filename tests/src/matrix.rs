@@ -214,7 +214,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// Where `cargo xtask` keeps what it builds and fetches.
-fn work_dir() -> PathBuf {
+pub(crate) fn work_dir() -> PathBuf {
     repository().join("target").join("leakwatch")
 }
 

@@ -17,6 +17,7 @@ mod deny;
 mod dumps;
 mod ebpf;
 mod layouts;
+mod manifests;
 mod overhead;
 mod proofs;
 mod shell;
@@ -65,6 +66,12 @@ const TASKS: &[Task] = &[
         run: layouts::run,
     },
     Task {
+        name: "manifests",
+        usage: "",
+        help: "write deploy/kubernetes from the Helm chart",
+        run: manifests::run,
+    },
+    Task {
         name: "targets",
         usage: "[WORD…]",
         help: "build the test targets, all or those whose name has every word, such as `1.27.3 pie`",
@@ -72,7 +79,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "tools",
-        usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux]",
+        usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy]",
         help: "install what builds and tests need, all or these parts",
         run: tools::run,
     },

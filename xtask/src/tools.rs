@@ -6,6 +6,7 @@
 //! there says nothing. Packages are asked for by name from the registries that the machine is set up for.
 
 mod apt;
+mod deploy;
 mod fetch;
 mod go;
 mod kernel_side;
@@ -19,6 +20,7 @@ use anyhow::{Result, bail};
 
 use crate::shell;
 
+pub(crate) use deploy::chart_tools;
 pub(crate) use go::{GoToolchain, go_toolchains};
 pub(crate) use kernel_side::{bpf_linker, bpftrace, ebpf_toolchain};
 pub(crate) use libuv::libuv;
@@ -30,9 +32,9 @@ fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 7] = ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java", "tmux"];
+    const ALL: [&str; 8] = ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java", "tmux", "deploy"];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
         bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
@@ -92,6 +94,10 @@ fn install(name: &str) -> Result<()> {
             }
         }
         "tmux" => tmux()?,
+        "deploy" => {
+            println!("charts        {}", chart_tools()?.display());
+            println!("systemd       {}", deploy::systemd()?.display());
+        }
         "java" => println!("java          {}", java()?.display()),
         "ebpf" => println!("bpf-linker    {}", ebpf_toolchain()?.display()),
         "bpftrace" => println!("bpftrace      {}", bpftrace()?.display()),

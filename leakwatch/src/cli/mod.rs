@@ -185,6 +185,9 @@ pub struct AgentArgs {
     /// Say whether the configuration is right, and where it is not; start nothing.
     #[arg(long, conflicts_with = "print_config")]
     pub check_config: bool,
+    /// What this machine is called in figures and alerts; without it, its host name. A container's own would be the pod's.
+    #[arg(long, value_name = "NAME")]
+    pub host_name: Option<String>,
     /// Sizes of the kernel's tables.
     #[command(flatten)]
     pub sizes: SizeArgs,

@@ -25,7 +25,7 @@ use crate::{
     cli::AgentArgs,
     config::{self, AgentFile, rules::RuleFile},
     export::metrics::ExportFigures,
-    host::{Process, ProcessMemory, capability::Capability, confine, own},
+    host::{self, Process, ProcessMemory, capability::Capability, confine, own},
     report::Report,
 };
 
@@ -79,10 +79,11 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     let actions = alarms.actions.clone();
     features_given_up(&mut features, &actions);
     // After the rights are given up: their threads have no more than this one.
-    let exports = Exports::start(&options.export).context("nothing can be sent")?;
-    let alarms = alarms::start(alarms)?;
+    let host = args.host_name.clone().unwrap_or_else(host::name);
+    let exports = Exports::start(&options.export, host.clone()).context("nothing can be sent")?;
+    let alarms = alarms::start(alarms, host.clone())?;
     let serving = server.map(|server| server.serve(alarms.dispatcher().holds())).transpose()?;
-    let parts = Parts { kernel, hit_ns, features, options };
+    let parts = Parts { kernel, hit_ns, features, options, host };
     let mut owner = Host { file, actions, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();

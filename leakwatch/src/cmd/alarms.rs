@@ -16,7 +16,6 @@ use crate::{
     alert::{Dumper, Means},
     cli::{AlertArgs, RulesArgs},
     config::rules::{self, RuleFile},
-    host,
     report::alerting::{ActionReport, Level, Scope},
     rules::{Base, Rule, figures},
 };
@@ -52,12 +51,11 @@ pub(super) fn need_stacks(rules: &[Rule]) -> bool {
     })
 }
 
-/// Puts them to work.
+/// Puts them to work; `host` is what they call this machine.
 ///
 /// # Errors
 /// When an action cannot begin its work.
-pub(super) fn start(file: RuleFile) -> anyhow::Result<Alarms> {
-    let host = host::name();
+pub(super) fn start(file: RuleFile, host: String) -> anyhow::Result<Alarms> {
     let alarms =
         Alarms::start(file.rules, file.actions, &Means { dumper: dumper(), clock: clock::now, host })?;
     for (name, address) in alarms.dispatcher().listening() {

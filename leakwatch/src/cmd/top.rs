@@ -21,6 +21,7 @@ use crate::{
     },
     cli::TopArgs,
     export::metrics::ExportFigures,
+    host,
     report::Report,
 };
 
@@ -70,7 +71,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
         interval: Duration::try_from(args.interval)?,
         stop: Arc::clone(&stop),
     })?;
-    let parts = Parts { kernel, hit_ns, features, options: options.clone() };
+    let parts = Parts { kernel, hit_ns, features, options: options.clone(), host: host::name() };
     let mut viewer = Viewer { options, terminal };
     let ended = block_on(async {
         tokio::select! {

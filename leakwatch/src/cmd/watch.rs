@@ -20,7 +20,7 @@ use crate::{
     agent::{self, Looked, Outcome, ProofPace, Update, clock},
     cli::{Format, ModeArg, WatchArgs, WatchFormat},
     collect::{CollectError, Mode},
-    export,
+    export, host,
     page::{self, Story},
     record::Recorder,
     report::{Report, Span, WallClock, alerting::Level, course::Course},
@@ -82,7 +82,7 @@ pub(super) fn run_with(
         output::check(path)?;
     }
     let mut printer = Printer::new(args, &stop, screen)?;
-    let mut alarms = rules.map(alarms::start).transpose()?;
+    let mut alarms = rules.map(|rules| alarms::start(rules, host::name())).transpose()?;
     let begun = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let mut sizes = super::kernel_options(&args.sizes, verbose);
     loop {

@@ -24,6 +24,7 @@ mod progress;
 mod prove;
 mod python;
 mod recording;
+mod rights;
 mod run;
 mod storm;
 mod terminal;

@@ -77,6 +77,29 @@ pub(super) fn wheel(requirement: &str, out: &Path) -> Result<()> {
     remove(&downloads)
 }
 
+/// Installs Python packages and what they need into `out`, for `PYTHONPATH`.
+pub(super) fn python_packages(requirements: &[&str], out: &Path) -> Result<()> {
+    let python = python()?;
+    three_times(|| {
+        let mut pip = shell::command(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"])
+            .args([
+                "--only-binary",
+                ":all:",
+                "--retries",
+                "2",
+                "--timeout",
+                "60",
+                "--root-user-action",
+                "ignore",
+            ])
+            .arg("--target")
+            .arg(out)
+            .args(requirements);
+        shell::output(&mut pip).map(drop)
+    })
+}
+
 /// Python with a pip; Debian has the latter in a package of its own.
 fn python() -> Result<PathBuf> {
     let has_pip = || {

@@ -12,7 +12,6 @@ use crate::{
         otlp::Sender,
         remote_write::{self, Version},
     },
-    host,
     relay::{self, Authorization, Otlp, Protocol, Relay, RelayError, RemoteWrite},
     report::{Timestamp, alerting::AlertReport},
 };
@@ -77,16 +76,15 @@ pub struct Exports {
 }
 
 impl Exports {
-    /// Starts the thread that sends, where there is somebody to send to.
+    /// Starts the thread that sends, where there is somebody to send to; `host` is what this machine is called there.
     ///
     /// # Errors
     /// When a setting is of no use, or the queue cannot be opened.
-    pub fn start(options: &Options) -> Result<Self, RelayError> {
+    pub fn start(options: &Options, host: String) -> Result<Self, RelayError> {
         let token = |file: &Option<PathBuf>| match file {
             Some(file) => Authorization::Bearer(file.clone()),
             None => Authorization::None,
         };
-        let host = host::name();
         let remote_write = options.remote_write.as_ref().map(|url| RemoteWrite {
             url: url.clone(),
             authorization: token(&options.remote_write_token),

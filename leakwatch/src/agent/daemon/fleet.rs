@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
 use super::{
+    Parts,
     discovery::{self, Reason},
     figures::{ErrorKind, Errors, Feature, Figures, WatchedFigures},
     options::Options,
@@ -19,10 +20,7 @@ use crate::{
     collect::{Ask, CollectError, Found, Session},
     detect::Detector,
     export::metrics::Totals,
-    host::{
-        self,
-        own::{self, Own},
-    },
+    host::own::{self, Own},
     images::BinaryFigures,
     kernel::Kernel,
     model::{Span, float, seconds},
@@ -93,13 +91,8 @@ struct Usage {
 }
 
 impl Fleet {
-    pub(super) fn new(
-        kernel: Option<Kernel>,
-        hit_ns: Option<f64>,
-        features: Vec<Feature>,
-        options: Options,
-        ended: UnboundedSender<u64>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, ended: UnboundedSender<u64>) -> Self {
+        let Parts { kernel, hit_ns, features, options, host } = parts;
         Self {
             kernel,
             hit_ns,
@@ -113,7 +106,7 @@ impl Fleet {
             ended,
             next_number: 0,
             started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
-            host: host::name(),
+            host,
             environment: environment(),
             attached: 0,
             left_out: BTreeMap::new(),

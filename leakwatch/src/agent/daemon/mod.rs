@@ -63,6 +63,8 @@ pub struct Parts {
     pub features: Vec<Feature>,
     /// How to run.
     pub options: Options,
+    /// What this machine is called.
+    pub host: String,
 }
 
 /// What the agent tells of its own course.
@@ -108,7 +110,7 @@ pub async fn run(
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     owner: &mut dyn Owner,
 ) -> anyhow::Result<()> {
-    let Parts { mut kernel, hit_ns, features, options } = parts;
+    let Parts { mut kernel, hit_ns, features, options, host } = parts;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -121,7 +123,7 @@ pub async fn run(
         kernel.announce_execs(true)?;
     }
     let discovery = Discovery::start(options.discover.clone(), news_sender)?;
-    let mut fleet = Fleet::new(kernel, hit_ns, features, options, ended_sender);
+    let mut fleet = Fleet::new(Parts { kernel, hit_ns, features, options, host }, ended_sender);
     let mut turns = pin!(tokio::time::interval(TURN));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut scanned = false;
