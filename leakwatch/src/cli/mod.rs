@@ -84,7 +84,7 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Make a page of a recording or of a report as JSON: one file to attach to a ticket, or markdown for an issue.
     #[command(
-        after_help = "Examples:\n  leakwatch report watch.lkw --output report.html\n  leakwatch report report.json --format markdown"
+        after_help = "Examples:\n  leakwatch report watch.lkw --output report.html\n  leakwatch report report.json --format markdown\n  leakwatch report watch.lkw --rule leak --output report.html"
     )]
     Report(ReportArgs),
     /// Print each start and end of a task, thread and child process as a JSON line.
@@ -589,6 +589,9 @@ pub struct ReportArgs {
     /// How to print; by the name of --output (.md is markdown), else html.
     #[arg(short, long, value_enum)]
     pub format: Option<PageFormat>,
+    /// Rules: what would have fired, instead of what the file says of rules. Their actions are not done.
+    #[command(flatten)]
+    pub alerts: AlertArgs,
 }
 
 /// `leakwatch inspect`.

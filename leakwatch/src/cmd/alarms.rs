@@ -16,8 +16,11 @@ use crate::{
     alert::{Dumper, Means},
     cli::{AlertArgs, RulesArgs},
     config::rules::{self, RuleFile},
-    report::alerting::{ActionReport, Level, Scope},
-    rules::{Base, Rule, figures},
+    report::{
+        Report,
+        alerting::{ActionReport, AlertState, Level, Scope},
+    },
+    rules::{Base, Engine, Limits, Moment, Rule, figures},
 };
 
 /// The rules and actions that were asked for; `None`: none were.
@@ -62,6 +65,41 @@ pub(super) fn start(file: RuleFile, host: String) -> anyhow::Result<Alarms> {
         say(&format!("action {name}: http://{address}/api/v1/hold answers 503 while a rule holds"))?;
     }
     Ok(alarms)
+}
+
+/// Rules that are asked about what is long past: nothing is done about it.
+#[derive(Debug)]
+pub(super) struct Past {
+    engine: Option<Engine>,
+    worst: Option<Level>,
+}
+
+impl Past {
+    /// Those that were asked for.
+    ///
+    /// # Errors
+    /// As of [`chosen`], and when there is no level of the name that `--fail-on-alert` gives.
+    pub(super) fn begin(args: &AlertArgs) -> anyhow::Result<Self> {
+        if let Some(word) = &args.fail_on_alert {
+            level(word)?;
+        }
+        let engine = chosen(args)?.map(|file| Engine::new(file.rules, Limits::default()));
+        Ok(Self { engine, worst: None })
+    }
+
+    /// Asks them about the next report, and puts their answers into it; what it says of other rules is gone then.
+    pub(super) fn ask(&mut self, report: &mut Report) {
+        let Some(engine) = &mut self.engine else { return };
+        let found = engine.evaluate(Moment::of(report), &report.processes);
+        let fired = found.changes.iter().filter(|change| change.state == AlertState::Firing);
+        self.worst = fired.map(|change| change.level).chain(self.worst).max();
+        report.alerting = found.alerting;
+    }
+
+    /// How much what fired mattered at most.
+    pub(super) fn worst(&self) -> Option<Level> {
+        self.worst
+    }
 }
 
 /// Takes dumps of processes, for whoever asks.

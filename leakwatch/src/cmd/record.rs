@@ -5,7 +5,8 @@ use std::{fs::File, io::Read};
 use anyhow::Context as _;
 
 use super::{
-    End, alarms,
+    End,
+    alarms::{self, Past},
     output::{Lines, colour, form, write_whole},
     progress::Progress,
     watch::{self, say},
@@ -15,8 +16,7 @@ use crate::{
     export,
     page::{self, Story},
     record::{EventOf, Moment, Recorder, Replay},
-    report::{Span, alerting::AlertState, course::Course},
-    rules::{self, Engine, Limits},
+    report::{Span, course::Course},
     text,
 };
 
@@ -118,19 +118,9 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
     }
     let form = form(args.format, args.output.as_deref());
     let mut course = Course::default();
-    if let Some(word) = &args.alerts.fail_on_alert {
-        alarms::level(word)?;
-    }
-    // What is long past asks for no action.
-    let mut engine = alarms::chosen(&args.alerts)?.map(|file| Engine::new(file.rules, Limits::default()));
-    let mut worst = None;
+    let mut past = Past::begin(&args.alerts)?;
     while let Some(Moment { mut report, .. }) = replay.next_report().map_err(bad)? {
-        if let Some(engine) = engine.as_mut() {
-            let found = engine.evaluate(rules::Moment::of(&report), &report.processes);
-            let fired = found.changes.iter().filter(|change| change.state == AlertState::Firing);
-            worst = fired.map(|change| change.level).chain(worst).max();
-            report.alerting = found.alerting;
-        }
+        past.ask(&mut report);
         if let Some(lines) = lines.as_mut() {
             lines.write(export::to_json_line(&report).as_bytes())?;
         }
@@ -146,7 +136,7 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
         Format::Markdown => page::markdown(&story),
         Format::Jsonl => {
             lines.map_or(Ok(()), |mut lines| lines.flush())?;
-            return alarms::end(&args.alerts, worst);
+            return alarms::end(&args.alerts, past.worst());
         }
         Format::Json => export::to_json(&report),
         Format::Prometheus => super::output::metrics(&report),
@@ -160,5 +150,5 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<End> {
         ),
     };
     write_whole(args.output.as_deref(), &printed).with_context(|| "cannot write the report".to_owned())?;
-    alarms::end(&args.alerts, worst)
+    alarms::end(&args.alerts, past.worst())
 }

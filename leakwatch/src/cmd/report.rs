@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::{
     End,
+    alarms::{self, Past},
     output::{self, write_whole},
     progress::Progress,
 };
@@ -33,7 +34,8 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<End> {
     if let Some(output) = &args.output {
         output::check(output)?;
     }
-    let read = read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut past = Past::begin(&args.alerts)?;
+    let read = read(path, &mut past).with_context(|| format!("cannot read {}", path.display()));
     // The reason is half of the sentence.
     let Told { report, course, remarks } = read.map_err(|error| anyhow::anyhow!("{error:#}"))?;
     let story = Story { report: &report, course: &course, remarks: &remarks };
@@ -46,7 +48,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<End> {
         None => "cannot write to standard output".to_owned(),
     };
     write_whole(args.output.as_deref(), &text).with_context(to)?;
-    Ok(End::Done)
+    alarms::end(&args.alerts, past.worst())
 }
 
 /// What a file tells.
@@ -57,7 +59,7 @@ struct Told {
     remarks: Vec<String>,
 }
 
-fn read(path: &Path) -> anyhow::Result<Told> {
+fn read(path: &Path, past: &mut Past) -> anyhow::Result<Told> {
     let mut file = File::open(path)?;
     let length = file.metadata().map(|data| if data.is_file() { Some(data.len()) } else { None })?;
     // It is read twice where it is JSON.
@@ -67,18 +69,19 @@ fn read(path: &Path) -> anyhow::Result<Told> {
     file.rewind()?;
     let progress = Progress::begin(&format!("reading {}", path.display()));
     if head == RECORDING {
-        read_recording(progress.of_reading(length, file), length)
+        read_recording(progress.of_reading(length, file), length, past)
     } else {
         check_reports(BufReader::new(progress.of_reading(length, &file)))?;
         file.rewind()?;
-        read_json(progress.of_reading(length, &file))
+        read_json(progress.of_reading(length, &file), past)
     }
 }
 
-fn read_recording(file: impl Read, length: u64) -> anyhow::Result<Told> {
+fn read_recording(file: impl Read, length: u64, past: &mut Past) -> anyhow::Result<Told> {
     let mut replay = Replay::open(BufReader::new(file), Span::Watch)?;
     let (mut course, mut last) = (Course::default(), None);
-    while let Some(Moment { report, .. }) = replay.next_report()? {
+    while let Some(Moment { mut report, .. }) = replay.next_report()? {
+        past.ask(&mut report);
         course.take(&report);
         last = Some(report);
     }
@@ -98,13 +101,14 @@ fn read_recording(file: impl Read, length: u64) -> anyhow::Result<Told> {
     Ok(Told { report: last.ok_or(BadRecording::Empty)?, course, remarks })
 }
 
-fn read_json(file: impl Read) -> anyhow::Result<Told> {
+fn read_json(file: impl Read, past: &mut Past) -> anyhow::Result<Told> {
     let mut reports = Reports::open(BufReader::new(file));
     let (mut course, mut last) = (Course::default(), None::<Report>);
-    while let Some(report) = reports.next_report()? {
+    while let Some(mut report) = reports.next_report()? {
         if last.as_ref().is_some_and(|before| before.started != report.started) {
             anyhow::bail!("it has reports of several watches; give one of them");
         }
+        past.ask(&mut report);
         course.take(&report);
         last = Some(report);
     }

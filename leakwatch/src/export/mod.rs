@@ -4,6 +4,7 @@
 //! report can change without changing what scripts read. Nothing here opens files or prints.
 
 pub mod agent;
+mod alerting;
 pub mod alerts;
 pub mod binary;
 pub mod diff;

@@ -8,11 +8,11 @@ use std::{borrow::Cow, collections::BTreeMap, io::Read};
 
 use serde::Deserialize;
 
-use super::{json::SCHEMA, read::Unreadable};
+use super::{alerting::AlertingJson, json::SCHEMA, read::Unreadable};
 use crate::report::{
-    Ages, Alerting, Bucket, CommandReport, Environment, Forecast, ForksReport, Lifetimes, Lives, Loss,
-    MemoryReport, Mode, Moment, Overhead, Pod, Point, ProcessReport, ProofSample, Report, RuntimeReport,
-    SiteReport, SpawnReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
+    Ages, Bucket, CommandReport, Environment, Forecast, ForksReport, Lifetimes, Lives, Loss, MemoryReport,
+    Mode, Moment, Overhead, Pod, Point, ProcessReport, ProofSample, Report, RuntimeReport, SiteReport,
+    SpawnReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
 };
 
 /// Reports of a file, one after the other.
@@ -85,7 +85,7 @@ impl<R: Read> Reports<R> {
     }
 }
 
-fn time(text: &str) -> Result<Timestamp, Unreadable> {
+pub(super) fn time(text: &str) -> Result<Timestamp, Unreadable> {
     let damaged = |error| Unreadable::new(format!("its JSON is damaged ({error})"));
     text.parse().map_err(|error: jiff::Error| damaged(error))
 }
@@ -98,6 +98,8 @@ struct ReportJson {
     duration_s: f64,
     environment: Option<EnvironmentJson>,
     overhead: OverheadJson,
+    #[serde(flatten)]
+    alerting: AlertingJson,
     processes: Vec<ProcessJson>,
 }
 
@@ -131,8 +133,7 @@ impl ReportJson {
                 let EnvironmentJson { leakwatch, kernel, machine, command } = environment;
                 Environment { leakwatch, kernel, machine, command }
             }),
-            // What rules say is not in the file.
-            alerting: Alerting::default(),
+            alerting: self.alerting.alerting()?,
             overhead: Overhead { probe_hits, cpu_percent_of_one_core, budget_percent },
             processes: self.processes.into_iter().map(ProcessJson::process).collect::<Result<_, _>>()?,
         })

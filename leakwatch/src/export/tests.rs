@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::observe::{Event, SiteId};
+use crate::report::alerting::{
+    ActionReport, AlertReport, AlertSite, AlertState, Alerting, Answer, Level, RuleReport, Scope,
+};
 use crate::report::{FrameName, Names, Report, SiteName, WallClock, samples};
 
 fn parse(text: &str) -> Value {
@@ -233,6 +236,7 @@ fn reports_are_read_back() {
         command: vec!["leakwatch".to_owned()],
         ..crate::report::Environment::default()
     });
+    report.alerting = alerting();
     for text in [to_json(&report), to_json_line(&report)] {
         check_reports(text.as_bytes()).expect("ours");
         let mut reports = Reports::open(text.as_bytes());
@@ -251,6 +255,62 @@ fn reports_are_read_back() {
         }
         assert_eq!(read, expected);
         assert_eq!(reports.next_report(), Ok(None));
+    }
+}
+
+/// One of each that rules can say, as far as it is in JSON.
+fn alerting() -> Alerting {
+    let time = |text: &str| Some(text.parse().expect("a time"));
+    let alert = AlertReport {
+        rule: "leak".to_owned(),
+        pid: 7,
+        comm: "shop".to_owned(),
+        start_time: time("2026-11-21T11:00:00Z"),
+        site: Some(AlertSite { runtime: "go".to_owned(), line: Some(12), ..AlertSite::default() }),
+        value: Some(2.5),
+        why: "verdict is leak".to_owned(),
+        about: "300 of 300 never ended".to_owned(),
+        labels: [("team".to_owned(), "web".to_owned())].into(),
+        annotations: [("runbook".to_owned(), "none".to_owned())].into(),
+        ..AlertReport::default()
+    };
+    let over = AlertReport {
+        state: AlertState::Resolved,
+        level: Level::P0,
+        fired: time("2026-11-21T12:00:00Z"),
+        resolved: time("2026-11-21T12:01:00Z"),
+        site: None,
+        ..alert.clone()
+    };
+    let rule = RuleReport {
+        name: "leak".to_owned(),
+        scope: Scope::Site,
+        state: Answer::Firing,
+        asked: 4,
+        firing: 3,
+        pending: 2,
+        not_enough_data: 1,
+        value: Some(2.0),
+        why: "verdict is leak".to_owned(),
+        ..RuleReport::default()
+    };
+    let of_kind = |kind| ActionReport {
+        name: "a".to_owned(),
+        kind,
+        done: 5,
+        failed: 4,
+        given_up: 3,
+        dropped: 2,
+        waiting: 1,
+        last_error: Some("no".to_owned()),
+        held: Some(true),
+    };
+    Alerting {
+        rules: vec![rule],
+        alerts: vec![alert, over],
+        more_alerts: 3,
+        not_looked_at: 2,
+        actions: ActionReport::KINDS.map(of_kind).to_vec(),
     }
 }
 
@@ -294,6 +354,11 @@ fn what_is_no_report_is_one_sentence() {
     refused(&line.replace("\"suspect\"", "\"maybe\""), "damaged (unknown variant `maybe`");
     refused(&line.replace("2026-10-09T03", "2026-13-09T03"), "damaged");
     refused(&"[".repeat(100_000), "no report as JSON");
+    let with_rules = to_json_line(&Report { alerting: alerting(), ..samples::report(Vec::new()) });
+    let word = |from: &str, to: &str| with_rules.replacen(&format!("\"{from}\""), &format!("\"{to}\""), 1);
+    refused(&word("P0", "P9"), "level of a rule \"P9\"");
+    refused(&word("webhook", "pigeon"), "kind of an action \"pigeon\"");
+    refused(&word("site", "street"), "scope of a rule \"street\"");
 }
 
 #[test]
@@ -427,7 +492,6 @@ proptest! {
 /// What rules and actions say is in the report by the names that docs/json.md has.
 #[test]
 fn alerts_are_in_the_report() {
-    use crate::report::alerting::{ActionReport, AlertReport, AlertSite, Alerting, RuleReport};
     let mut report: Report = samples::report(vec![samples::leaking()]);
     let none = parse(&to_json(&report));
     assert_eq!((&none["rules"], &none["alerts"], &none["actions"]), (&json!([]), &json!([]), &json!([])));
@@ -455,6 +519,7 @@ fn alerts_are_in_the_report() {
             "labels",
             "level",
             "pid",
+            "resolved",
             "rule",
             "since",
             "site",
@@ -484,8 +549,8 @@ fn figures_of_rules_are_those_of_the_report() {
     for figure in figures().filter(|figure| figure.about().is_empty() && figure.unit().base != Base::Verdict)
     {
         let of = match figure.scope() {
-            crate::report::alerting::Scope::Process => &json["processes"][0],
-            crate::report::alerting::Scope::Site => &json["processes"][0]["sites"][0],
+            Scope::Process => &json["processes"][0],
+            Scope::Site => &json["processes"][0]["sites"][0],
         };
         let pointer = format!("/{}", figure.name().replace('.', "/"));
         let value = figure.read(process, Some(site));

@@ -5,7 +5,8 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::{Story, command_line, foreign, judged, moment, title, told};
+use super::{Story, alerts, command_line, foreign, judged, moment, title, told};
+use crate::report::alerting::ActionReport;
 use crate::report::notes::notes;
 use crate::report::units::{bytes, bytes_signed, count, duration, figure, signed_rate};
 use crate::report::words::{age, first, function, noun, outlook, place, state, telling, waits};
@@ -26,6 +27,7 @@ pub fn markdown(story: &Story<'_>) -> String {
     for remark in story.remarks {
         page.line(format_args!("\n> Note: {}", plain(&foreign(remark))));
     }
+    alerts(&mut page, story);
     for process in &report.processes {
         self::process(&mut page, process);
     }
@@ -60,6 +62,35 @@ fn headline(report: &Report) -> String {
         moment(report.started),
         duration(report.duration_s)
     )
+}
+
+fn alerts(page: &mut Page, story: &Story<'_>) {
+    let alerting = &story.report.alerting;
+    if alerting.is_empty() {
+        return;
+    }
+    let told = alerts::told(story);
+    page.line(format_args!("\n### Alerts\n\nBy {}.", plain(&foreign(&alerting.in_short()))));
+    for alert in told.iter().take(alerts::MOST) {
+        let about = if alert.about.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", plain(&foreign(&alert.about)))
+        };
+        page.line(format_args!(
+            "- **{}** {} {}: {}: {}, {}{about}",
+            alert.level.name(),
+            code(&alert.rule),
+            alert.state.name(),
+            code(&alert.subject()),
+            plain(&foreign(&alert.why)),
+            alerts::when(alert),
+        ));
+    }
+    let rest = alerts::rest(story, told.len()).into_iter();
+    for note in rest.chain(alerting.actions.iter().filter_map(ActionReport::trouble)) {
+        page.line(format_args!("- {}", plain(&foreign(&note))));
+    }
 }
 
 fn process(page: &mut Page, process: &ProcessReport) {

@@ -4,6 +4,7 @@
 //! from a foreign binary; it is made harmless, then shortened, then escaped, in this order, and never anything else. Nothing
 //! here opens files, prints, or reads a clock.
 
+mod alerts;
 mod chart;
 mod markdown;
 mod process;
@@ -83,6 +84,7 @@ pub fn html(story: &Story<'_>) -> String {
                     @if report.processes.len() > 1 { (contents(report)) }
                 }
                 main {
+                    (alerts::section(story))
                     @for (index, process) in report.processes.iter().enumerate() {
                         (process::section(story, index, process))
                     }

@@ -9,6 +9,9 @@ use proptest::prelude::*;
 use sha2::Digest as _;
 
 use super::*;
+use crate::report::alerting::{
+    ActionReport, AlertReport, AlertSite, AlertState, Alerting, Answer, Level, RuleReport,
+};
 use crate::report::{
     Bucket, CommandReport, Lives, Loss, Moment, Overhead, Point, SpawnReport, WaitingReport, samples,
 };
@@ -67,7 +70,86 @@ fn marked(report: &Report) -> String {
     markdown(&Story { report, course: &course_of(report), remarks: &[] })
 }
 
-/// Everything that a report can have: curves, lives, stacks, zombies, losses, proofs, an environment.
+/// Rules that say something: one fires, one is over, one waits, and an action failed.
+fn alerting(name: &str) -> Alerting {
+    let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let alert = |level, state, fired: Option<&str>, over: Option<&str>| AlertReport {
+        rule: name.to_owned(),
+        level,
+        state,
+        pid: 4_242,
+        comm: name.to_owned(),
+        site: Some(AlertSite {
+            runtime: name.to_owned(),
+            function: Some(name.to_owned()),
+            file: Some(name.to_owned()),
+            line: Some(12),
+            task: Some(name.to_owned()),
+        }),
+        since: time("2026-11-21T12:00:00Z"),
+        fired: fired.map(time),
+        resolved: over.map(time),
+        why: format!("{name} is 1,200, above 1,000"),
+        about: name.to_owned(),
+        ..AlertReport::default()
+    };
+    Alerting {
+        rules: vec![RuleReport { name: name.to_owned(), state: Answer::Firing, ..RuleReport::default() }],
+        alerts: vec![
+            alert(Level::P0, AlertState::Firing, Some("2026-11-21T12:02:00Z"), None),
+            alert(Level::P2, AlertState::Pending, None, None),
+            alert(
+                Level::P1,
+                AlertState::Resolved,
+                Some("2026-11-21T12:01:00Z"),
+                Some("2026-11-21T12:04:05Z"),
+            ),
+        ],
+        more_alerts: 3,
+        not_looked_at: 2,
+        actions: vec![ActionReport {
+            name: name.to_owned(),
+            failed: 2,
+            last_error: Some(name.to_owned()),
+            ..ActionReport::default()
+        }],
+    }
+}
+
+#[test]
+fn alerts_are_told_with_when_and_why() {
+    let mut report = full();
+    let mut course = Course::default();
+    assert!(page(&report).contains("Alerts") && !page(&samples::report(Vec::new())).contains("Alerts"));
+    report.alerting = alerting("main.f");
+    course.take(&report);
+    // Later one of them is over, and no report says so: it lists the latest that are.
+    report.alerting.alerts.truncate(2);
+    report.alerting.more_alerts = 0;
+    course.take(&report);
+    let story = Story { report: &report, course: &course, remarks: &[] };
+    let text = html(&story);
+    let rows: Vec<String> = elements(&text)
+        .into_iter()
+        .filter(|one| one.name == "tr" && one.text.contains("above 1,000"))
+        .map(|one| one.text)
+        .collect();
+    let about = "main.f (pid 4242): main.f (main.f:12): main.f is 1,200, above 1,000main.f";
+    let expected = [
+        format!("main.f P0firingfires since 2026-11-21 12:02:00 UTC{about}"),
+        format!("main.f P1resolvedfired 2026-11-21 12:01:00 UTC for 3m5s{about}"),
+        format!("main.f P2pendingcondition holds since 2026-11-21 12:00:00 UTC{about}"),
+    ];
+    assert_eq!(rows, expected);
+    assert!(text.contains("action main.f: 2 failed attempts: main.f"), "{text}");
+    let text = markdown(&story);
+    let line = "- **P0** `main.f` firing: `main.f (pid 4242): main.f (main.f:12)`: main.f is 1,200, above 1,000, \
+                fires since 2026-11-21 12:02:00 UTC (main.f)\n";
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("By 1 rule; firing: main.f."), "{text}");
+}
+
+/// Everything that a report can have: curves, lives, stacks, zombies, losses, proofs, an environment, alerts.
 fn full() -> Report {
     let mut leaking = samples::leaking();
     for (index, site) in leaking.sites.iter_mut().enumerate() {
@@ -117,6 +199,7 @@ fn full() -> Report {
         machine: Some("x86_64".to_owned()),
         command: ["leakwatch", "watch", "--comm", "a b"].map(str::to_owned).into(),
     });
+    report.alerting = alerting("leak");
     report
 }
 
@@ -263,6 +346,7 @@ fn all_named(word: &str) -> Report {
         command: vec![name(), name()],
     });
     report.overhead = Overhead::default();
+    report.alerting = alerting(word);
     let process = &mut report.processes[0];
     process.comm = name();
     process.exe = Some(name());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Pod, Timestamp};
+use super::{Pod, Timestamp, clean::clean, units::count};
 
 /// All of it; empty where no rules were given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +24,25 @@ impl Alerting {
     /// No rules were given.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// How all rules stand, for people: `3 rules; firing: leak; not enough data yet: growth-red; 1 ok`.
+    pub fn in_short(&self) -> String {
+        let named = |state: Answer| -> Vec<String> {
+            self.rules.iter().filter(|rule| rule.state == state).map(|rule| clean(&rule.name)).collect()
+        };
+        let mut parts = vec![count(self.rules.len() as u64, "rule")];
+        for (state, words) in [(Answer::Firing, "firing"), (Answer::NotEnoughData, "not enough data yet")] {
+            let names = named(state);
+            if !names.is_empty() {
+                parts.push(format!("{words}: {}", names.join(", ")));
+            }
+        }
+        let fine = named(Answer::Ok).len();
+        if fine > 0 {
+            parts.push(format!("{} ok", count(fine as u64, "")));
+        }
+        parts.join("; ")
     }
 }
 
@@ -255,6 +274,24 @@ pub struct ActionReport {
     pub last_error: Option<String>,
     /// Something holds; `None`: it is no `hold`.
     pub held: Option<bool>,
+}
+
+impl ActionReport {
+    /// All kinds.
+    pub const KINDS: [&'static str; 5] = ["webhook", "command", "dump", "log", "hold"];
+
+    /// What did not work, for people; `None`: all did.
+    pub fn trouble(&self) -> Option<String> {
+        if self.failed == 0 && self.dropped == 0 {
+            return None;
+        }
+        let error =
+            self.last_error.as_deref().map_or_else(String::new, |error| format!(": {}", clean(error)));
+        let failed = count(self.failed, "failed attempt");
+        let dropped =
+            if self.dropped > 0 { format!(", {} dropped", count(self.dropped, "")) } else { String::new() };
+        Some(format!("action {}: {failed}{dropped}{error}", clean(&self.name)))
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Moment, Point, ProcessReport, Report, SiteReport, Timestamp};
+use super::{
+    Moment, Point, ProcessReport, Report, SiteReport, Timestamp,
+    alerting::{AlertReport, AlertState},
+};
 
 /// Most points of a series.
 pub const MOST_POINTS: usize = 400;
@@ -15,11 +18,17 @@ pub const MOST_POINTS: usize = 400;
 const MOST_PROCESSES: usize = 512;
 /// Most sites of a process with a course: those that were among so many worst ones.
 const MOST_SITES: usize = 256;
+/// Most alerts that are remembered.
+const MOST_ALERTS: usize = 500;
 
 /// The course of every process and site.
 #[derive(Clone, Debug, Default)]
 pub struct Course {
     processes: FxHashMap<ProcessKey, ProcessCourse>,
+    /// Every alert that fired, in the order in which they did.
+    alerts: Vec<AlertReport>,
+    /// There were more.
+    more_alerts: bool,
 }
 
 type ProcessKey = (u32, Option<Timestamp>, Option<String>);
@@ -105,6 +114,7 @@ fn site_key(site: &SiteReport) -> SiteKey {
 impl Course {
     /// Takes the next report of the same watch.
     pub fn take(&mut self, report: &Report) {
+        self.take_alerts(report);
         for process in &report.processes {
             let key = process_key(process);
             if self.processes.len() >= MOST_PROCESSES && !self.processes.contains_key(&key) {
@@ -121,6 +131,33 @@ impl Course {
                 course.sites.entry(key).or_default().extend(site.recent.iter().copied().chain([now]));
             }
         }
+    }
+
+    fn take_alerts(&mut self, report: &Report) {
+        let same = |one: &AlertReport, other: &AlertReport| {
+            (&one.rule, one.pid, one.start_time, one.fired, &one.site)
+                == (&other.rule, other.pid, other.start_time, other.fired, &other.site)
+        };
+        let now = || report.alerting.alerts.iter().filter(|alert| alert.fired.is_some());
+        if report.alerting.more_alerts == 0 {
+            // A report lists the latest that are over: one of which nothing is said any more is over as well.
+            for alert in self.alerts.iter_mut().filter(|alert| !now().any(|other| same(alert, other))) {
+                alert.state = AlertState::Resolved;
+            }
+        }
+        for alert in now() {
+            let room = self.alerts.len() < MOST_ALERTS;
+            match self.alerts.iter_mut().find(|known| same(known, alert)) {
+                Some(known) => known.clone_from(alert),
+                None if room => self.alerts.push(alert.clone()),
+                None => self.more_alerts = true,
+            }
+        }
+    }
+
+    /// Alerts that fired at any time of the watch, the first one first; some are not listed where the second says so.
+    pub fn alerts(&self) -> (&[AlertReport], bool) {
+        (&self.alerts, self.more_alerts)
     }
 
     /// The course of a process, oldest first.

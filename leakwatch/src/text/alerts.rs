@@ -1,7 +1,7 @@
 //! What rules say, below the processes: a line for each alert, one for all rules, and what actions could not do.
 
 use super::canvas::{Canvas, Style};
-use crate::report::alerting::{ActionReport, AlertReport, AlertState, Alerting, Answer, Level};
+use crate::report::alerting::{ActionReport, AlertReport, AlertState, Alerting, Level};
 use crate::report::clean::clean;
 use crate::report::units::count;
 
@@ -27,8 +27,8 @@ pub(super) fn write(canvas: &mut Canvas, alerting: &Alerting) {
     if more > 0 {
         canvas.wrapped(Style::Plain, "", 2, &format!("{} not listed", count(more, "more alert")));
     }
-    canvas.wrapped(Style::Plain, "rules: ", 7, &rules(alerting));
-    for note in alerting.actions.iter().filter_map(trouble) {
+    canvas.wrapped(Style::Plain, "rules: ", 7, &alerting.in_short());
+    for note in alerting.actions.iter().filter_map(ActionReport::trouble) {
         canvas.wrapped(Style::Warning, "note: ", 6, &note);
     }
     if alerting.not_looked_at > 0 {
@@ -53,40 +53,10 @@ fn sentence(alert: &AlertReport) -> String {
     clean(&format!("{}, since {time}: {}{about}", alert.subject(), alert.why))
 }
 
-/// `3 rules, 1 fires: leak; 1 has not seen enough: growth-red (slope(tasks.live, 5m) is not known yet)`
-fn rules(alerting: &Alerting) -> String {
-    let named = |state: Answer| -> Vec<String> {
-        alerting.rules.iter().filter(|rule| rule.state == state).map(|rule| clean(&rule.name)).collect()
-    };
-    let mut parts = vec![count(alerting.rules.len() as u64, "rule")];
-    for (state, words) in [(Answer::Firing, "firing"), (Answer::NotEnoughData, "not enough data yet")] {
-        let names = named(state);
-        if !names.is_empty() {
-            parts.push(format!("{words}: {}", names.join(", ")));
-        }
-    }
-    let fine = named(Answer::Ok).len();
-    if fine > 0 {
-        parts.push(format!("{} ok", count(fine as u64, "")));
-    }
-    parts.join("; ")
-}
-
-fn trouble(action: &ActionReport) -> Option<String> {
-    if action.failed == 0 && action.dropped == 0 {
-        return None;
-    }
-    let error = action.last_error.as_deref().map_or_else(String::new, |error| format!(": {}", clean(error)));
-    let failed = count(action.failed, "failed attempt");
-    let dropped =
-        if action.dropped > 0 { format!(", {} dropped", count(action.dropped, "")) } else { String::new() };
-    Some(format!("action {}: {failed}{dropped}{error}", clean(&action.name)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::alerting::RuleReport;
+    use crate::report::alerting::{Answer, RuleReport};
 
     #[test]
     fn who_fires_and_what_failed() {

@@ -4,6 +4,7 @@
 mod files;
 mod machine;
 mod processes;
+mod reports;
 
 use std::{
     os::unix::process::CommandExt as _,

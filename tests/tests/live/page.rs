@@ -25,7 +25,17 @@ fn a_page_of_a_leak_has_the_figures_of_its_reports() {
     target.command("spawn mutex 7");
     let pid = target.pid().to_string();
     // What waits for the mutex is stuck as well, and a proof would say so, sooner or later.
-    let mut watch = Agent::start(["watch", "--pid", &pid, "--format", "jsonl", "--stacks", "--no-prove"]);
+    let mut watch = Agent::start([
+        "watch",
+        "--pid",
+        &pid,
+        "--format",
+        "jsonl",
+        "--stacks",
+        "--no-prove",
+        "--rule",
+        "leak",
+    ]);
     watch.wait_attached();
     let mut recorder =
         Agent::start(["record", "--pid", &pid, "--stacks", "--no-prove", "--output", &file("watch.lkw")]);
@@ -55,12 +65,19 @@ fn a_page_of_a_leak_has_the_figures_of_its_reports() {
     assert_eq!((&tasks["live"], &last["processes"][0]["leaks"]), (&truth.num_goroutine.into(), &1.into()));
 
     std::fs::write(file("lines.jsonl"), &lines).expect("a file");
-    for (input, output) in [("lines.jsonl", "lines.html"), ("watch.lkw", "watch.html")] {
-        let outcome = agent::run(["report", &file(input), "--output", &file(output)]);
+    // The lines have what the rule said; the recording is asked anew.
+    for (input, output, rule) in
+        [("lines.jsonl", "lines.html", &[][..]), ("watch.lkw", "watch.html", &["--rule", "leak"])]
+    {
+        let (input_file, output_file) = (file(input), file(output));
+        let arguments = ["report", &input_file, "--output", &output_file];
+        let outcome = agent::run(arguments.iter().chain(rule));
         assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(0), ""), "{input}");
         let page = std::fs::read_to_string(file(output)).expect("the page");
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>") && page.len() < 200_000);
         assert!(page.contains("<strong class=\"leak\">1 leak</strong> found"), "{input}");
+        assert!(page.contains("By 1 rule; firing: leak."), "{input}: the rule");
+        assert!(page.contains("<bdi>leak</bdi> <span class=\"soft\">P1</span>"), "{input}: the alert");
         // Of the process and of the site: the truth.
         assert_says(&page, "Alive", &truth.num_goroutine.to_string());
         assert_says(&page, "Alive", &truth.sites["main.leakChan"].live.to_string());
