@@ -10,6 +10,7 @@
 //! * `collect`: joins the four into samples
 //! * `model`, `detect`, `report`: figures, verdicts, one report
 //! * `text`, `tui`, `export`, `page`: outputs of that report
+//! * `http`: requests to others
 //! * `rules`, `alert`: what users want to be told of that report, and how they are told
 //! * `relay`: sends what `export` encodes, with a queue on disk
 //! * `record`: a watch in a file, and its reports from that file
@@ -26,6 +27,7 @@ pub mod config;
 pub mod detect;
 pub mod export;
 pub mod host;
+pub mod http;
 pub mod images;
 pub mod kernel;
 pub mod model;

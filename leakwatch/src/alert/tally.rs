@@ -1,13 +1,9 @@
 //! What an action did and how often it failed, counted where it happens and read for the report; how often it may be
-//! done; how long to wait before it is tried again.
+//! done.
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 /// Longest text of an error that is kept.
@@ -106,17 +102,6 @@ impl Allowance {
     }
 }
 
-/// How long to wait after so many failures in a row: half a second, doubled each time, 30 s at most, and by chance up to
-/// half less or more, so that many who wait do not come at once.
-pub(super) fn backoff(failures: u32) -> Duration {
-    const FIRST: Duration = Duration::from_millis(500);
-    const LONGEST: Duration = Duration::from_secs(30);
-    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
-    // The standard library's hashers begin with random keys.
-    let chance = RandomState::new().build_hasher().finish() % 1_000;
-    doubled / 2 + doubled.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 1_000.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,15 +116,5 @@ mod tests {
             allowance.take(1_000.0) && allowance.take(1_000.0) && !allowance.take(1_000.0),
             "it does not pile up"
         );
-    }
-
-    #[test]
-    fn waits_double_and_end_somewhere() {
-        for (failures, least, most) in
-            [(1, 250, 750), (2, 500, 1_500), (4, 2_000, 6_000), (40, 15_000, 45_000)]
-        {
-            let wait = backoff(failures).as_millis();
-            assert!((least..=most).contains(&wait), "{failures}: {wait}");
-        }
     }
 }

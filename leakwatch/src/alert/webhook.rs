@@ -5,38 +5,28 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use jiff::SignedDuration;
-use reqwest::{
-    Client, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-    redirect,
-};
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{
-    Action, Means, Webhook,
-    tally::{Tally, backoff},
-};
+use super::{Action, Means, Webhook, tally::Tally};
 use crate::export::to_alertmanager;
+use crate::http::{self, Authorization, backoff};
 use crate::report::alerting::{AlertReport, AlertState};
 
 /// Alerts that are remembered.
 const MOST: usize = 1_000;
 /// Alerts in one request.
 const CHUNK: usize = 100;
-/// Bytes of an answer that may be told of.
-const ANSWER: usize = 300;
-/// Largest file with a token.
-const TOKEN: u64 = 64 << 10;
+/// Bytes of an answer that are looked at.
+const ANSWER: usize = 1 << 10;
 /// An alert that was not heard of for so many resends is over for Alertmanager: leakwatch may have been killed.
 const OVER_AFTER: i32 = 3;
 
@@ -123,18 +113,13 @@ pub(super) async fn deliver(
     means: Means,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let client = Client::builder()
-        .timeout(action.timeout)
-        .redirect(redirect::Policy::none())
-        // What a proxy of the environment is told of is for whoever sets it up to say, not for a daemon to pick up.
-        .no_proxy()
-        .user_agent(concat!("leakwatch/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let client = match client {
-        Ok(client) => client,
-        Err(error) => return tally.failed(&chain(&error)),
+    let opened =
+        http::client(action.timeout).and_then(|client| Ok((client, http::url(&endpoint(&webhook.url))?)));
+    let (client, url) = match opened {
+        Ok(opened) => opened,
+        Err(why) => return tally.failed(&why),
     };
-    let mut sender = Sender { client, webhook, tally, outbox, means };
+    let mut sender = Sender { client, url, webhook, tally, outbox, means };
     let mut resend = interval(sender.webhook.resend);
     resend.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pause = Duration::from_mins(1) / action.per_minute.max(1);
@@ -173,6 +158,7 @@ pub(super) async fn deliver(
 
 struct Sender {
     client: Client,
+    url: Url,
     webhook: Webhook,
     tally: Arc<Tally>,
     outbox: Arc<Outbox>,
@@ -200,35 +186,17 @@ impl Sender {
             ends,
             self.webhook.generator_url.as_deref(),
         );
-        let url = endpoint(&self.webhook.url);
-        let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
-        if let Some(path) = &self.webhook.bearer_token_file {
-            let mut token = String::new();
-            // Read each time: tokens are replaced.
-            File::open(path)
-                .and_then(|file| file.take(TOKEN).read_to_string(&mut token))
-                .map_err(|error| Failure { what: format!("{}: {error}", path.display()), again: true })?;
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
-        }
-        let mut response = request
-            .send()
-            .await
-            .map_err(|error| Failure { what: chain(&error), again: !error.is_builder() })?;
-        let status = response.status();
-        if status.is_success() {
+        let later = |what| Failure { what, again: true };
+        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let authorization = Authorization::bearer_of(self.webhook.bearer_token_file.as_deref());
+        let request = authorization.apply(request).map_err(later)?;
+        let reply = http::send(request, ANSWER).await.map_err(later)?;
+        if reply.status.is_success() {
             return Ok(());
         }
-        let mut answer = Vec::new();
-        while answer.len() < ANSWER
-            && let Ok(Some(piece)) = response.chunk().await
-        {
-            answer.extend_from_slice(&piece);
-        }
-        answer.truncate(ANSWER);
-        let again = status.is_server_error()
-            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        let text = String::from_utf8_lossy(&answer);
-        Err(Failure { what: format!("it answered {status}: {}", text.trim()), again })
+        let again = reply.status.is_server_error()
+            || matches!(reply.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        Err(Failure { what: reply.said(), again })
     }
 }
 
@@ -241,17 +209,6 @@ fn endpoint(url: &str) -> String {
     } else {
         format!("{plain}/api/v2/alerts")
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use super::{
     Action, Command,
     dispatcher::Dumper,
     folder::{self, Content, Folder},
-    tally::{Tally, backoff},
+    tally::Tally,
 };
 use crate::export::{to_json, write_profile};
+use crate::http::backoff;
 use crate::report::alerting::AlertReport;
 use crate::report::{Report, clean::clean};
 use crate::text::write_dump;

@@ -5,7 +5,7 @@
 //! Memory and disk are bounded; what did not fit is counted by name. It reads no clock (a round brings its time) and
 //! no report but the one it is given.
 
-mod http;
+mod answer;
 mod otlp;
 pub mod queue;
 mod remote_write;
@@ -22,10 +22,10 @@ use tokio::sync::{mpsc, watch};
 use crate::export::metrics::{ExportFigures, Family};
 use crate::export::otlp::Sender;
 use crate::export::remote_write as encoding;
+use crate::http::Authorization;
 use crate::report::alerting::AlertReport;
 use crate::report::{Report, Timestamp};
 
-pub use http::Authorization;
 pub use otlp::Protocol;
 pub use queue::{Limits, QueueError};
 
@@ -247,9 +247,4 @@ fn post(board: &Board, to: &'static str, change: impl FnOnce(&mut ExportFigures)
     if let Some(row) = rows.get_mut(place) {
         change(row);
     }
-}
-
-/// How long to wait after failures in a row: twice as long each time, half a minute at most.
-fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(500 << failures.min(6)).min(Duration::from_secs(30))
 }

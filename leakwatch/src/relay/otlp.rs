@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
@@ -18,15 +17,13 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
-use super::http::{self, Answer, Authorization};
-use super::{Board, Otlp, RelayError, Round, backoff, post};
+use super::answer::{self, Answer, PATIENCE};
+use super::{Board, Otlp, RelayError, Round, post};
 use crate::export::otlp::{Sender, logs, metrics};
+use crate::http::{Authorization, backoff};
 
 /// What this receiver is called in figures.
 pub(super) const NAME: &str = "otlp";
-
-/// A receiver that says nothing for so long is not there.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which transport.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,12 +101,12 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(options: Otlp, sender: Sender, board: &Board) -> Result<Self, RelayError> {
         const WHAT: &str = "export.otlp.endpoint";
-        let url = http::url(WHAT, &options.endpoint)?;
+        let url = answer::url(WHAT, &options.endpoint)?;
         let transport = match options.protocol {
             Protocol::Http => {
                 let below =
-                    |path: &str| http::url(WHAT, &format!("{}{path}", url.as_str().trim_end_matches('/')));
-                let client = Box::new(http::client(WHAT)?);
+                    |path: &str| answer::url(WHAT, &format!("{}{path}", url.as_str().trim_end_matches('/')));
+                let client = Box::new(answer::client(WHAT)?);
                 Transport::Http { client, metrics: below("/v1/metrics")?, logs: below("/v1/logs")? }
             }
             Protocol::Grpc => {
@@ -217,8 +214,8 @@ impl Client {
                         let weight = request.weight();
                         post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
                     }
-                    tokio::time::sleep(after.unwrap_or_else(|| backoff(failures))).await;
                     failures = failures.saturating_add(1);
+                    tokio::time::sleep(after.unwrap_or_else(|| backoff(failures))).await;
                 }
             }
         }
@@ -233,10 +230,7 @@ impl Client {
                 };
                 let post =
                     client.post(url.clone()).header("Content-Type", "application/x-protobuf").body(body);
-                let answer = match self.authorization.apply(post) {
-                    Ok(post) => http::send(post).await,
-                    Err(why) => Answer::Later(why, None),
-                };
+                let answer = answer::send(post, &self.authorization).await;
                 if let Answer::Taken(body) = &answer {
                     self.in_part(request, body);
                 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::http::{self, Answer, Authorization};
+use super::answer::{self, Answer};
 use super::queue::{Queue, Record};
-use super::{Board, RelayError, RemoteWrite, backoff, post};
+use super::{Board, RelayError, RemoteWrite, post};
 use crate::export::metrics::Family;
 use crate::export::remote_write::Encoder;
+use crate::http::{self, Authorization, backoff};
 use crate::report::Timestamp;
 
 /// What this receiver is called in figures.
@@ -43,8 +44,8 @@ impl Writer {
         let queue = Queue::open(&options.queue, options.limits)?;
         post(board, NAME, |row| row.queued_bytes = queue.waiting());
         Ok(Self {
-            client: http::client("export.remote_write")?,
-            url: http::url("export.remote_write.url", &options.url)?,
+            client: answer::client("export.remote_write")?,
+            url: answer::url("export.remote_write.url", &options.url)?,
             authorization: options.authorization,
             version: options.encoding.version,
             encoder: RefCell::new(Encoder::new(options.encoding)),
@@ -124,8 +125,8 @@ impl Writer {
                     None
                 }
             };
-            tokio::time::sleep(wait.unwrap_or_else(|| backoff(failures))).await;
             failures = failures.saturating_add(1);
+            tokio::time::sleep(wait.unwrap_or_else(|| backoff(failures))).await;
         }
     }
 
@@ -149,24 +150,20 @@ impl Writer {
             .header("Content-Type", version.content_type())
             .header("X-Prometheus-Remote-Write-Version", version.number())
             .body(body.to_vec());
-        let answer = match self.authorization.apply(request) {
-            Ok(request) => http::send(request).await,
-            Err(why) => Answer::Later(why, None),
-        };
-        match answer {
+        match answer::send(request, &self.authorization).await {
             Answer::Taken(_) => {
                 post(&self.board, NAME, |row| row.sent = row.sent.saturating_add(1));
                 self.done(record);
                 Ok(())
             }
             Answer::Refused(why) => {
-                tracing::warn!("{} samples are given up: {}: {why}", record.weight, self.place());
+                tracing::warn!("{} samples are given up: {}: {why}", record.weight, http::place(&self.url));
                 self.give_up(record);
                 self.done(record);
                 Ok(())
             }
             Answer::Later(why, after) => {
-                tracing::warn!("{}: {why}", self.place());
+                tracing::warn!("{}: {why}", http::place(&self.url));
                 post(&self.board, NAME, |row| row.failed = row.failed.saturating_add(1));
                 Err(after)
             }
@@ -181,11 +178,5 @@ impl Writer {
         if let Err(error) = self.queue.borrow_mut().advance(record) {
             tracing::warn!("{error}");
         }
-    }
-
-    /// The receiver without what a URL may have of secrets.
-    fn place(&self) -> String {
-        let port = self.url.port_or_known_default().unwrap_or_default();
-        format!("{}:{port}{}", self.url.host_str().unwrap_or_default(), self.url.path())
     }
 }

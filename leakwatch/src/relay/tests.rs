@@ -233,14 +233,6 @@ fn the_protocol_by_http_has_metrics_and_alerts() {
 }
 
 #[test]
-fn waits_grow_and_have_an_end() {
-    let waits: Vec<_> = (0..20).map(backoff).collect();
-    assert!(waits.is_sorted());
-    assert_eq!(waits.first().copied(), Some(Duration::from_millis(500)));
-    assert_eq!(waits.last().copied(), Some(Duration::from_secs(30)));
-}
-
-#[test]
 fn useless_settings_are_told_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut bad = options(1, folder.path());

@@ -48,13 +48,18 @@ const FLOORS: &[Floor] = &[
     Floor { name: "export", may: &["report"], why: "an output sees nothing but the report" },
     Floor { name: "page", may: &["report"], why: "an output sees nothing but the report" },
     Floor {
+        name: "http",
+        may: &[],
+        why: "one client for all who ask others: no redirections, secrets from files",
+    },
+    Floor {
         name: "alert",
-        may: &["report", "rules", "text", "export"],
+        may: &["report", "rules", "text", "export", "http"],
         why: "does what is to be done when a rule fires, on a thread of its own",
     },
     Floor {
         name: "relay",
-        may: &["report", "export"],
+        may: &["report", "export", "http"],
         why: "sends what export encodes; a queue, retries and sockets are no part of an encoding",
     },
     Floor {
@@ -66,7 +71,7 @@ const FLOORS: &[Floor] = &[
         name: "agent",
         may: &[
             "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text", "tui",
-            "export", "rules", "alert", "relay",
+            "export", "http", "rules", "alert", "relay",
         ],
         why: "the loop that turns every floor's crank; it does not know flags",
     },
@@ -152,7 +157,7 @@ const GUESTS: &[Guest] = &[
     Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
     Guest {
         name: "reqwest",
-        floors: &["alert", "relay", "agent"],
+        floors: &["http", "alert", "relay"],
         why: "alerts and metrics are sent by HTTP; nothing else is",
     },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },

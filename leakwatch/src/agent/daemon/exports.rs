@@ -12,7 +12,8 @@ use crate::{
         otlp::Sender,
         remote_write::{self, Version},
     },
-    relay::{self, Authorization, Otlp, Protocol, Relay, RelayError, RemoteWrite},
+    http::Authorization,
+    relay::{self, Otlp, Protocol, Relay, RelayError, RemoteWrite},
     report::{Timestamp, alerting::AlertReport},
 };
 
@@ -81,10 +82,7 @@ impl Exports {
     /// # Errors
     /// When a setting is of no use, or the queue cannot be opened.
     pub fn start(options: &Options, host: String) -> Result<Self, RelayError> {
-        let token = |file: &Option<PathBuf>| match file {
-            Some(file) => Authorization::Bearer(file.clone()),
-            None => Authorization::None,
-        };
+        let token = |file: &Option<PathBuf>| Authorization::bearer_of(file.as_deref());
         let remote_write = options.remote_write.as_ref().map(|url| RemoteWrite {
             url: url.clone(),
             authorization: token(&options.remote_write_token),
