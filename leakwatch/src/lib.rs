@@ -13,6 +13,7 @@
 //! * `http`: requests to others
 //! * `rules`, `alert`: what users want to be told of that report, and how they are told
 //! * `relay`: sends what `export` encodes, with a queue on disk
+//! * `fleet`: asks a Prometheus what the agents of all hosts saw
 //! * `record`: a watch in a file, and its reports from that file
 //! * `agent`: the loop and the clock
 //! * `config`: flags and files turned into each floor's options
@@ -26,6 +27,7 @@ pub mod collect;
 pub mod config;
 pub mod detect;
 pub mod export;
+pub mod fleet;
 pub mod host;
 pub mod http;
 pub mod images;

@@ -68,6 +68,13 @@ pub fn tmux() -> Result<(), String> {
     if there { Ok(()) } else { Err("needs tmux; `cargo xtask tools tmux` installs it".to_owned()) }
 }
 
+/// Network namespaces can be made and joined.
+pub fn network() -> Result<(), String> {
+    let there =
+        std::process::Command::new("ip").arg("-V").output().is_ok_and(|output| output.status.success());
+    if there { Ok(()) } else { Err("needs ip; `cargo xtask tools network` installs it".to_owned()) }
+}
+
 /// A program that nobody here wrote is there.
 pub fn third_party(name: &str) -> Result<(), String> {
     matrix::third_party(name).map(drop)

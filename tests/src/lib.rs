@@ -14,6 +14,7 @@ pub mod corpus;
 pub mod gate;
 pub mod host;
 pub mod matrix;
+pub mod namespace;
 pub mod native;
 pub mod process;
 pub mod prometheus;

@@ -28,7 +28,7 @@ const STEPS: &[Step] = &[
         name: "tools",
         promise: "what a bare machine lacks can be installed, without a question",
         needs: &[],
-        run: |_| tools::run(&["ebpf", "go", "third-party", "tmux", "deploy"].map(str::to_owned)),
+        run: |_| tools::run(&["ebpf", "go", "third-party", "tmux", "deploy", "network"].map(str::to_owned)),
     },
     Step {
         name: "ebpf fresh",

@@ -32,9 +32,10 @@ fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy] [network]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 8] = ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java", "tmux", "deploy"];
+    const ALL: [&str; 9] =
+        ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java", "tmux", "deploy", "network"];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
         bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
@@ -69,6 +70,11 @@ fn tmux() -> Result<()> {
     apt::install(&["tmux"], "live tests run leakwatch on a terminal and look at it")
 }
 
+/// Network namespaces and links between them; Debian's, where there is none.
+fn network() -> Result<()> {
+    apt::install(&["iproute2"], "a live test has two hosts, each a network namespace")
+}
+
 fn install(name: &str) -> Result<()> {
     match name {
         "go" => {
@@ -98,6 +104,7 @@ fn install(name: &str) -> Result<()> {
             println!("charts        {}", chart_tools()?.display());
             println!("systemd       {}", deploy::systemd()?.display());
         }
+        "network" => network()?,
         "java" => println!("java          {}", java()?.display()),
         "ebpf" => println!("bpf-linker    {}", ebpf_toolchain()?.display()),
         "bpftrace" => println!("bpftrace      {}", bpftrace()?.display()),

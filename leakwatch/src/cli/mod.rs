@@ -5,8 +5,10 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+mod fleet;
 mod forms;
 
+pub use fleet::FleetArgs;
 pub use forms::{DumpFormat, Format, PageFormat, ProveFormat, RunFormat, TextOrJson, WatchFormat};
 
 /// Version and revision of the sources.
@@ -102,6 +104,11 @@ pub enum Command {
         after_help = "Examples:\n  sudo leakwatch agent\n  sudo leakwatch agent --config /etc/leakwatch/agent.toml\n  leakwatch agent --check-config"
     )]
     Agent(AgentArgs),
+    /// List the worst sites over all hosts whose agents a Prometheus scrapes (docs/fleet.md).
+    #[command(
+        after_help = "Examples:\n  leakwatch fleet --prometheus http://prometheus:9090\n  leakwatch fleet --prometheus http://prometheus:9090 --since 24h --format json"
+    )]
+    Fleet(FleetArgs),
     /// Check whether this kernel and this user can run leakwatch; each finding comes with its fix.
     #[command(after_help = "Examples:\n  sudo leakwatch doctor\n  leakwatch doctor --format json")]
     Doctor(DoctorArgs),

@@ -14,6 +14,7 @@ mod diff;
 pub mod doctor;
 mod dump;
 mod events;
+mod fleet;
 mod floor;
 pub mod inspect;
 mod log;
@@ -70,6 +71,7 @@ pub fn run(cli: Cli) -> anyhow::Result<End> {
         Some(Command::Doctor(args)) => doctor::run(&args, &mut std::io::stdout().lock()),
         Some(Command::Demo(args)) => demo::run(&args, cli.verbose),
         Some(Command::Agent(args)) => agent::run(&args, cli.verbose).map(|()| End::Done),
+        Some(Command::Fleet(args)) => fleet::run(&args),
         Some(Command::Floor { pid, runtime }) => floor::run(pid, &runtime, cli.verbose),
         Some(Command::DemoTarget { seconds, scenario }) => demo::target(seconds, scenario),
         Some(Command::Rules(args)) => alarms::run(&args),

@@ -13,6 +13,7 @@ pub mod course;
 pub mod diff;
 pub mod digest;
 pub mod dump;
+pub mod fleet;
 pub mod leftovers;
 pub mod lives;
 pub mod machine;

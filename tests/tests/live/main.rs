@@ -7,6 +7,7 @@ mod deploy;
 mod dump;
 mod dumped;
 mod evidence;
+mod fleet;
 mod folder;
 mod harm;
 mod host;

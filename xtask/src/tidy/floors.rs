@@ -63,6 +63,11 @@ const FLOORS: &[Floor] = &[
         why: "sends what export encodes; a queue, retries and sockets are no part of an encoding",
     },
     Floor {
+        name: "fleet",
+        may: &["report", "export", "http"],
+        why: "asks a Prometheus what the agents of all hosts saw; it measures nothing itself",
+    },
+    Floor {
         name: "record",
         may: &["observe", "model", "detect", "report"],
         why: "what collection told and who it was told of, in a file, and the same reports from it",
@@ -88,7 +93,7 @@ const FLOORS: &[Floor] = &[
         name: "cmd",
         may: &[
             "cli", "config", "host", "kernel", "collect", "agent", "report", "text", "tui", "export", "page",
-            "record", "rules", "alert",
+            "record", "rules", "alert", "fleet", "http",
         ],
         why: "one subcommand a file: chooses processes and options, opens the kernel side, hands both to the agent \
               and its reports to one output",
@@ -157,8 +162,8 @@ const GUESTS: &[Guest] = &[
     Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
     Guest {
         name: "reqwest",
-        floors: &["http", "alert", "relay"],
-        why: "alerts and metrics are sent by HTTP; nothing else is",
+        floors: &["http", "alert", "relay", "fleet"],
+        why: "alerts and metrics are sent by HTTP, and a Prometheus is asked; nothing else is",
     },
     Guest { name: "strsim", floors: &["images", "config"], why: "what was probably meant" },
     Guest { name: "clap", floors: &["cli", "cmd", "main"], why: "one floor knows flags" },
