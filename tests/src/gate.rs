@@ -75,6 +75,15 @@ pub fn network() -> Result<(), String> {
     if there { Ok(()) } else { Err("needs ip; `cargo xtask tools network` installs it".to_owned()) }
 }
 
+/// Chromium is there, and what looks for barriers in a page.
+pub fn browser() -> Result<(), String> {
+    let there = crate::browser::CHROMIUM;
+    if Path::new(there).is_file() && crate::browser::axe().is_file() {
+        return Ok(());
+    }
+    Err(format!("needs {there} and axe-core; `cargo xtask tools browser` installs them"))
+}
+
 /// A program that nobody here wrote is there.
 pub fn third_party(name: &str) -> Result<(), String> {
     matrix::third_party(name).map(drop)

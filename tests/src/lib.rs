@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod browser;
 pub mod chart;
 pub mod churn;
 pub mod corpus;
@@ -26,6 +27,7 @@ pub mod tmux;
 pub mod tokio;
 
 pub use agent::{Agent, Outcome};
+pub use browser::Browser;
 pub use host::HostAgent;
 pub use native::{NativeTarget, NativeTruth};
 pub use report::{Counts, Report};

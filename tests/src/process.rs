@@ -103,12 +103,17 @@ pub struct Lines(Receiver<String>);
 impl Lines {
     /// Takes over a pipe.
     pub fn of(pipe: impl Read + Send + 'static) -> Self {
+        Self::ending_in(b'\n', pipe)
+    }
+
+    /// Takes over a pipe of messages that end in this byte.
+    pub fn ending_in(end: u8, pipe: impl Read + Send + 'static) -> Self {
         let (send, receive) = channel();
         std::thread::spawn(move || {
             let mut lines = BufReader::new(pipe);
             let mut line = Vec::new();
-            while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            while lines.read_until(end, &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches(char::from(end)).to_owned();
                 if send.send(text).is_err() {
                     return;
                 }

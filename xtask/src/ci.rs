@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{deny, ebpf, layouts, shell, targets, tidy, tools};
+use crate::{deny, ebpf, layouts, page, shell, targets, tidy, tools};
 use counts::Counts;
 
 /// One promise, and how it is checked.
@@ -28,7 +28,11 @@ const STEPS: &[Step] = &[
         name: "tools",
         promise: "what a bare machine lacks can be installed, without a question",
         needs: &[],
-        run: |_| tools::run(&["ebpf", "go", "third-party", "tmux", "deploy", "network"].map(str::to_owned)),
+        run: |_| {
+            tools::run(
+                &["ebpf", "go", "third-party", "tmux", "deploy", "network", "browser"].map(str::to_owned),
+            )
+        },
     },
     Step {
         name: "ebpf fresh",
@@ -49,6 +53,12 @@ const STEPS: &[Step] = &[
         run: |_| shell::run(shell::cargo("fmt").args(["--all", "--", "--check", "--color", "never"])),
     },
     Step { name: "tidy", promise: "imports go down the floors", needs: &[], run: |_| tidy::run(&[]) },
+    Step {
+        name: "page",
+        promise: "the page's modules have no error of types, and what others made is what their packages have",
+        needs: &[],
+        run: |_| page::run(&[]),
+    },
     Step {
         name: "clippy",
         promise: "no lint of the workspace's table fires",

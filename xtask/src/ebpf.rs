@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{shell, tools};
+use crate::{digest::sha256, shell, tools};
 use sources::{Record, Sources};
 
 /// The target of the kernel side. The BPF instructions are the same on every host ...
@@ -40,7 +40,7 @@ pub(crate) fn check() -> Result<()> {
     let text = fs::read_to_string(&kept.record)
         .with_context(|| format!("{} is missing; {REBUILD}", Kept::RECORD))?;
     let record = Record::parse(&text).with_context(|| format!("{} is damaged; {REBUILD}", Kept::RECORD))?;
-    if record.object != sources::sha256(&object) {
+    if record.object != sha256(&object) {
         bail!("{} is not the object that {} was written for; {REBUILD}", Kept::OBJECT, Kept::RECORD);
     }
     let differences = Sources::of(&shell::root(), &recipe())?.differences(&record.sources);
@@ -77,7 +77,7 @@ fn compare_with_kept(built: &Built) -> Result<()> {
     else {
         return Ok(()); // `check` says so.
     };
-    if record.object == sources::sha256(&built.object) {
+    if record.object == sha256(&built.object) {
         eprintln!("    byte for byte the kept object");
     } else if record.compiler != built.compiler {
         eprintln!("    not comparable with the kept object, which is by {}", record.compiler);

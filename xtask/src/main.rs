@@ -14,11 +14,13 @@ mod churn;
 mod ci;
 mod demo;
 mod deny;
+mod digest;
 mod dumps;
 mod ebpf;
 mod layouts;
 mod manifests;
 mod overhead;
+mod page;
 mod proofs;
 mod shell;
 mod soak;
@@ -79,9 +81,15 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "tools",
-        usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy]",
+        usage: "[go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy] [network] [browser]",
         help: "install what builds and tests need, all or these parts",
         run: tools::run,
+    },
+    Task {
+        name: "page",
+        usage: "[--write]",
+        help: "check the agent's page: types of its modules, and that what others made is what their packages have",
+        run: page::run,
     },
     Task {
         name: "churn",

@@ -6,6 +6,7 @@
 //! there says nothing. Packages are asked for by name from the registries that the machine is set up for.
 
 mod apt;
+mod browser;
 mod deploy;
 mod fetch;
 mod go;
@@ -20,6 +21,7 @@ use anyhow::{Result, bail};
 
 use crate::shell;
 
+pub(crate) use browser::{Package, npm};
 pub(crate) use deploy::chart_tools;
 pub(crate) use go::{GoToolchain, go_toolchains};
 pub(crate) use kernel_side::{bpf_linker, bpftrace, ebpf_toolchain};
@@ -32,10 +34,20 @@ fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy] [network]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy] [network] [browser]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 9] =
-        ["go", "third-party", "monitoring", "ebpf", "bpftrace", "java", "tmux", "deploy", "network"];
+    const ALL: [&str; 10] = [
+        "go",
+        "third-party",
+        "monitoring",
+        "ebpf",
+        "bpftrace",
+        "java",
+        "tmux",
+        "deploy",
+        "network",
+        "browser",
+    ];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
         bail!("`cargo xtask tools` does not know {unknown:?}; it knows {}", ALL.join(", "));
@@ -100,6 +112,7 @@ fn install(name: &str) -> Result<()> {
             }
         }
         "tmux" => tmux()?,
+        "browser" => browser::install()?,
         "deploy" => {
             println!("charts        {}", chart_tools()?.display());
             println!("systemd       {}", deploy::systemd()?.display());

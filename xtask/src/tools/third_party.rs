@@ -130,7 +130,7 @@ fn fetch(program: &Program) -> Result<()> {
             Origin::Npm(package, _, instead) => {
                 if let Some(npm) = shell::find_program("npm", &[]) {
                     println!("fetching {package} from npm: {why}");
-                    return fetch::npm_package(&npm, package, out);
+                    return fetch::npm_package(&npm, package, None, out);
                 }
                 let Some(instead) = instead else { bail!("there is no npm; install it to fetch {package}") };
                 println!("there is no npm; unpacking {instead} from Debian instead, an older {name}");
