@@ -127,7 +127,7 @@ impl Elf {
     /// The GNU build id as `file` prints it.
     pub fn build_id(&self) -> Option<String> {
         let bytes = self.build_id.as_deref()?;
-        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
     }
 
     /// The segment that holds an address.

@@ -168,7 +168,9 @@ impl TokioRuntime {
         let alone = lists.alone(self, memory, &owners(&lonely));
         let (found, lonely): (Vec<_>, Vec<_>) =
             lonely.into_iter().partition(|(task, _)| alone.contains(&task.address));
-        found.into_iter().for_each(|(task, _)| each(Seen::Live(task)));
+        for (task, _) in found {
+            each(Seen::Live(task));
+        }
         if lonely.is_empty() {
             return Ok(());
         }
