@@ -45,6 +45,9 @@ impl Prover {
         let mut look = Look::default();
         self.settle(memory, &mut look)?;
         self.marks.begin(&mut self.spans);
+        if std::mem::take(&mut self.broken) {
+            self.marks.read_anew(&mut self.spans);
+        }
 
         let addresses = self.heap.runtime.all_goroutines(memory)?;
         let Goroutines { live, senseless } = Self::reader(&self.heap).read(memory, &addresses);
@@ -102,6 +105,7 @@ impl Prover {
         if self.marks.failed > 0 {
             look.void = Some(format!("{} reads of the heap failed", self.marks.failed));
         }
+        self.broken = look.void.is_some();
         look.read_bytes = self.marks.read_bytes;
         look.unreached = pass.unreached();
         self.last = self.marks.trace.is_some().then_some(pass);
@@ -118,13 +122,22 @@ impl Prover {
         if collected {
             self.marks.clear(&mut self.spans);
         }
+        let mut known = self.proof.passes + self.proof.void > 0;
         if self.spans.wasteful() {
             let budget = self.spans.budget();
             self.spans = super::Spans::new(budget);
             self.marks.clear(&mut self.spans);
+            known = false;
         }
         for _ in 0..TRIES {
-            if self.spans.refresh(memory, &self.heap.layout, self.heap.mheap)?.unsettled == 0 {
+            let refreshed = self.spans.refresh(memory, &self.heap.layout, self.heap.mheap)?;
+            self.marks.grow(&self.spans);
+            // What led to them may have been read before they were known, and nobody waits for what is in them since the
+            // first pass.
+            for &number in refreshed.new.iter().filter(|_| known) {
+                self.marks.mark_all(&mut self.spans, number);
+            }
+            if refreshed.unsettled == 0 {
                 return Ok(());
             }
         }
@@ -207,6 +220,7 @@ impl Prover {
         let all: FxHashMap<u64, &Goroutine> = now.live.iter().map(|one| (one.address, one)).collect();
         pass.wake_unless(|goroutine| all.get(&goroutine.address).is_some_and(|now| now.is_still(goroutine)));
         let quiet = moved.is_empty() && refreshed.new.is_empty();
+        self.marks.be_late();
         pass.unread = roots::goroutines(memory, &self.heap, moved.iter(), &mut self.spans, &mut self.marks);
         self.follow(memory, pass);
         if missing {

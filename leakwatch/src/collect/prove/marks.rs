@@ -2,11 +2,13 @@
 //!
 //! Marking is conservative: every aligned word that is an address inside an object marks it. A span is read once for all
 //! of its objects that wait, so spans wait in a queue and collect objects meanwhile. Marks stay from one pass to the
-//! next: what was reachable once counts as reachable. It must never keep what it reads.
+//! next: what was reachable once counts as reachable. So a span that holds what it held when it was scanned leads to nothing
+//! new: of what is read a figure is kept, and only where it is another one are all words looked at again. It must never
+//! keep what it reads.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, hash::Hasher as _, num::NonZeroU64};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
     super::fields::u64_at,
@@ -18,14 +20,21 @@ use crate::host::{Memory, ReadRequest};
 /// Bytes of large objects that are read at once, and of small spans that are read together.
 const PIECE: u64 = 1 << 20;
 /// Spans that are read together.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 128;
 
 /// The marks.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     marked: Vec<u64>,
-    /// Scanned in this pass, or not to be scanned.
+    /// Scanned, with what their spans hold ([`super::spans::Span::content`]).
     scanned: Vec<u64>,
+    /// Not to be scanned in this pass.
+    excluded: Vec<u64>,
+    /// What pieces of large objects held when they were scanned, by address.
+    pieces: FxHashMap<u64, NonZeroU64>,
+    /// What is read now is read after the last look at the table of spans: words in it may lead into spans that are not known
+    /// yet, so it has to be looked at again.
+    late: bool,
     queue: VecDeque<u32>,
     /// Objects that goroutines wait for, by address: which goroutines.
     awaited: FxHashMap<u64, Vec<u32>>,
@@ -37,6 +46,13 @@ pub(super) struct Marks {
     pub(super) read_bytes: u64,
     /// What marked what, where that is asked for.
     pub(super) trace: Option<Trace>,
+}
+
+/// A figure that is another one when the bytes are others.
+fn content_of(bytes: &[u8]) -> NonZeroU64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(bytes);
+    NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN)
 }
 
 fn bit(at: u64) -> (usize, u64) {
@@ -62,6 +78,7 @@ impl Marks {
         spans.forget_marks();
         self.marked.clear();
         self.scanned.clear();
+        self.pieces.clear();
         if let Some(trace) = self.trace.as_mut() {
             trace.clear();
         }
@@ -72,17 +89,20 @@ impl Marks {
         let words = usize::try_from(spans.bits().div_ceil(64)).unwrap_or(usize::MAX);
         self.marked.resize(words, 0);
         self.scanned.resize(words, 0);
+        self.excluded.resize(words, 0);
     }
 
     /// Bytes that this takes.
     pub(super) fn own_bytes(&self) -> u64 {
-        ((self.marked.capacity() + self.scanned.capacity()) * 8) as u64
+        let words = self.marked.capacity() + self.scanned.capacity() + self.excluded.capacity();
+        ((words + 2 * self.pieces.capacity()) * 8) as u64
     }
 
-    /// A new pass: all that was marked is scanned again.
+    /// A new pass: all that was marked is read again, and scanned where it is not what it was.
     pub(super) fn begin(&mut self, spans: &mut Spans) {
         self.grow(spans);
-        self.scanned.fill(0);
+        self.excluded.fill(0);
+        self.late = false;
         self.queue.clear();
         self.awaited.clear();
         self.woken.clear();
@@ -107,7 +127,22 @@ impl Marks {
         if let Some((number, index, _)) = spans.object(address)
             && let Some(span) = spans.get(number)
         {
-            set(&mut self.scanned, span.first + index);
+            set(&mut self.excluded, span.first + index);
+        }
+    }
+
+    /// From here on the table of spans is not looked at any more in this pass.
+    pub(super) fn be_late(&mut self) {
+        self.late = true;
+    }
+
+    /// Nothing that was read before is trusted to have been whole.
+    pub(super) fn read_anew(&mut self, spans: &mut Spans) {
+        self.pieces.clear();
+        for number in 0..spans.len() {
+            if let Some(span) = spans.get_mut(number) {
+                span.content = None;
+            }
         }
     }
 
@@ -138,7 +173,7 @@ impl Marks {
         spans
             .object(address)
             .and_then(|(number, index, _)| Some(spans.get(number)?.first + index))
-            .is_some_and(|at| !has(&self.marked, at) && !has(&self.scanned, at))
+            .is_some_and(|at| !has(&self.marked, at) && !has(&self.excluded, at))
     }
 
     /// The object that holds an address is marked.
@@ -182,7 +217,7 @@ impl Marks {
             {
                 self.woken.extend(waiting);
             }
-            if !span.no_scan && !span.queued && !has(&self.scanned, at) {
+            if !span.no_scan && !span.queued && !has(&self.excluded, at) {
                 span.queued = true;
                 self.queue.push_back(number);
             }
@@ -260,12 +295,17 @@ impl Marks {
         self.failed += u64::from(!ok);
         let size = usize::try_from(span.size).unwrap_or(usize::MAX);
         let (first, last) = (bit(span.first).0, bit(span.first + span.objects() - 1).0);
+        let content = ok.then(|| content_of(bytes));
+        if content.is_none() || content != span.content {
+            self.scanned.get_mut(first..=last).unwrap_or_default().fill(0);
+        }
         loop {
             let mut found = false;
             for word in first..=last {
                 let pending = |marks: &Self| {
                     let marked = marks.marked.get(word).copied().unwrap_or(0);
-                    marked & !marks.scanned.get(word).copied().unwrap_or(u64::MAX)
+                    let done = |bits: &[u64]| bits.get(word).copied().unwrap_or(u64::MAX);
+                    marked & !done(&marks.scanned) & !done(&marks.excluded)
                 };
                 let mut grey = pending(self);
                 while grey != 0 {
@@ -285,7 +325,7 @@ impl Marks {
         }
         // Until here it counted as queued, as what it found in itself was done at once.
         if let Some(span) = spans.get_mut(number) {
-            span.queued = false;
+            (span.queued, span.content) = (false, content.filter(|_| !self.late));
         }
     }
 
@@ -293,7 +333,7 @@ impl Marks {
         let Some(&span) = spans.get(number) else { return };
         let mut piece = Vec::new();
         for index in 0..span.objects() {
-            if !has(&self.marked, span.first + index) || !set(&mut self.scanned, span.first + index) {
+            if !has(&self.marked, span.first + index) || has(&self.excluded, span.first + index) {
                 continue;
             }
             let mut from = 0;
@@ -301,10 +341,19 @@ impl Marks {
                 let length = PIECE.min(span.size - from);
                 piece.resize(usize::try_from(length).unwrap_or(0), 0);
                 self.read_bytes += length;
-                match memory.read(span.object(index) + from, &mut piece) {
+                let at = span.object(index) + from;
+                match memory.read(at, &mut piece) {
                     Ok(()) => {
-                        spans.blank_gathered(span.object(index) + from, &mut piece);
-                        self.scan(spans, span.object(index) + from, &piece);
+                        spans.blank_gathered(at, &mut piece);
+                        let content = content_of(&piece);
+                        if self.pieces.get(&at) != Some(&content) {
+                            self.scan(spans, at, &piece);
+                        }
+                        if self.late {
+                            self.pieces.remove(&at);
+                        } else {
+                            self.pieces.insert(at, content);
+                        }
                     }
                     Err(_) => self.failed += 1,
                 }

@@ -105,8 +105,10 @@ pub struct Options {
     pub passes: u32,
     /// Fewest passes over a process that did not stand still.
     pub fewest: u32,
-    /// Time that the passes may take together, ns; the fewest are made whatever they take.
-    pub time_ns: u64,
+    /// Time that the passes may take together for each GiB of heap, and at least, ns; the fewest are made whatever they take.
+    pub time_per_gib_ns: u64,
+    /// And at most, ns.
+    pub time_most_ns: u64,
     /// Shortest time from the first to the last pass over a process that did not stand still: longer than a goroutine may
     /// run before the runtime interrupts it (10 ms, `forcePreemptNS` of runtime/proc.go, noticed within 10 ms by sysmon).
     pub span_ns: u64,
@@ -116,7 +118,23 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { passes: 24, fewest: 5, time_ns: 20_000_000_000, span_ns: 100_000_000, break_ns: 3_000_000_000 }
+        Self {
+            passes: 24,
+            fewest: 5,
+            time_per_gib_ns: 2_000_000_000,
+            time_most_ns: 20_000_000_000,
+            span_ns: 100_000_000,
+            break_ns: 3_000_000_000,
+        }
+    }
+}
+
+impl Options {
+    /// Time that the passes over such a heap may take together, ns.
+    fn time_ns(&self, heap_bytes: u64) -> u64 {
+        let of_heap = (u128::from(self.time_per_gib_ns) * u128::from(heap_bytes)) >> 30;
+        let of_heap = u64::try_from(of_heap).unwrap_or(u64::MAX);
+        of_heap.max(self.time_per_gib_ns).min(self.time_most_ns)
     }
 }
 
@@ -148,6 +166,8 @@ pub struct Prover {
     activity: Option<Activity>,
     sweep: Option<u32>,
     why_void: Option<String>,
+    /// The last pass did not count.
+    broken: bool,
     random: u64,
     /// The last pass, where it is asked why.
     last: Option<Pass>,
@@ -180,6 +200,7 @@ impl Prover {
             activity: None,
             sweep: None,
             why_void: None,
+            broken: false,
             random: 0,
             last: None,
         }
@@ -215,8 +236,9 @@ impl Prover {
                 .as_ref()
                 .zip(around.activity())
                 .is_some_and(|(then, now)| then.stood_still_until(&now));
+        let time_ns = self.options.time_ns(self.proof.heap_bytes);
         let enough = self.proof.passes >= self.options.passes
-            || (self.proof.passes >= self.options.fewest && elapsed_ns + each_ns > self.options.time_ns);
+            || (self.proof.passes >= self.options.fewest && elapsed_ns + each_ns > time_ns);
         let hopeless = self.proof.void > 8 + 2 * self.options.passes;
         let unbroken = self.unbroken.as_ref().is_some_and(|unbroken| !unbroken.is_empty());
         let span_ns = if unbroken { self.options.break_ns } else { self.options.span_ns };

@@ -4,6 +4,8 @@
 //! The table is foreign input, read while the program changes it: what does not tile, is not aligned, or would make us
 //! hold more memory than was allowed is an error, never a guess. It must never hold a copy of the heap.
 
+use std::num::NonZeroU64;
+
 use super::super::fields::{u8_at, u64_at};
 use super::ProveError;
 use crate::host::{Memory, ReadRequest};
@@ -57,6 +59,8 @@ pub(super) struct Span {
     pub(super) awaited: bool,
     /// It was taken out again.
     pub(super) gone: bool,
+    /// What it held when the objects that count as scanned were scanned ([`super::marks::Marks`]); `None`: it has to be read.
+    pub(super) content: Option<NonZeroU64>,
 }
 
 impl Span {
@@ -456,6 +460,7 @@ impl Spans {
             queued: false,
             awaited: false,
             gone: false,
+            content: None,
         });
         // Whole words, so that two spans never share one.
         self.bits += objects.next_multiple_of(64);
@@ -570,7 +575,7 @@ impl Spans {
     pub(super) fn forget_marks(&mut self) {
         for number in 0..self.spans.len() {
             let Some(span) = self.spans.get_mut(number).filter(|span| !span.gone) else { continue };
-            span.unmarked = span.objects;
+            (span.unmarked, span.content) = (span.objects, None);
             let (start, bytes) = (span.start, span.bytes);
             self.darken(start, bytes, true);
         }
