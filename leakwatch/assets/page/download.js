@@ -1,31 +1,42 @@
 // @ts-check
-// Files of a process for those who want more than a page.
+// Files of a process for those who want more than a page: what the agent knows anyway, and dumps, which it makes for who
+// gives a token or password.
 
-import { el } from "./dom.js";
+/** @import { Feed } from "./feed.js" */
+
+import { el, setText } from "./dom.js";
 import { Failure, ask } from "./feed.js";
 
-/** What can be had of the figures that the agent has anyway. */
-const REPORT = { title: "Report, JSON", path: (/** @type {number} */ pid) => `/api/v1/report?pid=${pid}`, end: "json" };
+/**
+ * Title, what it is, path, and how it is asked for, end of the file's name.
+ * @type {[string, string, (pid: number) => string, RequestInit, string][]}
+ */
+const FILES = [
+  ["Report", "the agent's report of this process, JSON", (pid) => `/api/v1/report?pid=${pid}`, {}, "report.json"],
+  ["Dump", "every task with its stack, as the runtime prints it", (pid) => `/api/v1/dump?pid=${pid}`, { method: "POST" }, "dump.txt"],
+  ["pprof", "a dump for go tool pprof", (pid) => `/api/v1/dump?pid=${pid}&format=pprof`, { method: "POST" }, "dump.pb.gz"],
+  ["Dump, JSON", "every task with its stack, for programs", (pid) => `/api/v1/dump?pid=${pid}&format=json`, { method: "POST" }, "dump.json"],
+];
 
-/** A menu. @param {number} pid */
-export function downloads(pid) {
+/** Buttons. @param {Feed} feed @param {number} pid */
+export function downloads(feed, pid) {
   const says = el("p", { class: "soft", role: "status" });
-  const button = (/** @type {string} */ title, /** @type {() => Promise<void>} */ fetchIt) => {
-    const made = el("button", { type: "button", onclick: async () => {
-      made.disabled = true;
-      says.textContent = "Working …";
+  const buttons = FILES.map(([title, about, path, options, end]) => {
+    const button = el("button", { type: "button", title: about, onclick: async () => {
+      button.disabled = true;
+      setText(says, "Working …");
       try {
-        await fetchIt();
-        says.textContent = "";
+        await save(path(pid), options, `leakwatch-${pid}-${end}`);
+        setText(says, "");
       } catch (error) {
-        says.textContent = error instanceof Failure || error instanceof Error ? error.message : String(error);
+        setText(says, error instanceof Error ? error.message : String(error));
+        if (error instanceof Failure && error.refused) feed.refuse(error);
       }
-      made.disabled = false;
+      button.disabled = false;
     } }, title);
-    return made;
-  };
-  return el("div", { class: "downloads" },
-    button(REPORT.title, () => save(REPORT.path(pid), {}, `leakwatch-${pid}.${REPORT.end}`)), says);
+    return button;
+  });
+  return el("div", { class: "downloads", role: "group", "aria-label": "Files" }, ...buttons, says);
 }
 
 /** Fetches and saves: a link could not send a token. @param {string} path @param {RequestInit} options @param {string} name */

@@ -110,8 +110,7 @@ export class Feed {
         await this.listen(() => { pause = 0; });
       } catch (error) {
         if (error instanceof Failure && error.refused) {
-          this.refused = error;
-          this.changed();
+          this.refuse(error);
           await new Promise((resolve) => { this.wake = () => resolve(undefined); });
           continue;
         }
@@ -122,11 +121,18 @@ export class Feed {
     }
   }
 
-  /** Somebody signed in. @param {string} value */
+  /** The agent wants to know who asks. @param {Failure} failure */
+  refuse(failure) {
+    this.refused = failure;
+    this.changed();
+  }
+
+  /** Somebody signed in, or would rather not: then what can be had without is shown. @param {string | null} value */
   signIn(value) {
-    signIn(value);
+    if (value !== null) signIn(value);
     this.refused = null;
     this.wake();
+    this.changed();
   }
 
   /** Takes turns until the stream ends. @param {() => void} came */

@@ -68,9 +68,9 @@ function update() {
   document.title = `${view.title} - ${about ? clean(about.host, 64) : "leakwatch"}`;
   const firing = feed.alerting?.alerts.filter((alert) => alert.state === "firing").length ?? 0;
   setText(byId("firing"), firing > 0 ? ` ${count(firing)}` : "");
-  byId("gate").hidden = feed.refused === null;
   byId("view").hidden = feed.refused !== null;
   if (feed.refused) showGate(feed.refused);
+  else byId("gate").hidden = true;
   view.update();
   freshness();
   void report();
@@ -106,7 +106,7 @@ async function report() {
       looks = wanted.looks;
     }
   } catch (error) {
-    if (error instanceof Failure && error.refused) feed.refused = error;
+    if (error instanceof Failure && error.refused) feed.refuse(error);
     // Else the stream tells that the agent is away.
   } finally {
     asking = false;
@@ -116,10 +116,14 @@ async function report() {
 /** @param {Failure} refused */
 function showGate(refused) {
   const gate = byId("gate");
+  if (!gate.hidden) return;
+  gate.hidden = false;
   setText(byId("gate-says"), refused.status === 403
     ? `The agent says: ${refused.message}. It knows no token and no password; [http] bearer_token_file or basic_users_file names them.`
     : `The agent says: ${refused.message}.`);
-  if (!gate.contains(document.activeElement)) byId("secret").focus();
+  // There is something to go back to.
+  byId("gate-back").hidden = feed.about === null;
+  byId("secret").focus();
 }
 
 function startGate() {
@@ -131,8 +135,8 @@ function startGate() {
     const pair = Array.from(new TextEncoder().encode(`${user.value}:${secret.value}`), (byte) => String.fromCharCode(byte)).join("");
     feed.signIn(user.value === "" ? `Bearer ${secret.value}` : `Basic ${btoa(pair)}`);
     secret.value = "";
-    update();
   });
+  byId("gate-back").addEventListener("click", () => feed.signIn(null));
 }
 
 addEventListener("hashchange", () => route(false));

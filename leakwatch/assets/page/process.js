@@ -32,7 +32,7 @@ export function processView(feed, pid) {
   const charts = new Charts();
   const element = el("article", {},
     el("nav", { "aria-label": "Where this is", class: "crumbs" }, el("a", { href: "#/" }, "Processes"), " / ", el("span", {}, String(pid))),
-    el("header", { class: "title" }, el("div", {}, heading, lead), downloads(pid)),
+    el("header", { class: "title" }, el("div", {}, heading, lead), downloads(feed, pid)),
     alerts,
     zombies,
     el("h2", {}, "Over time"), pictures,

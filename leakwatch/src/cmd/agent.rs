@@ -82,7 +82,8 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     let host = args.host_name.clone().unwrap_or_else(host::name);
     let exports = Exports::start(&options.export, host.clone()).context("nothing can be sent")?;
     let alarms = alarms::start(alarms, host.clone())?;
-    let serving = server.map(|server| server.serve(alarms.dispatcher().holds())).transpose()?;
+    let serving =
+        server.map(|server| server.serve(alarms.dispatcher().holds(), Some(alarms::dumper()))).transpose()?;
     let parts = Parts { kernel, hit_ns, features, options, host };
     let mut owner = Host { file, actions, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));

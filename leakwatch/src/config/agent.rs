@@ -170,6 +170,20 @@ const KEYS: &[Key] = &[
     },
     Key {
         section: "http",
+        name: "dump",
+        default: Default::Is("\"auth\""),
+        doc: "Who may have a dump of a watched process made by POST /api/v1/dump: \"auth\" who gives a token or password, from the \
+              machine itself as well, \"off\" nobody.",
+        set: |options, value| {
+            options.http.dump = match access(value)? {
+                access @ (Access::Auth | Access::Off) => access,
+                _ => return Err("\"auth\" or \"off\": a dump has every stack of a process".to_owned()),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        section: "http",
         name: "connections",
         default: Default::Is("64"),
         doc: "Connections at once; further ones wait.",

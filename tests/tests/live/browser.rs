@@ -1,8 +1,10 @@
 //! The agent's page in a real browser: what it shows is what the program knows, and no foreign name is more than a text.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use leakwatch_tests::host::Answer;
 use leakwatch_tests::{Browser, HostAgent, Target, gate, matrix, need};
 use serde_json::Value;
 
@@ -43,6 +45,14 @@ fn cell(browser: &mut Browser, row: &str, column: &str) -> Option<String> {
     cells[column].as_str().map(str::to_owned)
 }
 
+/// The bytes of a dump that the agent sends: in pieces, each with its length, and as text they need no more than a look.
+fn post(host: &HostAgent, path: &str, headers: &str) -> Answer {
+    let address = host.address();
+    host.raw(&format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n{headers}\r\n"
+    ))
+}
+
 /// Looks for barriers and takes a picture, by day and by night.
 fn look(browser: &mut Browser, name: &str) {
     for scheme in ["light", "dark"] {
@@ -71,6 +81,13 @@ fn the_page_shows_what_the_program_knows() {
     });
     let truth = shop.check();
     host.wait_live(pid, truth.num_goroutine);
+
+    // Who is let in because he asks from the machine is no page of somebody else's.
+    let page = host.get("/", &[]);
+    assert!(page.status == 200 && page.headers.contains("trusted-types 'none'"), "{}", page.headers);
+    assert_eq!(host.get("/api/v1/events", &[("Sec-Fetch-Site", "cross-site")]).status, 403);
+    let named = "GET /api/v1/processes HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(host.raw(named).status, 403);
 
     let mut browser = Browser::start();
     browser.open(&format!("http://{}/", host.address()));
@@ -141,4 +158,60 @@ fn the_page_shows_what_the_program_knows() {
     browser.wait_for("document.querySelector('main').innerText.includes('onerror=document.title')");
     let text = browser.text("main");
     assert!(text.contains("\\x1b[2J\\u{202e}") && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
+}
+
+#[test]
+fn a_token_opens_the_page_and_has_dumps_made() {
+    const TOKEN: &str = "0123456789abcdef0123";
+    need!(gate::live(), gate::browser(), gate::file(&newest()));
+    let folder = Folder::new("browser-token");
+    let token = folder.path().join("token");
+    fs::write(&token, TOKEN).expect("written");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("set");
+    let mut target = Target::start(&copy(&folder, "shop"));
+    target.command("spawn chan 321");
+    let config = format!(
+        "[sampling]\ninterval = \"1s\"\n[http]\napi = \"auth\"\nbearer_token_file = \"{}\"\n",
+        token.display()
+    );
+    let host = watching("browser-token", &folder, &config);
+    let (pid, bearer) = (target.pid(), format!("Authorization: Bearer {TOKEN}\r\n"));
+    let truth = target.check();
+
+    // A dump: not without the token, not for a page of another site, not of who is not watched.
+    let path = format!("/api/v1/dump?pid={pid}");
+    assert_eq!(post(&host, &path, "").status, 401);
+    assert_eq!(post(&host, &path, &format!("{bearer}Sec-Fetch-Site: cross-site\r\n")).status, 403);
+    assert_eq!(host.get(&path, &[("Authorization", &format!("Bearer {TOKEN}"))]).status, 405);
+    assert_eq!(post(&host, "/api/v1/dump?pid=1", &bearer).status, 404);
+    assert_eq!(post(&host, &format!("{path}&format=xml"), &bearer).status, 400);
+    let dump = post(&host, &path, &bearer);
+    assert_eq!(dump.status, 200, "{}", dump.body);
+    let dumped = dump.body.lines().filter(|line| line.starts_with("goroutine ")).count() as u64;
+    assert_eq!(dumped, truth.num_goroutine, "{}", dump.body);
+    let profile = post(&host, &format!("{path}&format=pprof"), &bearer);
+    assert!(profile.headers.contains("application/octet-stream"), "{}", profile.headers);
+
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", host.address()));
+    browser.wait_for("!document.querySelector('#gate').hidden");
+    look(&mut browser, "gate");
+    browser.value("document.querySelector('#secret').focus()");
+    browser.write("a wrong one, to begin with");
+    browser.press("Enter");
+    browser.wait_for("document.querySelector('#secret').value === ''");
+    browser.wait_for("!document.querySelector('#gate').hidden");
+    browser.value("document.querySelector('#secret').focus()");
+    browser.write(TOKEN);
+    browser.press("Enter");
+    browser.wait_for(&format!("document.querySelector('main').innerText.includes('shop {pid}')"));
+    let dumped = browser.value(&format!(
+        "import('/page/feed.js').then(async ({{ ask }}) => {{ const answer = await ask('{path}', {{ method: 'POST' }}); \
+         return (await answer.text()).match(/^goroutine /gm).length; }})"
+    ));
+    assert_eq!(dumped, target.check().num_goroutine);
+    // It is kept for the tab: the page can be loaded again.
+    browser.open(&format!("http://{}/#/process/{pid}", host.address()));
+    browser.wait_for(&format!("document.querySelector('main h1').innerText === 'shop pid {pid}'"));
+    assert_eq!(browser.value("document.cookie"), "", "nothing is sent unasked");
 }

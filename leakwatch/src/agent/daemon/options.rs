@@ -42,6 +42,8 @@ pub struct Http {
     pub api: Access,
     /// Who may ask for `/api/v1/hold`.
     pub hold: Access,
+    /// Who may have a dump made, by `/api/v1/dump`: [`Access::Auth`] or [`Access::Off`], nothing laxer.
+    pub dump: Access,
     /// Connections at once.
     pub connections: usize,
     /// How long a request may take.
@@ -125,6 +127,7 @@ impl Default for Http {
             metrics: Access::Open,
             api: Access::Local,
             hold: Access::Local,
+            dump: Access::Auth,
             connections: 64,
             timeout: Duration::from_secs(10),
         }

@@ -13,7 +13,7 @@ use axum::{
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use crate::agent::daemon::options::Http;
+use crate::agent::daemon::options::{Access, Http};
 
 /// The longest `Authorization` that is looked at.
 const LONGEST: usize = 4096;
@@ -93,8 +93,12 @@ impl Secrets {
     }
 
     /// What is answered to who may not ask.
-    pub(super) fn refusal(&self) -> Response {
-        let text = "this is for who gives a token or password, or asks from the machine itself\n";
+    pub(super) fn refusal(&self, access: Access) -> Response {
+        let text = if access == Access::Local {
+            "this is for who gives a token or password, or asks from the machine itself\n"
+        } else {
+            "this is for who gives a token or password\n"
+        };
         let mut response = (StatusCode::UNAUTHORIZED, text).into_response();
         let scheme = match (self.token.is_some(), self.passwords.is_empty()) {
             (true, _) => "Bearer realm=\"leakwatch\"",
@@ -219,7 +223,7 @@ mod tests {
                 assert!(!allows(&secrets, wrong), "{wrong}");
             }
             assert!(!secrets.allow(None));
-            assert_eq!(secrets.refusal().status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(secrets.refusal(Access::Auth).status(), StatusCode::UNAUTHORIZED);
             assert!(!format!("{secrets:?}").contains("9f"));
         }
     }
@@ -248,7 +252,7 @@ mod tests {
             assert!(!allows(&secrets, wrong), "{wrong}");
         }
         assert!(!allows(&Secrets::default(), "Basic b3BzOnNlY3JldA=="));
-        assert_eq!(Secrets::default().refusal().status(), StatusCode::FORBIDDEN);
+        assert_eq!(Secrets::default().refusal(Access::Local).status(), StatusCode::FORBIDDEN);
     }
 
     #[test]

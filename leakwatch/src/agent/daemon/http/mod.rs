@@ -1,10 +1,11 @@
 //! The agent's server: a thread and an event loop of its own, so that who asks cannot hold up who watches.
 //!
-//! It sees published snapshots and nothing else: no request reaches a process, the kernel side or the configuration, and none
-//! starts anything. Every request is bounded: in size, in time, and in how many there are at once. What may be asked by whom
+//! It sees published snapshots and nothing else: no request reaches the kernel side or the configuration, and only one of them,
+//! [`dump`], a process. Every request is bounded: in size, in time, and in how many there are at once. What may be asked by whom
 //! is decided here and in `auth`; what is answered is made by the outputs. It must never log or answer with a secret.
 
 mod auth;
+mod dump;
 mod events;
 mod origin;
 mod page;
@@ -22,7 +23,7 @@ use axum::{
     extract::{Query, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -35,12 +36,12 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use self::auth::Secrets;
+use self::{auth::Secrets, dump::Dumps};
 use super::{
     figures::Snapshot,
     options::{Access, Http},
 };
-use crate::alert::{HoldAnswer, Holds};
+use crate::alert::{Dumper, HoldAnswer, Holds};
 use crate::export::{
     self,
     metrics::{Limits, encode, families, negotiate},
@@ -86,9 +87,11 @@ struct Shared {
     secrets: Arc<Secrets>,
     /// What the breakers say.
     holds: Arc<Holds>,
+    dumps: Dumps,
     metrics: Access,
     api: Access,
     hold: Access,
+    dump: Access,
     page: Access,
     listeners: Arc<Semaphore>,
     timeout: Duration,
@@ -116,9 +119,11 @@ impl Server {
             snapshots,
             secrets,
             holds: Arc::default(),
+            dumps: Dumps::by(None),
             metrics: options.metrics,
             api: options.api,
             hold: options.hold,
+            dump: options.dump,
             page: options.page,
             listeners: Arc::new(Semaphore::new(LISTENERS)),
             timeout: options.timeout,
@@ -136,12 +141,14 @@ impl Server {
         self.tls.is_some()
     }
 
-    /// Answers from now on, on a thread of its own; these are the holds that it tells of.
+    /// Answers from now on, on a thread of its own; these are the holds that it tells of, and who takes dumps (`None`: there
+    /// are none to be had).
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn serve(mut self, holds: Arc<Holds>) -> anyhow::Result<Serving> {
+    pub fn serve(mut self, holds: Arc<Holds>, dumper: Option<Dumper>) -> anyhow::Result<Serving> {
         self.state.holds = holds;
+        self.state.dumps = Dumps::by(dumper);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -238,6 +245,7 @@ fn router(state: Shared) -> Router {
         .route("/api/v1/report", get(report))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/hold", get(hold))
+        .route("/api/v1/dump", post(dump::dump))
         .route("/api/v1/events", get(events::events))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
@@ -256,6 +264,7 @@ async fn guard(
         "/healthz" | "/readyz" => Access::Open,
         "/metrics" => state.metrics,
         "/api/v1/hold" => state.hold,
+        "/api/v1/dump" => state.dump,
         path if page::is_page(path) => state.page,
         _ => state.api,
     };
@@ -271,7 +280,7 @@ async fn guard(
         Access::Off => return nothing().await,
     };
     if !allowed {
-        return state.secrets.refusal();
+        return state.secrets.refusal(access);
     }
     // A body means nothing here, and none is read.
     match tokio::time::timeout(state.timeout, next.run(request)).await {
@@ -365,7 +374,7 @@ async fn nothing() -> Response {
 }
 
 async fn wrong_method() -> Response {
-    text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are all there is\n")
+    text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are all there is, and POST for /api/v1/dump\n")
 }
 
 fn not_ready() -> Response {
