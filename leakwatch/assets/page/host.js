@@ -115,9 +115,9 @@ function name(cell, row) {
     more = el("span", { class: "soft more" });
     cell.append(more);
   }
-  const probes = row.tier === "probes" ? ", probes" : "";
+  const tier = row.tier === "memory" ? "" : `, ${row.tier}`;
   const lost = row.lost > 0 ? `, ${count(row.lost)} lost` : "";
-  setText(more, ` ${row.pid}${where ? `, ${where}` : ""}${probes}${lost}`);
+  setText(more, ` ${row.pid}${where ? `, ${where}` : ""}${tier}${lost}`);
 }
 
 /** @param {HTMLElement} cell @param {Row} row */

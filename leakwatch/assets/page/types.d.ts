@@ -8,7 +8,7 @@ export interface Row {
   container: string | null;
   pod: { name: string | null; namespace: string | null; uid: string | null } | null;
   runtimes: { kind: string; version: string | null }[];
-  tier: "memory" | "probes";
+  tier: "memory" | "thinned" | "probes";
   watched_s: number | null;
   looks: number;
   probe_hits: number;

@@ -15,7 +15,7 @@ use super::{
     error::CollectError,
     found::Found,
     runtime::{self, Runtime, Tasks},
-    session::{Ask, Counting, Mode, Session},
+    session::{Ask, Counted, Counting, Mode, Session},
 };
 use crate::{
     host::ProcessMemory,
@@ -61,6 +61,8 @@ pub(super) struct Numbered {
     last: Option<(u64, u64)>,
     /// Starts that no site shows: their goroutines ended before the next look.
     pub(super) unseen: u64,
+    /// The next number when probes were taken off, until memory is looked at.
+    off_at: Option<u64>,
 }
 
 impl Numbered {
@@ -74,9 +76,25 @@ impl Numbered {
         self.last = Some((next, by_sites));
     }
 
-    /// Starts are counted by probes from here on: what comes now was not unseen.
-    fn pause(&mut self) {
+    /// Starts are counted by probes from here on. Until the next number was this, they counted so many; by their sites so
+    /// many were started before.
+    fn pause(&mut self, next: Option<u64>, by_probes: u64, by_sites: u64) {
+        if let Some(next) = next.filter(|_| self.last.is_some()) {
+            self.take(next.saturating_sub(by_probes), by_sites);
+        }
         self.last = None;
+    }
+
+    /// Probes were taken off when the next number was this.
+    pub(super) fn probes_off(&mut self, next: Option<u64>) {
+        self.off_at = next;
+    }
+
+    /// By their sites this many had been started when probes were taken off.
+    fn go_on(&mut self, by_sites: u64) {
+        if let Some(next) = self.off_at.take() {
+            self.last = Some((next, by_sites));
+        }
     }
 }
 
@@ -157,17 +175,26 @@ impl Session {
                 counted.counting = Counting::Probes;
             }
         }
-        self.go_on_from_memory(&live, before, is_probed);
+        let next = self.next_number();
+        // Read later: what started between the two is missed rather than counted twice.
+        let counted = match (&self.watched, next) {
+            (Some(watched), Some(_)) => kernel.counters(watched)?.get(Counter::Started),
+            _ => 0,
+        };
+        let by_probes = counted.saturating_sub(before.get(Counter::Started));
+        let by_sites = self.go_on_from_memory(&live, before, is_probed);
+        self.numbered.pause(next, by_probes, by_sites);
         Ok(true)
     }
 
-    /// What memory showed becomes what the kernel's counters begin at; `live` is what was entered there as alive.
+    /// What memory showed becomes what the kernel's counters begin at; `live` is what was entered there as alive. How many
+    /// goroutines were started until then.
     fn go_on_from_memory(
         &mut self,
         live: &BTreeMap<SiteId, u64>,
         counters: Counters,
         is_probed: impl Fn(RuntimeKind) -> bool,
-    ) {
+    ) -> u64 {
         let mut sites: BTreeMap<SiteId, SiteSample> =
             self.sites_at_attach().into_iter().filter(|(id, _)| is_probed(id.runtime)).collect();
         sites.extend(
@@ -184,27 +211,43 @@ impl Session {
         for (id, site) in &mut sites {
             site.come_to(live.get(id).copied().unwrap_or(0));
         }
+        let started = goroutines_started(sites.values());
         self.before_probes = BeforeProbes { sites, counters };
-        self.numbered.pause();
         // The tables are read anew.
         self.last = None;
+        started
     }
 
     /// Takes note of how many goroutines were numbered, while they are counted by memory.
     pub(super) fn note_numbers(&mut self) {
-        let by_sites = self.by_memory.values();
-        let by_sites =
-            by_sites.filter(|site| site.id.runtime == RuntimeKind::Go).map(|site| site.started).sum();
-        let by_memory = self.runtimes.iter().filter(|counted| counted.counting != Counting::Probes);
-        let next =
-            by_memory.filter_map(|counted| counted.runtime.tasks.as_ref()).find_map(|tasks| match tasks {
-                Tasks::Go(go) => go.next_number(&self.memory),
-                Tasks::Tokio(_) => None,
-            });
-        if let Some(next) = next {
-            self.numbered.take(next, by_sites);
+        let is_probed = |counted: &Counted| {
+            counted.runtime.kind == RuntimeKind::Go && counted.counting == Counting::Probes
+        };
+        if self.runtimes.iter().any(is_probed) {
+            return;
+        }
+        if let Some(next) = self.next_number() {
+            self.numbered.take(next, goroutines_started(self.by_memory.values()));
         }
     }
+
+    /// Counting by memory begins after probes; `sites` are as the probes left them.
+    pub(super) fn go_on_from_probes<'a>(&mut self, sites: impl Iterator<Item = &'a SiteSample>) {
+        self.numbered.go_on(goroutines_started(sites));
+    }
+
+    /// The number that the next goroutine gets; `None`: there is no Go runtime, or it cannot be read.
+    pub(super) fn next_number(&self) -> Option<u64> {
+        let mut tasks = self.runtimes.iter().filter_map(|counted| counted.runtime.tasks.as_ref());
+        tasks.find_map(|tasks| match tasks {
+            Tasks::Go(go) => go.next_number(&self.memory),
+            Tasks::Tokio(_) => None,
+        })
+    }
+}
+
+fn goroutines_started<'a>(sites: impl Iterator<Item = &'a SiteSample>) -> u64 {
+    sites.filter(|site| site.id.runtime == RuntimeKind::Go).map(|site| site.started).sum()
 }
 
 #[cfg(test)]
@@ -220,9 +263,16 @@ mod tests {
         assert_eq!(numbered.unseen, 90);
         numbered.take(1104, 25);
         assert_eq!(numbered.unseen, 90, "numbers are given out in batches: sites may be ahead of them");
-        numbered.pause();
-        numbered.take(5000, 25);
-        assert_eq!(numbered.unseen, 90, "what probes counted is not unseen");
+        // Ten came before the probes and went; four are alive, and two the probes have counted already.
+        numbered.pause(Some(1120), 2, 29);
+        assert_eq!(numbered.unseen, 100);
+        numbered.take(5000, 3000);
+        assert_eq!(numbered.unseen, 100, "what probes counted is not unseen");
+        // Probes were taken off at 6000; by the next look 50 more had come, of which it shows 20.
+        numbered.probes_off(Some(6000));
+        numbered.go_on(4000);
+        numbered.take(6050, 4020);
+        assert_eq!(numbered.unseen, 130);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     go::{Seen, Stacks},
     runtime::{self, Probe, ProbedFile, Runtime, Tasks},
     sample::{Last, Looks, empty_site},
-    sampled::{BeforeProbes, Numbered},
+    sampled::{BeforeProbes, Numbered, SAMPLED_SINCE},
     spawns::Spawns,
     threads::{Threads, Views},
     tokio_rt::Kinds,
@@ -288,16 +288,23 @@ impl Session {
         blind.map(|counted| counted.runtime.kind).collect()
     }
 
-    /// Takes the probes off and counts by memory from now on, where memory can be read.
+    /// Takes the probes off and counts by memory from now on, where memory can be read. Where they are off already, this reason
+    /// takes the place of the one before it, if that ends in [`SAMPLED_SINCE`].
     pub fn take_probes_off(&mut self, kernel: &mut Kernel, why: &str) -> Result<(), KernelError> {
         let Some(watched) = self.watched.as_mut() else { return Ok(()) };
-        let mut probed = self.runtimes.iter_mut().filter(|counted| counted.counting == Counting::Probes);
-        let Some(first) = probed.next() else { return Ok(()) };
-        let flags = if self.totals_only { process_flags::THREAD_TOTALS } else { process_flags::THREADS };
-        kernel.set_flags(watched, flags)?;
-        kernel.detach(watched);
-        for counted in std::iter::once(first).chain(probed) {
+        if self.runtimes.iter().any(|counted| counted.counting == Counting::Probes) {
+            let flags = if self.totals_only { process_flags::THREAD_TOTALS } else { process_flags::THREADS };
+            kernel.set_flags(watched, flags)?;
+            // At once: from here on they count nothing, and the kernel takes its time to remove them.
+            let next = self.next_number();
+            self.numbered.probes_off(next);
+            if let Some(watched) = self.watched.as_mut() {
+                kernel.detach(watched);
+            }
+        }
+        for counted in self.runtimes.iter_mut().filter(|counted| counted.counting != Counting::Memory) {
             counted.counting = Counting::Both;
+            counted.runtime.problems.retain(|problem| !problem.ends_with(SAMPLED_SINCE));
             counted.runtime.problems.push(why.to_owned());
         }
         Ok(())
@@ -488,10 +495,13 @@ impl Session {
             // What probes knew of ages is not known any more.
             let probed = self.counting(kind) == Counting::Both;
             let of_kind = so_far.iter().filter(|(id, _)| seen_with(id));
-            self.by_memory.extend(of_kind.map(|(&id, site)| {
+            self.by_memory.extend(of_kind.clone().map(|(&id, site)| {
                 let ages = if probed { None } else { site.ages };
                 (id, SiteSample { ages, ..site.clone() })
             }));
+            if kind == RuntimeKind::Go {
+                self.go_on_from_probes(of_kind.map(|(_, site)| site));
+            }
         }
         for &id in live.keys() {
             self.by_memory.entry(id).or_insert_with(|| empty_site(id));

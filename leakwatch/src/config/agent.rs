@@ -39,7 +39,10 @@ const SECTIONS: [(&str, &str); 8] = [
         "The server: the page at /, /metrics, /healthz, /readyz, /api/v1/{processes,report,events,alerts,hold}. Read at the start \
          only.",
     ),
-    ("budget", "What watching may cost. Over it, probes are taken off, and the figures say so."),
+    (
+        "budget",
+        "What watching may cost. Over it, probes are thinned, then taken off, and the figures say so.",
+    ),
     ("discover", "Which processes are watched."),
     ("sampling", "How often processes are looked at."),
     ("promote", "Which processes get probes for a while: those that look as if they leaked."),
@@ -219,6 +222,17 @@ const KEYS: &[Key] = &[
         doc: "Percent of one core that probes may add to a process.",
         set: |options, value| {
             options.budget.process_percent = percent(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "budget",
+        name: "period",
+        default: Default::Is("\"1m\""),
+        doc: "Over this time. Probes that cost more are on for a part of each such time, so that it is no more over all of it; where\n\
+              that would be less than a tenth of the time, they are taken off.",
+        set: |options, value| {
+            options.budget.period = duration(value)?;
             Ok(())
         },
     },
@@ -875,7 +889,7 @@ interval = \"1m 30s\"
         refused(
             "[budget]\nhost_percnt = 1\n",
             "agent.toml:2: unknown key of [budget] `host_percnt` (did you mean `host_percent`?); there are host_percent, \
-             process_percent",
+             process_percent, period",
         );
         refused(
             "[budgets]\n",

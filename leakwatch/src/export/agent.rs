@@ -41,6 +41,7 @@ pub(super) fn about(report: &Report, agent: &AgentReport) -> Value {
         "left_out": counts(&agent.left_out),
         "probes": agent.probes,
         "promoted": agent.promoted,
+        "thinned": agent.thinned,
         "demoted": agent.demoted,
         "binaries": { "known": known, "inspected": inspected, "reused": reused },
         "lost_execs": agent.lost_execs,

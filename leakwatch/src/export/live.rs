@@ -109,6 +109,7 @@ mod tests {
             attached: 0,
             left_out: Vec::new(),
             probes: 0,
+            thinned: 0,
             promoted: 0,
             demoted: 0,
             binaries: [0; 3],

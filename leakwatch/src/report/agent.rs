@@ -31,6 +31,8 @@ pub struct AgentReport {
     pub probes: u64,
     /// Processes that got probes.
     pub promoted: u64,
+    /// Times that the probes of a process were thinned.
+    pub thinned: u64,
     /// Processes whose probes were taken off while they lived.
     pub demoted: u64,
     /// Binaries that are known, that were read, and that were known when they were asked for.

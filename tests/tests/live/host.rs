@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::folder::Folder;
 use leakwatch_tests::{HostAgent, Target, churn, gate, matrix, need};
 
 /// Looks once a second: a test need not wait.
@@ -169,6 +170,81 @@ fn one_that_grows_gets_probes_and_loses_them_again() {
     let last = totals(&host);
     assert!(last.started >= now.started && last.ended >= now.ended, "{last:?} after {now:?}");
     assert_eq!(last.live_at_attach + last.started - last.ended, last.live);
+}
+
+#[test]
+fn probes_over_the_budget_are_thinned_and_then_taken_off() {
+    need!(gate::live(), gate::file(&newest()));
+    let folder = Folder::new("thinned");
+    let mut target = Target::start(&folder.copy_of(&newest(), "busy"));
+    target.command("spawn chan 100");
+    let config = |percent: f64| {
+        format!(
+            "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 30\nrest = \"1h\"\n[discover]\n\
+             include = [{{ exe = \"{}/busy\" }}]\n[budget]\nprocess_percent = {percent:.4}\nhost_percent = 100\nperiod = \"6s\"\n",
+            folder.path().display()
+        )
+    };
+    let host = HostAgent::start("thinned", &config(100.0));
+    let pid = target.pid();
+    let of = |host: &HostAgent, figure: &str| host.process(pid).expect("watched")[figure].clone();
+    let totals = |host: &HostAgent| host.report(pid).expect("watched").process(pid).tasks();
+    host.wait_until("probes", |host| {
+        target.command("spawn chan 5");
+        of(host, "tier") == "probes"
+    });
+    assert_live_is_true(&host, &mut target);
+    let (before, known) = (target.check(), totals(&host));
+
+    // What they cost under a steady load, whatever that is here; the budget is half of it.
+    let mut added = 0.0;
+    host.wait_until("a cost", |host| {
+        target.command("storm 400");
+        added = of(host, "added_percent").as_f64().unwrap_or(0.0);
+        added > 0.2
+    });
+    host.reload(&config(added / 2.0));
+    host.wait_until("thinning", |host| {
+        target.command("storm 400");
+        of(host, "tier") == "thinned"
+    });
+    // Off and on again, twice.
+    for on in [false, true, false, true] {
+        host.wait_until(&format!("probes that are placed: {on}"), |host| {
+            target.command("storm 400");
+            (host.about()["probes"] != 0) == on && of(host, "tier") == "thinned"
+        });
+    }
+    let about = host.about();
+    assert_eq!((&about["promoted"], &about["demoted"]), (&1.into(), &0.into()), "{about:#}");
+    assert!(about["thinned"].as_u64().is_some_and(|times| times >= 1), "{about:#}");
+    let metrics = host.get("/metrics", &[]).body;
+    assert!(metrics.contains("leakwatch_processes_by_tier{tier=\"thinned\"} 1"), "{metrics}");
+
+    // What it costs many times over is not worth its while.
+    host.reload(&config(added / 200.0));
+    host.wait_until("no probes", |host| {
+        target.command("storm 400");
+        of(host, "tier") == "memory"
+    });
+    let report = host.report(pid).expect("watched");
+    let problems = report.process(pid).json()["runtimes"][0]["problems"].clone();
+    let said = problems.as_array().map(Vec::as_slice).unwrap_or_default();
+    assert!(
+        matches!(said, [why] if why.as_str().is_some_and(|why| why.contains(" % of a core to the process, over the budget"))),
+        "{problems:#}"
+    );
+    // By probes, by memory and by the runtime's own numbers: all starts, but for what numbers cannot tell at each change.
+    let after = target.check();
+    let started = after.started - before.started;
+    let slack = 12 * (16 * u64::from(target.ready().gomaxprocs) + 64);
+    let counted = |host: &HostAgent| totals(host).started - known.started;
+    host.wait_until("the starts", |host| counted(host) + slack >= started);
+    assert!(counted(&host) <= started + slack, "{} of {started}", counted(&host));
+    assert_live_is_true(&host, &mut target);
+    let now = totals(&host);
+    assert_eq!(now.live_at_attach + now.started - now.ended, now.live, "{now:?}");
+    assert_eq!(host.terminate().code(), Some(0));
 }
 
 /// The next process has this pid, unless that is in use.

@@ -26,7 +26,7 @@ impl Snapshot {
     /// The same for `/metrics`.
     pub fn metrics(&self) -> AgentFigures {
         let figures = &self.figures;
-        let probed = figures.watched.iter().filter(|one| one.probed).count() as u64;
+        let of_tier = |tier| figures.watched.iter().filter(|one| one.tier == tier).count() as u64;
         let added = figures.watched.iter().filter_map(|one| Some((one.pid, one.added_percent? / 100.0)));
         AgentFigures {
             version: env!("CARGO_PKG_VERSION"),
@@ -36,10 +36,7 @@ impl Snapshot {
             rss_bytes: figures.own.rss_bytes,
             open_fds: figures.own.open_fds,
             look_s: Some(figures.turn_s),
-            tiers: vec![
-                (Tier::Memory.name(), (figures.watched.len() as u64).saturating_sub(probed)),
-                (Tier::Probes.name(), probed),
-            ],
+            tiers: Tier::ALL.into_iter().map(|tier| (tier.name(), of_tier(tier))).collect(),
             overhead: added.collect(),
             totals: figures.totals.clone(),
             exports: figures.exports.clone(),
@@ -52,7 +49,7 @@ impl Snapshot {
         let named = |name: &str, count: u64| Named { name: name.to_owned(), count };
         let watched = |one: &WatchedFigures| WatchedReport {
             pid: one.pid,
-            tier: if one.probed { Tier::Probes } else { Tier::Memory }.name(),
+            tier: one.tier.name(),
             probe_hits: one.probe_hits,
             added_percent: one.added_percent,
             looks: one.looks,
@@ -77,6 +74,7 @@ impl Snapshot {
             left_out: figures.left_out.iter().map(|(reason, &count)| named(reason.name(), count)).collect(),
             probes: figures.probes,
             promoted: figures.promoted,
+            thinned: figures.thinned,
             demoted: figures.demoted,
             binaries: [figures.binaries.known, figures.binaries.inspected, figures.binaries.reused],
             lost_execs: figures.lost_execs,
@@ -149,8 +147,8 @@ impl Errors {
 pub struct WatchedFigures {
     /// Its pid.
     pub pid: u32,
-    /// It has probes.
-    pub probed: bool,
+    /// How it is counted.
+    pub tier: Tier,
     /// Executions of its probes.
     pub probe_hits: u64,
     /// What they add to it, percent of one core; `None`: it has none, or their price is not known.
@@ -192,6 +190,8 @@ pub struct Figures {
     pub host_percent: Option<f64>,
     /// Processes that got probes.
     pub promoted: u64,
+    /// Times that the probes of a process were thinned.
+    pub thinned: u64,
     /// Processes whose probes were taken off while they lived.
     pub demoted: u64,
     /// How long the last turn of looks took, seconds.

@@ -72,6 +72,7 @@ pub(super) struct Fleet {
     errors: Errors,
     quiet: Quiet,
     promoted: u64,
+    thinned: u64,
     demoted: u64,
     turn_ns: u64,
     /// When the last round was.
@@ -117,6 +118,7 @@ impl Fleet {
             errors: Errors::default(),
             quiet: Quiet::default(),
             promoted: 0,
+            thinned: 0,
             demoted: 0,
             turn_ns: 0,
             round_ns: None,
@@ -293,14 +295,21 @@ impl Fleet {
             self.attach(found).await;
         }
         let steps = self.look_at_due(begun_ns);
-        for (pid, step) in steps.into_iter().chain(self.keep_process_budgets()) {
+        let steps = steps.into_iter().chain(self.keep_process_budgets());
+        for (pid, step) in steps.chain(self.keep_host_budget()) {
             match step {
                 Step::Stay => {}
                 Step::Promote(reason) => self.promote(pid, &reason).await,
+                Step::Thin(reason) => {
+                    info!(pid, reason, "probes are thinned");
+                    self.thinned += 1;
+                    self.pause(pid, &reason);
+                }
+                Step::Pause(reason) => self.pause(pid, &reason),
+                Step::Resume => self.resume(pid).await,
                 Step::Demote(reason) => self.demote(pid, &reason),
             }
         }
-        self.keep_host_budget();
         self.make_room();
         self.turn_ns = clock::monotonic_ns().saturating_sub(begun_ns);
     }
@@ -338,16 +347,16 @@ impl Fleet {
         steps
     }
 
-    /// Measures what probes add to each process that has some.
+    /// Measures what probes add to each process that has some, and turns thinned ones on and off.
     fn keep_process_budgets(&mut self) -> Vec<(u32, Step)> {
         let Some(kernel) = &self.kernel else { return Vec::new() };
         let mut steps = Vec::new();
         let mut failed = None;
-        for (&pid, watched) in self.watches.iter_mut().filter(|(_, w)| w.course.tier() == Tier::Probes) {
+        let (now_ns, budget) = (clock::monotonic_ns(), &self.options.budget);
+        for (&pid, watched) in self.watches.iter_mut().filter(|(_, w)| w.course.tier() != Tier::Memory) {
+            steps.push((pid, watched.course.turn(now_ns, budget)));
             match watched.measure(kernel, self.hit_ns) {
-                Ok(Some(added)) => {
-                    steps.push((pid, watched.course.measured(added, &self.options.budget)));
-                }
+                Ok(Some(added)) => steps.push((pid, watched.course.measured(added, now_ns, budget))),
                 Ok(None) => {}
                 Err(error) => failed = Some(error),
             }
@@ -358,48 +367,62 @@ impl Fleet {
         steps
     }
 
-    /// Measures what all of it takes, and takes off the most expensive probes when that is too much.
-    fn keep_host_budget(&mut self) {
+    /// Measures what all of it takes; what is to be done with the most expensive probes when that is too much.
+    fn keep_host_budget(&mut self) -> Option<(u32, Step)> {
         let hits: u64 =
             self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
         let budget = self.options.budget.host_percent;
         if !self.usage.measure(hits, self.hit_ns, budget) {
-            return;
+            return None;
         }
         let percent = self.usage.host_percent.unwrap_or_default();
-        let probed = self.watches.iter().filter(|(_, watched)| watched.course.tier() == Tier::Probes);
+        let probed = self.watches.iter_mut().filter(|(_, watched)| watched.course.is_probed());
         let dearest = probed.max_by(|(_, a), (_, b)| {
             a.added_percent.unwrap_or(0.0).total_cmp(&b.added_percent.unwrap_or(0.0))
         });
-        let Some(pid) = dearest.map(|(&pid, _)| pid) else {
+        let Some((&pid, watched)) = dearest else {
             debug!(
                 "watching took {percent:.2} % of the machine, over the budget of {budget} %, without any probe"
             );
-            return;
+            return None;
         };
         let why = format!(
             "watching took {percent:.2} % of the machine, over the budget of {budget} %, and these were the most expensive \
              probes"
         );
-        self.demote(pid, &why);
+        Some((pid, watched.course.dearest(&why, clock::monotonic_ns(), &self.options.budget)))
     }
 
     /// Places probes, if there is room for more.
     async fn promote(&mut self, pid: u32, reason: &str) {
-        let probed = self.watches.values().filter(|watched| watched.course.tier() == Tier::Probes).count();
+        let probed = self.watches.values().filter(|watched| watched.course.tier() != Tier::Memory).count();
         // Without a price nobody could keep a budget.
         if probed >= self.options.promote.at_once || self.hit_ns.is_none() {
             return;
         }
+        if self.place(pid).await {
+            info!(pid, reason, "probes are placed");
+            self.promoted += 1;
+        }
+    }
+
+    /// Thinned probes are placed again.
+    async fn resume(&mut self, pid: u32) {
+        if self.place(pid).await {
+            debug!(pid, "probes are placed again");
+        }
+    }
+
+    /// Places probes; `false`: there are none, and the process is left alone for a while.
+    async fn place(&mut self, pid: u32) -> bool {
         let (Some(kernel), Some(watched)) = (self.kernel.as_mut(), self.watches.get_mut(&pid)) else {
-            return;
+            return false;
         };
         let now_ns = clock::monotonic_ns();
         match watched.session.put_probes_on(kernel).await {
             Ok(true) => {
-                info!(pid, reason, "probes are placed");
                 watched.begin_probes(kernel, now_ns);
-                self.promoted += 1;
+                return true;
             }
             Ok(false) => watched.course.demoted(now_ns, &self.options.promote),
             Err(error) => {
@@ -408,6 +431,22 @@ impl Fleet {
                     self.complain(ErrorKind::Probes, &format_args!("pid {pid} gets no probes: {error}"));
                 }
             }
+        }
+        false
+    }
+
+    /// Takes thinned probes off for a while.
+    fn pause(&mut self, pid: u32, reason: &str) {
+        let (Some(kernel), Some(watched)) = (self.kernel.as_mut(), self.watches.get_mut(&pid)) else {
+            return;
+        };
+        if watched.course.tier() != Tier::Thinned {
+            return;
+        }
+        // Memory is looked at before probes come again: what they counted is taken over by that.
+        watched.due_ns = 0;
+        if let Err(error) = watched.pause_probes(kernel, reason) {
+            self.complain(ErrorKind::Probes, &format_args!("pid {pid}: {error}"));
         }
     }
 
@@ -475,7 +514,7 @@ impl Fleet {
         };
         let watched = self.watches.iter().map(|(&pid, watched)| WatchedFigures {
             pid,
-            probed: watched.course.tier() == Tier::Probes,
+            tier: watched.course.tier(),
             probe_hits: watched.probe_hits(),
             added_percent: watched.added_percent,
             looks: watched.looks,
@@ -496,6 +535,7 @@ impl Fleet {
             hit_ns: self.hit_ns,
             host_percent: self.usage.host_percent,
             promoted: self.promoted,
+            thinned: self.thinned,
             demoted: self.demoted,
             turn_s: seconds(self.turn_ns),
             exports: Vec::new(),

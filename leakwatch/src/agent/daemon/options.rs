@@ -71,6 +71,8 @@ pub struct Budget {
     pub host_percent: f64,
     /// Percent of one core that probes may add to one process.
     pub process_percent: f64,
+    /// Over which that is meant: thinned probes are on for a part of each.
+    pub period: Duration,
 }
 
 /// Which processes.
@@ -136,7 +138,7 @@ impl Default for Http {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { host_percent: 1.0, process_percent: 2.0 }
+        Self { host_percent: 1.0, process_percent: 2.0, period: Duration::from_mins(1) }
     }
 }
 

@@ -2,10 +2,7 @@
 
 use leakwatch_common::Counter;
 
-use super::{
-    options::Promote,
-    tiers::{Course, Tier},
-};
+use super::{options::Promote, tiers::Course};
 use crate::{
     agent::{clock, names::ImageNames, process},
     collect::{Looks, SAMPLED_SINCE, Session, sample_all},
@@ -94,7 +91,7 @@ impl Watched {
         detector: &Detector,
     ) -> Result<u64, KernelError> {
         let begun_ns = clock::monotonic_ns();
-        let looks = Looks { ages: self.course.tier() == Tier::Probes, census: true, stacks };
+        let looks = Looks { ages: self.course.is_probed(), census: true, stacks };
         let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
         for sample in samples.into_iter().flatten() {
             let mut names = ImageNames::new(self.session.names());
@@ -118,7 +115,7 @@ impl Watched {
 
     /// Its probes were just placed.
     pub(super) fn begin_probes(&mut self, kernel: &Kernel, now_ns: u64) {
-        self.course.promoted(now_ns);
+        self.course.placed(now_ns);
         // Their hits from an earlier time are not of this one. What cannot be read is read again at the next turn.
         let hits = self.session.probe_hits(kernel).unwrap_or(self.hits.0);
         self.hits = (hits, now_ns);
@@ -126,7 +123,7 @@ impl Watched {
         self.report.runtimes.clone_from(&self.info.runtimes);
     }
 
-    /// Takes its probes off, for this reason.
+    /// Takes its probes off and lets it rest, for this reason.
     ///
     /// # Errors
     /// When the kernel's tables cannot be written; the probes are off all the same.
@@ -138,6 +135,19 @@ impl Watched {
     ) -> Result<(), KernelError> {
         self.course.demoted(clock::monotonic_ns(), options);
         self.added_percent = None;
+        self.take_probes_off(kernel, reason)
+    }
+
+    /// Takes its probes off for a while, for this reason; they are thinned.
+    ///
+    /// # Errors
+    /// As [`Self::end_probes`].
+    pub(super) fn pause_probes(&mut self, kernel: &mut Kernel, reason: &str) -> Result<(), KernelError> {
+        self.added_percent = self.added_percent.map(|_| 0.0);
+        self.take_probes_off(kernel, reason)
+    }
+
+    fn take_probes_off(&mut self, kernel: &mut Kernel, reason: &str) -> Result<(), KernelError> {
         let taken = self.session.take_probes_off(kernel, &format!("{reason}: {SAMPLED_SINCE}"));
         self.info.runtimes = process::runtimes(&self.session);
         self.report.runtimes.clone_from(&self.info.runtimes);
@@ -158,10 +168,10 @@ impl Watched {
         kernel: &Kernel,
         price_ns: Option<f64>,
     ) -> Result<Option<f64>, KernelError> {
-        self.added_percent = None;
-        if self.course.tier() == Tier::Memory {
+        if !self.course.is_probed() {
             return Ok(None);
         }
+        self.added_percent = None;
         let hits = self.session.probe_hits(kernel)?;
         let now_ns = clock::monotonic_ns();
         let (before, then_ns) = std::mem::replace(&mut self.hits, (hits, now_ns));
