@@ -28,14 +28,13 @@ const BATCH: usize = 1024;
 
 impl Prover {
     /// Fills `proof` with what is known of the suspects, which are proven now.
-    pub(super) fn explain(&self, memory: &impl Memory, suspects: FxHashMap<u64, Suspect>, proof: &mut Proof) {
-        let mut suspects: Vec<Suspect> = suspects.into_values().collect();
+    pub(super) fn explain(&self, memory: &impl Memory, mut suspects: Vec<Suspect>, proof: &mut Proof) {
         suspects.sort_unstable_by_key(|suspect| suspect.goroutine.id);
         let mut places: FxHashMap<u64, u32> = FxHashMap::default();
         for Suspect { goroutine, objects } in &suspects {
             let Doing::Waits(kind) = goroutine.doing else { continue };
             let mut on = Vec::with_capacity(objects.len());
-            for &address in objects {
+            for &address in &**objects {
                 let next = u32::try_from(proof.objects.len()).unwrap_or(u32::MAX);
                 let place = *places.entry(address).or_insert(next);
                 if place == next {

@@ -24,8 +24,10 @@ const MAIN: u64 = 1;
 /// What a pass found.
 #[derive(Debug, Default)]
 pub(super) struct Look {
-    /// Goroutines that were not reached, by address.
-    pub(super) unreached: FxHashMap<u64, Suspect>,
+    /// Of the first pass: goroutines that were not reached, by address.
+    pub(super) unreached: Vec<Suspect>,
+    /// Of a later one: which of those before were not reached again.
+    pub(super) confirmed: Vec<bool>,
     pub(super) running: FxHashMap<u64, Running>,
     pub(super) goroutines: u64,
     pub(super) candidates: u64,
@@ -107,7 +109,10 @@ impl Prover {
         }
         self.broken = look.void.is_some();
         look.read_bytes = self.marks.read_bytes;
-        look.unreached = pass.unreached();
+        match &self.suspects {
+            None => look.unreached = pass.suspects(),
+            Some(suspects) => look.confirmed = pass.confirms(suspects),
+        }
         self.last = self.marks.trace.is_some().then_some(pass);
         Ok(look)
     }
@@ -267,15 +272,40 @@ impl Pass {
         }
     }
 
-    pub(super) fn unreached(&self) -> FxHashMap<u64, Suspect> {
+    /// Who was not reached, and for what he waits.
+    pub(super) fn unreached(&self) -> impl Iterator<Item = (&Goroutine, &[u64])> {
         let left = self.waits.of.iter().zip(&self.woken).filter(|(_, woken)| !**woken);
         left.filter_map(|(candidate, _)| {
-            let goroutine = *self.live.get(candidate.goroutine as usize)?;
+            let goroutine = self.live.get(candidate.goroutine as usize)?;
             let waits_for_ever = goroutine.doing == Doing::Waits(WaitKind::Forever);
-            let objects = self.waits.objects_of(candidate).to_vec();
-            (!(goroutine.id == MAIN && waits_for_ever))
-                .then_some((goroutine.address, Suspect { goroutine, objects }))
+            let meant = goroutine.id == MAIN && waits_for_ever;
+            (!meant).then(|| (goroutine, self.waits.objects_of(candidate)))
         })
-        .collect()
+    }
+
+    /// The same to keep, by address.
+    fn suspects(&self) -> Vec<Suspect> {
+        let suspect = |(goroutine, objects): (&Goroutine, &[u64])| Suspect {
+            goroutine: *goroutine,
+            objects: objects.into(),
+        };
+        let mut suspects: Vec<Suspect> = self.unreached().map(suspect).collect();
+        suspects.shrink_to_fit();
+        suspects.sort_unstable_by_key(|suspect| suspect.goroutine.address);
+        suspects
+    }
+
+    /// For each of those of passes before, by address: it was not reached again, and waits as it did.
+    fn confirms(&self, suspects: &[Suspect]) -> Vec<bool> {
+        let mut confirmed = vec![false; suspects.len()];
+        for (now, objects) in self.unreached() {
+            let place = suspects.binary_search_by_key(&now.address, |suspect| suspect.goroutine.address);
+            if let Ok(place) = place
+                && let (Some(confirmed), Some(then)) = (confirmed.get_mut(place), suspects.get(place))
+            {
+                *confirmed = now.is_still(&then.goroutine) && *objects == *then.objects;
+            }
+        }
+        confirmed
     }
 }

@@ -157,8 +157,8 @@ pub struct Prover {
     options: Options,
     spans: Spans,
     marks: Marks,
-    /// Unreachable in all passes so far; `None` before the first.
-    suspects: Option<FxHashMap<u64, Suspect>>,
+    /// Unreachable in all passes so far, by address; `None` before the first.
+    suspects: Option<Vec<Suspect>>,
     /// Goroutines that ran in all passes without a break, by P.
     unbroken: Option<FxHashMap<u64, Running>>,
     proof: Proof,
@@ -176,7 +176,7 @@ pub struct Prover {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Suspect {
     goroutine: Goroutine,
-    objects: Vec<u64>,
+    objects: Box<[u64]>,
 }
 
 /// Chance that one pass misses a pointer that is moved at full speed between k places: (1 - 1/k)^k, below this for all k.
@@ -228,7 +228,7 @@ impl Prover {
         let elapsed_ns = ended_ns.saturating_sub(begun_ns);
         let made = self.proof.passes + self.proof.void;
         let each_ns = elapsed_ns / u64::from(made.max(1));
-        let nothing = self.suspects.as_ref().is_some_and(FxHashMap::is_empty);
+        let nothing = self.suspects.as_ref().is_some_and(Vec::is_empty);
         let still = self.proof.passes >= 2
             && self.proof.void == 0
             && self
@@ -258,9 +258,9 @@ impl Prover {
         self.proof.candidates = look.candidates;
         self.proof.heap_bytes = self.spans.heap_bytes();
         self.proof.read_bytes = look.read_bytes;
-        // Those of this pass and of the passes before are there at once.
-        let suspects = look.unreached.capacity() + self.suspects.as_ref().map_or(0, FxHashMap::capacity);
-        let suspects = (suspects * (size_of::<(u64, Suspect)>() + size_of::<u64>())) as u64;
+        let suspects = look.unreached.capacity().max(self.suspects.as_ref().map_or(0, Vec::capacity));
+        // Most wait for one object each.
+        let suspects = (suspects * (size_of::<Suspect>() + size_of::<u64>())) as u64;
         self.proof.own_bytes = self
             .proof
             .own_bytes
@@ -273,11 +273,10 @@ impl Prover {
         self.proof.passes += 1;
         match self.suspects.as_mut() {
             None => self.suspects = Some(look.unreached),
-            Some(suspects) => suspects.retain(|address, suspect| {
-                look.unreached.get(address).is_some_and(|now| {
-                    now.goroutine.is_still(&suspect.goroutine) && now.objects == suspect.objects
-                })
-            }),
+            Some(suspects) => {
+                let mut confirmed = look.confirmed.iter();
+                suspects.retain(|_| confirmed.next().is_some_and(|confirmed| *confirmed));
+            }
         }
         match self.unbroken.as_mut() {
             None => self.unbroken = Some(look.running),

@@ -71,7 +71,7 @@ impl Prover {
         if pass.number_of(place).is_none() {
             return why(Fate::Unknown, Vec::new());
         }
-        if pass.unreached().contains_key(&goroutine.address) {
+        if pass.unreached().any(|(one, _)| one.address == goroutine.address) {
             return why(Fate::Doubtful, Vec::new());
         }
         let chain = self.chain(trace, pass, goroutine);
