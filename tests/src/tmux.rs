@@ -51,6 +51,13 @@ impl Tmux {
         String::from_utf8_lossy(&shown.stdout).into_owned()
     }
 
+    /// The same with its colours, as escape sequences, and with its blanks.
+    #[track_caller]
+    pub fn screen_in_colour(&self) -> String {
+        let shown = self.run(&["capture-pane", "-p", "-e", "-N"]);
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    }
+
     /// Types a text as it is.
     #[track_caller]
     pub fn write(&self, text: &str) {

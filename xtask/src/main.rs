@@ -21,6 +21,7 @@ mod layouts;
 mod manifests;
 mod overhead;
 mod page;
+mod pictures;
 mod proofs;
 mod shell;
 mod soak;
@@ -126,6 +127,12 @@ const TASKS: &[Task] = &[
         usage: "",
         help: "measure how long dumps take and what the program feels; writes docs/dump-speed.md",
         run: dumps::run,
+    },
+    Task {
+        name: "pictures",
+        usage: "",
+        help: "make the README's pictures from real runs, of the terminal and of the agent's page; writes docs/pictures",
+        run: pictures::run,
     },
     Task { name: "tidy", usage: "", help: "check the floors and what no compiler checks", run: tidy::run },
     Task {

@@ -59,6 +59,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The go command of a toolchain, on its own.
+pub(crate) fn go_command(toolchain: &crate::tools::GoToolchain) -> std::process::Command {
+    go::go(toolchain)
+}
+
 /// Where the targets are: `LEAKWATCH_TARGETS`, or below cargo's target folder.
 pub(crate) fn root() -> PathBuf {
     std::env::var_os("LEAKWATCH_TARGETS")

@@ -98,7 +98,8 @@ impl<'b> Paper<'b> {
         used
     }
 
-    /// Gives a stretch of a row one more role, under what is written there.
+    /// Gives a stretch of a row one more role, under what is written there. Curves stay as they are: turned round, they would
+    /// show what is missing as what is there.
     pub(super) fn mark(&mut self, x: usize, y: usize, room: usize, role: Role) {
         let room = room.min(self.width().saturating_sub(x));
         if y >= self.height() {
@@ -106,7 +107,14 @@ impl<'b> Paper<'b> {
         }
         let width = u16::try_from(room).unwrap_or(u16::MAX);
         let area = Rect { x: self.column(x), y: self.row(y), width, height: 1 }.intersection(self.area);
-        self.buffer.set_style(area, self.look.style(role));
+        let (style, curve) = (self.look.style(role), self.look.style(Role::Curve).fg);
+        for place in area.positions() {
+            if let Some(cell) = self.buffer.cell_mut(place)
+                && (curve.is_none() || cell.style().fg != curve)
+            {
+                cell.set_style(style);
+            }
+        }
     }
 
     /// Where a column of the paper is on the screen.
