@@ -30,7 +30,8 @@ function text(unit, value) {
  * @property {(data: (number | null)[][], words: string) => void} set
  */
 
-/** Steps of an axis of bytes and of seconds: people count them by other numbers than by ten. */
+/** Steps of axes: nobody is half alive, and people count bytes and seconds by other numbers than by ten. */
+const COUNTS = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 const BYTES = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 604800];
 
@@ -157,7 +158,7 @@ export class Charts {
         },
         axes: [
           { ...axis, grid: { ...axis.grid, filter: decades }, ticks: { ...axis.ticks, filter: decades }, filter: decades, space: 70, ...(x.incrs ? { incrs: x.incrs } : {}), values: (_plot, ticks) => ticks.map((tick) => (tick === null ? "" : x.text(tick))) },
-          { ...axis, size: 66, ...(unit === "bytes" ? { incrs: BYTES } : {}), values: (_plot, ticks) => ticks.map((tick) => text(unit, tick)) },
+          { ...axis, size: 66, ...(unit === "bytes" ? { incrs: BYTES } : unit === "count" ? { incrs: COUNTS } : {}), values: (_plot, ticks) => ticks.map((tick) => text(unit, tick)) },
         ],
         series: [
           {},

@@ -36,7 +36,7 @@ export function downloads(feed, pid) {
     } }, title);
     return button;
   });
-  return el("div", { class: "downloads", role: "group", "aria-label": "Files" }, ...buttons, says);
+  return el("div", { class: "downloads", role: "group", "aria-label": "Download" }, el("span", { class: "soft" }, "Download"), ...buttons, says);
 }
 
 /** Fetches and saves: a link could not send a token. @param {string} path @param {RequestInit} options @param {string} name */

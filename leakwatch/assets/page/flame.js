@@ -68,6 +68,7 @@ export class Flame {
   constructor(noun) {
     this.noun = noun;
     this.root = node("", null, false);
+    this.live = 0;
     this.top = this.root;
     this.picture = svg("svg", { class: "flame", role: "group", "aria-label": "Flame graph of the stacks of live tasks" });
     this.says = el("p", { class: "soft says" });
@@ -77,8 +78,9 @@ export class Flame {
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  /** @param {Site[]} sites */
-  update(sites) {
+  /** @param {Site[]} sites @param {number} live tasks that there are, those without a known stack among them */
+  update(sites, live) {
+    this.live = live;
     const path = pathOf(this.top);
     this.root = merge(sites, this.noun);
     // Whoever looked closer goes on doing so, where the frame is still there.
@@ -153,6 +155,7 @@ export class Flame {
 
   /** @param {Node} frame */
   sentence(frame) {
+    if (frame === this.root) return `${frame.name}: ${count(frame.tasks)} of ${count(this.live, this.noun)}`;
     const name = frame.wait ? clean(frame.name) : shortFrame(frame.name);
     return `${name}: ${count(frame.tasks, this.noun)}, ${percent(frame.tasks / Math.max(this.root.tasks, 1))}`;
   }

@@ -7,7 +7,7 @@
 import { spark } from "./charts.js";
 import { el, fill, setText } from "./dom.js";
 import { WindowedTable, linkIn } from "./table.js";
-import { UNKNOWN, badness, bytes, clean, count, figure, home, known, place, signed, siteName, verdictWord } from "./words.js";
+import { UNKNOWN, badness, bytes, clean, count, figure, home, known, place, shortName, signed, verdictWord } from "./words.js";
 
 /** @typedef {Row & { curve: [number, number][] }} Shown */
 
@@ -49,12 +49,12 @@ function summary(feed, rows) {
   const about = feed.about;
   const firing = feed.alerting?.alerts.filter((alert) => alert.state === "firing").length ?? 0;
   return [
-    tile("Watched", count(rows.length, "process")),
+    tile("Processes", count(rows.length)),
     tile("Leaks", count(leaks), leaks > 0 ? "leak" : ""),
     tile("Suspects", count(suspects), suspects > 0 ? "suspect" : ""),
     tile("Tasks alive", count(sum((row) => row.tasks_live))),
     tile("Alerts", feed.alerting?.rules.length ? `${count(firing)} firing` : "no rules", firing > 0 ? "leak" : ""),
-    tile("Watching, of the machine", known(about?.host_percent, (value) => `${figure(value)}%`) ?? UNKNOWN),
+    tile("Cost, of the machine", known(about?.host_percent, (value) => `${figure(value)}%`) ?? UNKNOWN),
   ];
 }
 
@@ -126,7 +126,7 @@ function worst(cell, row) {
     fill(cell);
     return;
   }
-  const text = `${siteName(row.worst, 80)} ${place(row.worst)}`;
+  const text = `${shortName(row.worst)} ${place(row.worst)}`;
   cell.title = text;
   fill(cell, el("bdi", { class: "place" }, text));
 }

@@ -11,7 +11,7 @@ import { downloads } from "./download.js";
 import { Flame } from "./flame.js";
 import { siteKey } from "./site.js";
 import { WindowedTable, linkIn } from "./table.js";
-import { UNKNOWN, ages, badness, bytes, bytesSigned, clean, clock, count, duration, figure, known, noun, place, signed, siteName, verdictWord, waits } from "./words.js";
+import { UNKNOWN, ages, badness, bytes, bytesSigned, clean, clock, count, duration, figure, known, noun, place, shortName, signed, siteName, verdictWord, waits } from "./words.js";
 
 /** @param {Feed} feed @param {number} pid */
 export function processView(feed, pid) {
@@ -63,7 +63,7 @@ export function processView(feed, pid) {
         flame = new Flame(word);
         fill(flames, flame.element);
       }
-      flame.update(sites);
+      flame.update(sites, process.tasks.live);
       const said = process.notes;
       fillFrom(notes, said, () => [said.length === 0 ? el("p", {}, "Nothing was lost.") : el("ul", {}, ...said.map((note) => el("li", {}, clean(note, 600))))]);
       refill(totals, ...entries(process));
@@ -121,7 +121,7 @@ function siteTable(pid) {
         const link = linkIn(cell);
         link.href = `#/process/${pid}/site/${siteKey(site)}`;
         link.title = siteName(site);
-        fill(link, el("bdi", { class: "place" }, siteName(site, 80)), " ", el("bdi", { class: "place soft" }, place(site)));
+        fill(link, el("bdi", { class: "place" }, shortName(site)), " ", el("bdi", { class: "place soft" }, place(site)));
       } },
       { id: "live", title: "Alive", figure: true, order: (site) => site.live, text: (site) => count(site.live) },
       { id: "growth", title: "+/min", figure: true, order: (site) => site.growth_per_min, text: (site) => orUnknown(site.growth_per_min, signed) },

@@ -76,7 +76,7 @@ export function siteView(feed, pid, key) {
         flame = new Flame(word);
         fill(flames, flame.element);
       }
-      flame.update([site]);
+      flame.update([site], site.live);
       const listed = site.waiting.reduce((sum, group) => sum + group.count, 0);
       refill(stacks,
         listed < site.live ? el("p", { class: "soft" }, `Of ${count(site.live, word)} the stacks of ${count(listed)} are listed.`) : null,

@@ -132,6 +132,18 @@ export function siteName(site, most = LONGEST) {
   return isFirst(site) ? "the main goroutine" : clean(site.function ?? "(unknown)", most);
 }
 
+/** A Go function without the path of its package's parents: `server.(*Server).Run`. @param {string} name */
+function shortFunction(name) {
+  const end = name.search(/[([< ]/);
+  const slash = name.slice(0, end < 0 ? undefined : end).lastIndexOf("/");
+  return name.slice(slash + 1);
+}
+
+/** The name of a site for a row of a table. @param {Pick<Site, "runtime" | "task" | "function">} site */
+export function shortName(site) {
+  return isFirst(site) ? siteName(site) : clean(shortFunction(site.function ?? "(unknown)"), 80);
+}
+
 /** File and line of a site, without directories. @param {Pick<Site, "runtime" | "task" | "file" | "line">} site */
 export function place(site) {
   if (isFirst(site) || !site.file) return "";
@@ -139,9 +151,12 @@ export function place(site) {
   return site.line === null ? file : `${file}:${site.line}`;
 }
 
-/** A frame without the directories of its file: `main.serve (main.go:12)`. @param {string} frame */
+/** A frame without directories: `server.(*Server).Run (server.go:12)`. @param {string} frame */
 export function shortFrame(frame) {
-  return clean(frame.replace(/ \((?:[^()]*\/)?([^()/]*)\)$/, " ($1)"));
+  // The place stands in the last brackets; a name may have brackets, too.
+  const at = frame.lastIndexOf(" (");
+  const [name, place] = at < 0 ? [frame, ""] : [frame.slice(0, at), frame.slice(at + 2)];
+  return clean(`${shortFunction(name)}${place && ` (${place.slice(place.lastIndexOf("/") + 1)}`}`);
 }
 
 /** What a task does whose wait reason or status this is. @param {string} reason */

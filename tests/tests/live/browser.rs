@@ -1,10 +1,14 @@
 //! The agent's page in a real browser: what it shows is what the program knows, and no foreign name is more than a text.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use leakwatch_tests::host::Answer;
+use leakwatch_tests::process::eventually;
 use leakwatch_tests::{Browser, HostAgent, Target, gate, matrix, need};
 use serde_json::Value;
 
@@ -14,6 +18,9 @@ use crate::terminal::thousands;
 /// Looks once a second, at the targets alone, and an alert for each leak.
 const CONFIG: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 30\n\
                       [budget]\nprocess_percent = 100\nhost_percent = 100\n[[rule]]\npreset = \"leak\"\n";
+
+/// How long a place may take to become free.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program may be called like this: markup that would run a script, controls, and a change of direction.
 const HOSTILE: &str = "<img src=x onerror=document.title='owned'>\u{1b}[2J\u{202e}";
@@ -214,4 +221,46 @@ fn a_token_opens_the_page_and_has_dumps_made() {
     browser.open(&format!("http://{}/#/process/{pid}", host.address()));
     browser.wait_for(&format!("document.querySelector('main h1').innerText === 'shop pid {pid}'"));
     assert_eq!(browser.value("document.cookie"), "", "nothing is sent unasked");
+}
+
+/// Rows, sites and names that no test has programs for, given to the page's own modules.
+#[test]
+fn many_rows_cost_what_can_be_seen_and_names_are_texts() {
+    need!(gate::live(), gate::browser(), gate::file(&newest()));
+    let folder = Folder::new("browser-many");
+    let host = watching("browser-many", &folder, "");
+    // There is room for sixteen who listen, and whoever goes makes room.
+    let listen = || {
+        let mut stream = TcpStream::connect(host.address()).expect("the server takes connections");
+        write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).expect("an answer");
+        (line.split(' ').nth(1).map(str::to_owned), stream)
+    };
+    let listeners: Vec<_> = (0..16).map(|_| listen()).collect();
+    assert!(listeners.iter().all(|(status, _)| status.as_deref() == Some("200")), "{listeners:?}");
+    assert_eq!(listen().0.as_deref(), Some("503"));
+    drop(listeners);
+    assert!(eventually(PATIENCE, || listen().0.as_deref() == Some("200")), "nobody's place becomes free");
+
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", host.address()));
+    let made = browser.value(include_str!("browser/many.js"));
+    gate::say(&format!(
+        "500 processes and 5,000 sites in Chromium: {} ms and {} ms to begin with, {} ms for a turn, {} ms for a sort",
+        made["list_ms"], made["sites_ms"], made["turn_ms"], made["sort_ms"]
+    ));
+    for rows in ["list_rows", "site_rows", "scrolled_rows"] {
+        let rows = made[rows].as_u64().expect("a number");
+        assert!((14..60).contains(&rows), "{rows} rows are in the document");
+    }
+    assert_eq!(made["order"], "live, as asked for");
+    assert_eq!(made["last"], "made_4999", "the end can be reached");
+    assert_eq!(made["focus"], "kept");
+    // Markup, controls, changes of direction and 10 kB are texts of bounded length.
+    assert_eq!((&made["elements"], &made["ran"]), (&0.into(), &false.into()));
+    assert!(made["longest"].as_u64().is_some_and(|longest| longest <= 301), "{made}");
+    assert_eq!(made["raw_controls"], 0);
+    look(&mut browser, "many");
+    assert_eq!(browser.complaints(), [""; 0]);
 }
