@@ -1,9 +1,7 @@
 //! `leakwatch agent`: the host agent, from its configuration to its end.
 
 use std::{
-    fs,
     io::Write as _,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,9 +26,6 @@ use crate::{
     host::{self, Process, ProcessMemory, capability::Capability, confine, own},
     report::Report,
 };
-
-/// The most bytes of a configuration.
-const LARGEST: u64 = 1 << 20;
 
 /// Files that may be open at once: a process takes five or so.
 const OPEN_FILES: u64 = 65_536;
@@ -196,20 +191,11 @@ impl Configuration {
 
     fn parse(&self) -> anyhow::Result<AgentFile> {
         let Some(path) = &self.0 else { return Ok(AgentFile::default()) };
-        let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if !metadata.is_file() || metadata.len() > LARGEST {
-            bail!("{} is no file of at most {LARGEST} bytes", path.display());
-        }
-        let root = rustix::process::geteuid().is_root();
-        if root && metadata.mode() & 0o002 != 0 {
-            bail!("anybody may write {}, and the agent runs as root: `chmod o-w {0}`", path.display());
-        }
-        let owner = metadata.uid();
-        if root && owner != 0 {
-            bail!("{} belongs to user {owner}, and the agent runs as root: `chown root {0}`", path.display());
-        }
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        config::agent(&path.display().to_string(), &text).map_err(|error| Usage(error.to_string()).into())
+        let text = daemon::files::configuration(path)?;
+        let mut file =
+            config::agent(&path.display().to_string(), &text).map_err(|error| Usage(error.to_string()))?;
+        file.options.redact.read_key()?;
+        Ok(file)
     }
 }
 

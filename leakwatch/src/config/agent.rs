@@ -3,37 +3,25 @@
 //! One table holds every key with what it means, its default and how it is read: what is printed, what is allowed and what
 //! errors say all come from it. The file is walked by hand, so that each error names its line.
 
-use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, ops::Range, path::PathBuf};
 
-use jiff::SignedDuration;
-use leakwatch_common::RuntimeKind;
-use regex::Regex;
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::de::{DeTable, DeValue};
 
 use super::{
     error::{ConfigError, unknown},
     reader::Reader,
     rules::{self, Reads, RuleFile},
+    values::{access, array, count, duration, flag, number, path, patterns, percent, runtime, string},
 };
 use crate::{
-    agent::daemon::{
-        filter::Pattern,
-        options::{Access, Options},
-    },
+    agent::daemon::options::{Access, Options},
     alert::Kind,
     export::remote_write::Version,
-    host::own,
     relay::Protocol,
 };
 
-/// The largest program that a pattern may become.
-const PATTERN_SIZE: usize = 1 << 20;
-
 /// Sections, in the order in which they are printed, and what they are about.
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 9] = [
     (
         "http",
         "The server: the page at /, /metrics, /healthz, /readyz, /api/v1/{processes,report,events,alerts,hold}. Read at the start \
@@ -46,6 +34,10 @@ const SECTIONS: [(&str, &str); 8] = [
     ("discover", "Which processes are watched."),
     ("sampling", "How often processes are looked at."),
     ("promote", "Which processes get probes for a while: those that look as if they leaked."),
+    (
+        "redact",
+        "What no answer, alert, metric or export may tell of the programs. Dumps, which are nothing else, are not made then.",
+    ),
     ("export", "What is sent to others, besides being there for who asks. Read at the start only."),
     ("export.remote_write", "To a Prometheus, or whatever takes its remote write, through a queue on disk."),
     ("export.otlp", "To a receiver of the OpenTelemetry protocol: metrics, and a log record for each alert."),
@@ -390,6 +382,38 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        section: "redact",
+        name: "symbols",
+        default: Default::Is("false"),
+        doc: "Names of functions, types and source files: hashes stand for the first two, the same name has the same one; \
+              files and lines are left out. Rules that ask for a name have to ask for its hash.",
+        set: |options, value| {
+            options.redact.symbols = flag(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "redact",
+        name: "stacks",
+        default: Default::Is("false"),
+        doc: "Stacks, of waiting tasks and of those that made them, are left out; rules about stacks never fire then.",
+        set: |options, value| {
+            options.redact.stacks = flag(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        section: "redact",
+        name: "key_file",
+        default: Default::Unset("\"/etc/leakwatch/redact.key\""),
+        doc: "A file with a secret that goes into the hashes, the same on all hosts. Without it, who has the program can try \
+              its names.",
+        set: |options, value| {
+            options.redact.key_file = Some(path(value)?);
+            Ok(())
+        },
+    },
+    Key {
         section: "export",
         name: "interval",
         default: Default::Is("\"15s\""),
@@ -582,6 +606,11 @@ fn check(options: &Options, alarms: &RuleFile) -> Result<(), String> {
     if options.promote.longest < options.promote.hold {
         return Err("[promote] longest is shorter than hold".to_owned());
     }
+    if options.redact.any() && alarms.actions.iter().any(|action| matches!(action.kind, Kind::Dump(_))) {
+        return Err(
+            "an action makes dumps, which have what [redact] leaves out: remove one of them".to_owned()
+        );
+    }
     let unheard = alarms.actions.iter().find(
         |action| matches!(&action.kind, Kind::Hold(hold) if hold.file.is_none() && hold.listen.is_none()),
     );
@@ -636,22 +665,6 @@ pub fn agent_defaults() -> String {
     lines.join("\n")
 }
 
-fn not(expected: &str, found: &DeValue<'_>) -> String {
-    format!("{expected}, not of the type {}", found.type_str())
-}
-
-fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
-    match value {
-        DeValue::String(text) if !text.trim().is_empty() => Ok(text),
-        DeValue::String(_) => Err("a text, and this one is empty".to_owned()),
-        other => Err(not("a text in quotes", other)),
-    }
-}
-
-fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    Ok(PathBuf::from(string(value)?))
-}
-
 fn set_tls(
     options: &mut Options,
     set: impl Fn(&mut (PathBuf, PathBuf), PathBuf),
@@ -661,132 +674,12 @@ fn set_tls(
     Ok(())
 }
 
-fn flag(value: &DeValue<'_>) -> Result<bool, String> {
-    match value {
-        DeValue::Boolean(flag) => Ok(*flag),
-        other => Err(not("true or false", other)),
-    }
-}
-
-fn number(value: &DeValue<'_>) -> Result<f64, String> {
-    let text = match value {
-        DeValue::Integer(number) => number.as_str(),
-        DeValue::Float(number) => number.as_str(),
-        other => return Err(not("a number", other)),
-    };
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| format!("a number that is not negative, not {text}"))
-}
-
-fn percent(value: &DeValue<'_>) -> Result<f64, String> {
-    let percent = number(value)?;
-    if percent > 0.0 && percent <= 100.0 {
-        return Ok(percent);
-    }
-    Err(format!("a percentage above 0 and up to 100, not {percent}"))
-}
-
-fn count(value: &DeValue<'_>, least: usize, most: usize) -> Result<usize, String> {
-    let allowed = format!("a whole number from {least} to {most}");
-    match value {
-        DeValue::Integer(number) => {
-            let number = number.as_str().parse().ok();
-            number.filter(|number| (least..=most).contains(number)).ok_or(allowed)
-        }
-        other => Err(not(&allowed, other)),
-    }
-}
-
-fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
-    const ALLOWED: &str = "a time such as \"10s\" or \"5m\"";
-    let DeValue::String(text) = value else { return Err(not(ALLOWED, value)) };
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    let parsed = parsed.filter(|time| *time >= Duration::from_millis(100));
-    parsed.ok_or_else(|| format!("{ALLOWED}, at least a tenth of a second, not {text:?}"))
-}
-
-fn access(value: &DeValue<'_>) -> Result<Access, String> {
-    match string(value)? {
-        "open" => Ok(Access::Open),
-        "local" => Ok(Access::Local),
-        "auth" => Ok(Access::Auth),
-        "off" => Ok(Access::Off),
-        other => Err(format!("one of \"open\", \"local\", \"auth\", \"off\", not {other:?}")),
-    }
-}
-
-fn array<'v, 'i>(value: &'v DeValue<'i>) -> Result<&'v [Spanned<DeValue<'i>>], String> {
-    match value {
-        DeValue::Array(array) => Ok(array),
-        other => Err(not("a list: [ … ]", other)),
-    }
-}
-
-fn runtime(value: &DeValue<'_>) -> Result<RuntimeKind, String> {
-    let wanted = [RuntimeKind::Go, RuntimeKind::Tokio, RuntimeKind::Thread];
-    let word = string(value).map_err(|what| format!("a list; in it is {what}"))?;
-    wanted
-        .into_iter()
-        .find(|kind| kind.name() == word)
-        .ok_or_else(|| format!("a list of \"go\", \"tokio\" and \"thread\", and there is {word:?} in it"))
-}
-
-fn patterns(value: &DeValue<'_>) -> Result<Vec<Pattern>, String> {
-    array(value)?.iter().map(|one| pattern(one.get_ref())).collect()
-}
-
-fn pattern(value: &DeValue<'_>) -> Result<Pattern, String> {
-    const NAMES: [&str; 7] = ["comm", "exe", "cgroup", "container", "pod", "namespace", "user"];
-    let DeValue::Table(table) = value else {
-        return Err(not("a list of tables such as { comm = \"caddy\" }", value));
-    };
-    let mut pattern = Pattern::default();
-    if table.is_empty() {
-        return Err(format!("a list of tables, and one of them is empty; there are {}", NAMES.join(", ")));
-    }
-    for (name, value) in table {
-        let name = &**name.get_ref();
-        let value = value.get_ref();
-        if name == "user" {
-            pattern.uid = Some(user(value)?);
-            continue;
-        }
-        let place = match name {
-            "comm" => &mut pattern.comm,
-            "exe" => &mut pattern.exe,
-            "cgroup" => &mut pattern.cgroup,
-            "container" => &mut pattern.container,
-            "pod" => &mut pattern.pod,
-            "namespace" => &mut pattern.namespace,
-            other => return Err(format!("a list of tables; {}", unknown("key", other, &NAMES))),
-        };
-        *place = Some(regex(name, value)?);
-    }
-    Ok(pattern)
-}
-
-fn user(value: &DeValue<'_>) -> Result<u32, String> {
-    let name = match value {
-        DeValue::Integer(number) => number.as_str(),
-        other => string(other).map_err(|what| format!("a list of tables; user is {what}"))?,
-    };
-    own::user_id(name)
-        .ok_or_else(|| format!("a list of tables, and there is no user {name:?} on this machine"))
-}
-
-fn regex(name: &str, value: &DeValue<'_>) -> Result<Regex, String> {
-    // An empty one means something: no container, say.
-    let DeValue::String(text) = value else {
-        return Err(format!("a list of tables; {name} is {}", not("a pattern in quotes", value)));
-    };
-    regex::RegexBuilder::new(&format!("^(?:{text})$"))
-        .size_limit(PATTERN_SIZE)
-        .build()
-        .map_err(|error| format!("a list of tables; {name}: {}", error.to_string().replace('\n', " ")))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use leakwatch_common::RuntimeKind;
+
     use super::*;
 
     fn debug(options: &Options) -> String {
@@ -814,6 +707,17 @@ mod tests {
             uncommented.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
         assert_eq!(written, KEYS.iter().filter(|key| matches!(key.default, Default::Is(_))).count());
         assert_eq!(debug(&read(&uncommented.join("\n"))), debug(&Options::default()));
+    }
+
+    #[test]
+    fn dumps_and_redaction_exclude_each_other() {
+        let dump =
+            "[[rule]]\npreset = \"leak\"\n[[action]]\nkind = \"dump\"\ndir = \"/var/lib/leakwatch/dumps\"\n";
+        assert!(agent("f", dump).is_ok());
+        for key in ["symbols", "stacks"] {
+            let error = agent("f", &format!("{dump}[redact]\n{key} = true\n")).expect_err("refused");
+            assert!(error.to_string().contains("[redact]"), "{error}");
+        }
     }
 
     #[test]
@@ -894,7 +798,7 @@ interval = \"1m 30s\"
         refused(
             "[budgets]\n",
             "agent.toml:1: unknown section `budgets` (did you mean `budget`?); there are http, budget, discover, sampling, \
-             promote, export, rule, action",
+             promote, redact, export, rule, action",
         );
         refused(
             "[http]\nlisten = \"off\"\n[[action]]\nname = \"breaker\"\nkind = \"hold\"\n",

@@ -11,6 +11,7 @@ mod profile;
 mod reader;
 pub mod rules;
 mod shipped;
+mod values;
 mod words;
 
 pub use agent::{AgentFile, agent, agent_defaults};

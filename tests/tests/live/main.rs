@@ -12,6 +12,7 @@ mod fleet;
 mod folder;
 mod harm;
 mod host;
+mod hostile;
 mod java;
 mod late;
 mod life;

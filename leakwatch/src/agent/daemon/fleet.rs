@@ -202,8 +202,8 @@ impl Fleet {
         self.numbers.insert(number, pid);
         self.attached += 1;
         debug!(pid, comm = session.process().comm(), "watched");
-        let mut watched = Watched::new(number, session, &self.detector);
-        if let Err(error) = watched.look(self.kernel.as_ref(), self.options.sampling.stacks, &self.detector) {
+        let mut watched = Watched::new(number, session, &self.detector, &self.options.redact);
+        if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
             self.complain(ErrorKind::Kernel, &error);
         }
         watched.due_ns = clock::monotonic_ns().saturating_add(SOONEST_NS);
@@ -332,14 +332,13 @@ impl Fleet {
                 break;
             }
             let Some(watched) = self.watches.get_mut(&pid) else { continue };
-            let took_ns =
-                match watched.look(self.kernel.as_ref(), self.options.sampling.stacks, &self.detector) {
-                    Ok(took_ns) => took_ns,
-                    Err(error) => {
-                        self.complain(ErrorKind::Kernel, &format_args!("pid {pid}: {error}"));
-                        continue;
-                    }
-                };
+            let took_ns = match watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
+                Ok(took_ns) => took_ns,
+                Err(error) => {
+                    self.complain(ErrorKind::Kernel, &format_args!("pid {pid}: {error}"));
+                    continue;
+                }
+            };
             let age_ns = now_ns.saturating_sub(watched.attach().time_ns);
             watched.schedule(took_ns, interval_ns.min(age_ns.max(SOONEST_NS)), share);
             steps.push((pid, watched.course.judge(&watched.report, now_ns, &self.options.promote)));

@@ -10,12 +10,14 @@
 mod discovery;
 pub mod exports;
 mod figures;
+pub mod files;
 pub mod filter;
 mod fleet;
 pub mod http;
 pub mod options;
 mod quiet;
 pub mod tiers;
+mod veil;
 mod watched;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use leakwatch_common::RuntimeKind;
 
-use super::filter::Filter;
+use super::{files, filter::Filter};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,52 @@ pub struct Options {
     pub sampling: Sampling,
     /// When to place probes.
     pub promote: Promote,
+    /// What is told of programs.
+    pub redact: Redact,
     /// Where to send to.
     pub export: super::exports::Options,
+}
+
+/// What is not told of programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redact {
+    /// Names of functions, types and source files.
+    pub symbols: bool,
+    /// Stacks.
+    pub stacks: bool,
+    /// File with the secret of the hashes that stand for names.
+    pub key_file: Option<PathBuf>,
+    /// What is in it.
+    pub key: Key,
+}
+
+/// A secret that goes into hashes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Key(pub(super) Vec<u8>);
+
+/// Never shows what it holds.
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
+impl Redact {
+    /// Reads the secret, where there is one.
+    ///
+    /// # Errors
+    /// When its file cannot be read, or others may read it.
+    pub fn read_key(&mut self) -> anyhow::Result<()> {
+        if let Some(path) = &self.key_file {
+            self.key = Key(files::secret(path)?.trim().as_bytes().to_vec());
+        }
+        Ok(())
+    }
+
+    /// Something is not to be told.
+    pub fn any(&self) -> bool {
+        self.symbols || self.stacks
+    }
 }
 
 /// The HTTP server.

@@ -2,7 +2,11 @@
 
 use leakwatch_common::Counter;
 
-use super::{options::Promote, tiers::Course};
+use super::{
+    options::{Options, Promote, Redact},
+    tiers::Course,
+    veil::Veiled,
+};
 use crate::{
     agent::{clock, names::ImageNames, process},
     collect::{Looks, SAMPLED_SINCE, Session, sample_all},
@@ -44,7 +48,7 @@ pub(super) struct Watched {
 
 impl Watched {
     /// A process that was just attached.
-    pub(super) fn new(number: u64, mut session: Session, detector: &Detector) -> Self {
+    pub(super) fn new(number: u64, mut session: Session, detector: &Detector, redact: &Redact) -> Self {
         let id = session.process().id();
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let now_ns = clock::monotonic_ns();
@@ -54,7 +58,7 @@ impl Watched {
         info.build_id = session.image().inspection().elf.build_id();
         let model = ProcessModel::new(attach, LIMITS);
         let report = {
-            let mut names = ImageNames::new(session.names());
+            let mut names = Veiled::new(ImageNames::new(session.names()), redact);
             let input = ProcessInput { info: &info, model: &model, names: &mut names };
             report::assemble_process(input, detector, Span::Watch)
         };
@@ -87,9 +91,11 @@ impl Watched {
     pub(super) fn look(
         &mut self,
         kernel: Option<&Kernel>,
-        stacks: bool,
+        options: &Options,
         detector: &Detector,
     ) -> Result<u64, KernelError> {
+        let redact = &options.redact;
+        let stacks = options.sampling.stacks && !redact.stacks;
         let begun_ns = clock::monotonic_ns();
         let looks = Looks { ages: self.course.is_probed(), census: true, stacks };
         let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
@@ -98,7 +104,7 @@ impl Watched {
             self.model.apply(&sample, &mut self.identities.with(&mut names));
         }
         self.info.runtimes = process::runtimes(&self.session);
-        let mut names = ImageNames::new(self.session.names());
+        let mut names = Veiled::new(ImageNames::new(self.session.names()), redact);
         let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
         self.report = report::assemble_process(input, detector, Span::Watch);
         self.session.rest();

@@ -3,7 +3,7 @@
 //! Only hashes are kept, and they are compared in the same time whatever they are: neither a word nor where it first differs
 //! can be learnt from how long a refusal takes. A file with secrets that others may read is refused.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use axum::{
@@ -13,13 +13,13 @@ use axum::{
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use crate::agent::daemon::options::{Access, Http};
+use crate::agent::daemon::{
+    files,
+    options::{Access, Http},
+};
 
 /// The longest `Authorization` that is looked at.
 const LONGEST: usize = 4096;
-
-/// The most bytes of a file with secrets.
-const LARGEST_FILE: u64 = 1 << 20;
 
 type Hash = [u8; 32];
 
@@ -47,11 +47,11 @@ impl Secrets {
     pub(super) fn read(options: &Http) -> anyhow::Result<Self> {
         let mut secrets = Self::default();
         if let Some(path) = &options.bearer_token_file {
-            let text = read(path)?;
+            let text = files::secret(path)?;
             secrets.token = Some(token(text.trim()).with_context(|| place(path))?);
         }
         if let Some(path) = &options.basic_users_file {
-            let text = read(path)?;
+            let text = files::secret(path)?;
             for (number, line) in text.lines().enumerate() {
                 let line = line.trim();
                 if !line.is_empty() && !line.starts_with('#') {
@@ -118,18 +118,6 @@ fn place(path: &Path) -> String {
     format!("{} is not what it must be", path.display())
 }
 
-/// A file with secrets.
-fn read(path: &Path) -> anyhow::Result<String> {
-    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if !metadata.is_file() || metadata.len() > LARGEST_FILE {
-        bail!("{} is no file of at most {LARGEST_FILE} bytes", path.display());
-    }
-    if metadata.mode() & 0o007 != 0 {
-        bail!("{} holds secrets and others may read it: `chmod o= {0}`", path.display());
-    }
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
 fn token(text: &str) -> anyhow::Result<Hash> {
     match text.strip_prefix("sha256:") {
         Some(hex) => from_hex(hex).context("`sha256:` is followed by 64 hexadecimal digits"),
@@ -190,7 +178,7 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
