@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod native;
 pub mod process;
 pub mod prometheus;
+pub mod receivers;
 pub mod report;
 pub mod rights;
 pub mod soak;

@@ -20,6 +20,7 @@ mod ebpf;
 mod layouts;
 mod manifests;
 mod overhead;
+mod package;
 mod page;
 mod pictures;
 mod proofs;
@@ -115,6 +116,12 @@ const TASKS: &[Task] = &[
         usage: "",
         help: "measure what watching costs, beside its floor and bpftrace; writes docs/overhead.md",
         run: overhead::run,
+    },
+    Task {
+        name: "package",
+        usage: "[--debug]",
+        help: "build the static executable and the Debian package, and try both in a root of their own",
+        run: package::run,
     },
     Task {
         name: "accuracy",

@@ -13,40 +13,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use object::{Object as _, ObjectSymbol as _};
 
-/// A folder that goes with the test.
-struct Folder(PathBuf);
+use crate::folder::Folder;
 
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("leakwatch-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        Self(folder)
-    }
-
-    /// An executable in it.
-    fn executable(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, bytes).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
-        path
-    }
-
-    /// A configuration that watches what runs from here, whatever it calls itself, once a second, with probes where they are due.
-    fn config(&self) -> String {
-        format!(
-            "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 1\n\
-             [discover]\ninclude = [{{ exe = \"(?s){}/.*\" }}]\nrescan = \"1s\"\n\
-             [[rule]]\nname = \"any\"\nwhen = \"tasks.live > 1\"\n\
-             [[rule]]\nname = \"each-site\"\nper = \"site\"\nwhen = \"live > 1\"\n",
-            self.0.display()
-        )
-    }
+/// An executable of these bytes.
+fn executable(folder: &Folder, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+    path
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// A configuration that watches what runs from a folder, whatever it calls itself, once a second, with probes where they are
+/// due, and with alerts about all of it.
+fn config(folder: &Folder) -> String {
+    format!(
+        "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 1\n\
+         [discover]\ninclude = [{{ exe = \"(?s){}/.*\" }}]\nrescan = \"1s\"\n\
+         [[rule]]\nname = \"any\"\nwhen = \"tasks.live > 1\"\n\
+         [[rule]]\nname = \"each-site\"\nper = \"site\"\nwhen = \"live > 1\"\n",
+        folder.path().display()
+    )
 }
 
 /// Bytes that are the same in each run and follow no pattern.
@@ -101,7 +87,7 @@ fn assert_clean(host: &HostAgent) {
 /// What `promtool` thinks of the metrics.
 #[track_caller]
 fn assert_promtool_takes_them(host: &HostAgent, folder: &Folder) {
-    let path = folder.0.join("metrics.txt");
+    let path = folder.path().join("metrics.txt");
     fs::write(&path, host.get("/metrics", &[]).body).expect("written");
     let program = matrix::third_party("promtool").expect("the gate has looked");
     let input = fs::File::open(&path).expect("just written");
@@ -132,7 +118,7 @@ fn names_with_newlines_escape_codes_and_tags_stay_names() {
     need!(gate::live(), gate::file(&newest()), gate::third_party("promtool"));
     let folder = Folder::new("names");
     let program = fs::read(newest()).expect("the target");
-    let honest = folder.executable("honest", &program);
+    let honest = executable(&folder, "honest", &program);
     // Its functions are called so, too: their names are a table that the runtime does not check.
     let mut renamed = program;
     let (old, new) = (b"main.leakChan".as_slice(), b"\x1bM\n<b>\"}\\\xff\x07xx".as_slice());
@@ -145,12 +131,12 @@ fn names_with_newlines_escape_codes_and_tags_stay_names() {
         names += 1;
     }
     assert!(names > 0, "the names are somewhere else");
-    let hostile = folder.executable(NAME, &renamed);
+    let hostile = executable(&folder, NAME, &renamed);
     let mut honest = Target::start(&honest);
     // It is not asked what it knows: it does not understand its own stacks any more.
     let mut hostile = Guard::start(&mut Command::new(hostile));
     hostile.child().stdin.as_mut().expect("it is piped").write_all(b"spawn chan 30\n").expect("it reads");
-    let host = HostAgent::start("names", &folder.config());
+    let host = HostAgent::start("names", &config(&folder));
     host.wait_live(hostile.pid(), 31);
     assert_honest(&host, &mut honest);
     host.wait_until("an alert of it", |host| {
@@ -176,7 +162,7 @@ fn executables_whose_tables_are_garbage_cost_nobody_else() {
     need!(gate::live(), gate::file(&newest()));
     let folder = Folder::new("elf");
     let program = fs::read(newest()).expect("the target");
-    let honest = folder.executable("honest", &program);
+    let honest = executable(&folder, "honest", &program);
     let mut honest = Target::start(&honest);
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut hostile = Vec::new();
@@ -216,11 +202,11 @@ fn executables_whose_tables_are_garbage_cost_nobody_else() {
     one[0x3a..0x40].fill(0xff);
     variants.push(one);
     for (number, bytes) in variants.iter().enumerate() {
-        let path = folder.executable(&format!("hostile-{number}"), bytes);
+        let path = executable(&folder, &format!("hostile-{number}"), bytes);
         // Some do not get far; those are processes that end.
         hostile.push(Guard::start(&mut Command::new(path)));
     }
-    let host = HostAgent::start("elf", &folder.config());
+    let host = HostAgent::start("elf", &config(&folder));
     assert_honest(&host, &mut honest);
     for guard in &mut hostile {
         // Each is watched, or it is said why not.
@@ -297,12 +283,12 @@ fn memory_that_is_garbage_costs_nobody_else() {
     need!(gate::live(), gate::file(&newest()));
     let folder = Folder::new("memory");
     let program = fs::read(newest()).expect("the target");
-    let path = folder.executable("honest", &program);
+    let path = executable(&folder, "honest", &program);
     let mut honest = Target::start(&path);
-    let hostile = folder.executable("hostile", &program);
+    let hostile = executable(&folder, "hostile", &program);
     let (all, length) = (symbol(&program, "runtime.allgs"), symbol(&program, "runtime.allglen"));
     let pointer = symbol(&program, "runtime.allgptr");
-    let host = HostAgent::start("memory", &folder.config());
+    let host = HostAgent::start("memory", &config(&folder));
     let spoils: [(&str, &dyn Fn(&mut Spoiler)); 6] = [
         ("a list of the largest length", &|spoiler| {
             spoiler.write(length, &u64::MAX.to_le_bytes());

@@ -29,6 +29,7 @@ mod python;
 mod recording;
 mod rights;
 mod run;
+mod sent;
 mod storm;
 mod terminal;
 mod third_party;

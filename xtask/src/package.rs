@@ -1,0 +1,109 @@
+//! Packages leakwatch: one static executable, and the Debian package with it, each tried in a root of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// The version of cargo-deb that is installed where there is none.
+const CARGO_DEB: &str = "3.8.0";
+
+/// What a package must have, besides documents.
+const INSTALLED: [&str; 7] = [
+    "usr/bin/leakwatch",
+    "etc/leakwatch/agent.toml",
+    "usr/lib/systemd/system/leakwatch-agent.service",
+    "usr/share/man/man1/leakwatch.1.gz",
+    "usr/share/bash-completion/completions/leakwatch",
+    "usr/share/zsh/vendor-completions/_leakwatch",
+    "usr/share/fish/vendor_completions.d/leakwatch.fish",
+];
+
+/// `cargo xtask package [--debug]`
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let release = match arguments {
+        [] => true,
+        [flag] if flag == "--debug" => false,
+        _ => bail!("`cargo xtask package` takes --debug or nothing"),
+    };
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let binary = static_binary(&target, release)?;
+    let made = shell::work_dir().join("package");
+    fs::create_dir_all(&made).with_context(|| format!("failed to make {}", made.display()))?;
+    for (file, words) in [
+        ("leakwatch.1", &["man"][..]),
+        ("leakwatch.bash", &["completions", "bash"]),
+        ("_leakwatch", &["completions", "zsh"]),
+        ("leakwatch.fish", &["completions", "fish"]),
+        ("agent.toml", &["agent", "--print-config"]),
+    ] {
+        let path = made.join(file);
+        let text = shell::output(shell::command(&binary).args(words))?;
+        fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    let package = made.join("leakwatch.deb");
+    let mut deb = shell::command(cargo_deb()?);
+    deb.args(["--package", "leakwatch", "--no-build", "--quiet", "--target", &target, "--output"])
+        .arg(&package);
+    if !release {
+        deb.args(["--profile", "dev"]);
+    }
+    shell::run(&mut deb)?;
+    try_package(&package, &made.join("root"))?;
+    println!("static executable  {}", binary.display());
+    println!("Debian package     {}", package.display());
+    Ok(())
+}
+
+/// Builds leakwatch against musl, which leaves nothing to find at run time.
+fn static_binary(target: &str, release: bool) -> Result<PathBuf> {
+    if let Some(rustup) = shell::find_program("rustup", &[]) {
+        shell::output(shell::command(rustup).args(["target", "add", target]))?;
+    }
+    if shell::find_program("musl-gcc", &[]).is_none() {
+        bail!("needs musl-gcc: `apt-get install musl-tools`");
+    }
+    let mut build = shell::cargo("build");
+    build.args(["--locked", "--package", "leakwatch", "--target", target]);
+    if release {
+        build.arg("--release");
+    }
+    shell::run(&mut build)?;
+    let profile = if release { "release" } else { "debug" };
+    Ok(shell::target_dir().join(target).join(profile).join("leakwatch"))
+}
+
+fn cargo_deb() -> Result<PathBuf> {
+    if let Some(found) = shell::find_cargo_program("cargo-deb") {
+        return Ok(found);
+    }
+    eprintln!("    installing cargo-deb {CARGO_DEB}, which makes Debian packages (some minutes)");
+    let mut install = shell::cargo("install");
+    install.args(["cargo-deb", "--version", CARGO_DEB, "--locked", "--debug", "--root"]);
+    install
+        .arg(shell::cargo_tools_dir())
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env_remove("CARGO_TARGET_DIR");
+    shell::run(&mut install).context("failed to install cargo-deb")?;
+    shell::find_cargo_program("cargo-deb").context("cargo-deb was installed and cannot be found")
+}
+
+/// Unpacks the package into an empty root and runs leakwatch there: no library, no file of this machine is in reach.
+fn try_package(package: &Path, root: &Path) -> Result<()> {
+    if root.exists() {
+        fs::remove_dir_all(root).with_context(|| format!("failed to remove {}", root.display()))?;
+    }
+    shell::output(shell::command("dpkg-deb").arg("-x").arg(package).arg(root))?;
+    for file in INSTALLED {
+        if !root.join(file).is_file() {
+            bail!("{} has no /{file}", package.display());
+        }
+    }
+    print!("{}", shell::output(shell::command("dpkg-deb").arg("--info").arg(package))?);
+    let inside =
+        |words: &[&str]| shell::run(shell::command("chroot").arg(root).arg("/usr/bin/leakwatch").args(words));
+    inside(&["--version"])?;
+    inside(&["agent", "--check-config", "--config", "/etc/leakwatch/agent.toml"])
+}
