@@ -17,7 +17,9 @@ use super::{
 use crate::{
     agent::{
         Alarms,
-        daemon::{self, Feature, Options, Owner, Parts, Stage, exports::Exports, http::Server},
+        daemon::{
+            self, Feature, Options, Owner, Parts, Stage, exports::Exports, http::Server, options::Redact,
+        },
     },
     alert::{Action, Kind},
     cli::AgentArgs,
@@ -77,10 +79,12 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     let host = args.host_name.clone().unwrap_or_else(host::name);
     let exports = Exports::start(&options.export, host.clone()).context("nothing can be sent")?;
     let alarms = alarms::start(alarms, host.clone())?;
-    let serving =
-        server.map(|server| server.serve(alarms.dispatcher().holds(), Some(alarms::dumper()))).transpose()?;
+    // A dump has what is not to be told.
+    let dumper = (!options.redact.any()).then(alarms::dumper);
+    let serving = server.map(|server| server.serve(alarms.dispatcher().holds(), dumper)).transpose()?;
+    let redact = options.redact.clone();
     let parts = Parts { kernel, hit_ns, features, options, host };
-    let mut owner = Host { file, actions, alarms, exports };
+    let mut owner = Host { file, redact, actions, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();
     alarms::finish(Some(owner.alarms))?;
@@ -202,6 +206,8 @@ impl Configuration {
 /// What the agent asks of us while it runs.
 struct Host {
     file: Configuration,
+    /// As it was read at the start.
+    redact: Redact,
     /// As they were read at the start.
     actions: Vec<Action>,
     alarms: Alarms,
@@ -213,6 +219,9 @@ impl Owner for Host {
         let AgentFile { options, alarms: RuleFile { rules, actions } } = self.file.read()?;
         if actions != self.actions {
             bail!("[[action]] is read at the start only: restart the agent for its changes");
+        }
+        if options.redact != self.redact {
+            bail!("[redact] is read at the start only: restart the agent for its changes");
         }
         let over = self.alarms.replace(rules);
         self.exports.changed(&over);

@@ -36,7 +36,8 @@ const SECTIONS: [(&str, &str); 9] = [
     ("promote", "Which processes get probes for a while: those that look as if they leaked."),
     (
         "redact",
-        "What no answer, alert, metric or export may tell of the programs. Dumps, which are nothing else, are not made then.",
+        "What no answer, alert, metric or export may tell of the programs. Dumps, which are nothing else, are not made then. Read \
+         at the start only.",
     ),
     ("export", "What is sent to others, besides being there for who asks. Read at the start only."),
     ("export.remote_write", "To a Prometheus, or whatever takes its remote write, through a queue on disk."),

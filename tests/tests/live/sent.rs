@@ -23,6 +23,9 @@ use crate::folder::Folder;
 /// How long something may take to come.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Lets in whom it is for.
+const TOKEN: &str = "the token of the receiver";
+
 /// Once a second, of one program.
 fn watching(exe: &Path) -> String {
     format!(
@@ -96,7 +99,7 @@ fn a_receiver_of_grpc_gets_what_the_report_says() {
     let program = folder.copy("served");
     let mut target = Target::start(&program);
     target.command("spawn chan 20");
-    let collector = Collector::start("the token of the receiver");
+    let collector = Collector::start(TOKEN);
     let token = secret(&folder, "token", "another one\n");
     let config = format!(
         "{}[export]\ninterval = \"1s\"\n[export.otlp]\nendpoint = \"http://{}\"\nprotocol = \"grpc\"\n\
@@ -112,7 +115,7 @@ fn a_receiver_of_grpc_gets_what_the_report_says() {
     // Nobody is let in without the right token, and nothing is given up for it.
     assert!(eventually(PATIENCE, || collector.refused() > 0), "nobody asks");
     assert!(collector.metrics().is_empty() && collector.logs().is_empty());
-    secret(&folder, "token", "the token of the receiver\n");
+    secret(&folder, "token", TOKEN);
 
     let truth = target.check();
     let live = |collector: &Collector, function: &str| {
@@ -168,11 +171,11 @@ fn names_and_stacks_that_are_redacted_leave_by_no_way() {
     let mut target = Target::start(&program);
     target.command("spawn chan 20");
     target.command("spawn method 9");
-    let (sink, collector) = (Sink::start(), Collector::start("x"));
+    let (sink, collector) = (Sink::start(), Collector::start(TOKEN));
     let key = secret(&folder, "key", "0123456789abcdef\n");
-    let token = secret(&folder, "token", "x\n");
+    let token = secret(&folder, "token", TOKEN);
     let config = format!(
-        "{}[redact]\nsymbols = true\nstacks = true\nkey_file = \"{key}\"\n\
+        "[http]\nbearer_token_file = \"{token}\"\n{}[redact]\nsymbols = true\nstacks = true\nkey_file = \"{key}\"\n\
          [export]\ninterval = \"1s\"\n\
          [export.remote_write]\nurl = \"http://{sink}/write\"\nqueue_dir = \"{}\"\n\
          [export.otlp]\nendpoint = \"http://{}\"\nprotocol = \"grpc\"\nbearer_token_file = \"{token}\"\n\
@@ -213,6 +216,12 @@ fn names_and_stacks_that_are_redacted_leave_by_no_way() {
         assert_eq!(answer.status, 200, "{path}");
         all.insert(path, answer.body.into_bytes());
     }
+    // Nor are there dumps, not even for who gives the token.
+    let dump = host.raw(&format!(
+        "POST /api/v1/dump?pid={} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\r\n",
+        target.pid()
+    ));
+    assert_eq!(dump.status, 404, "{}", dump.headers);
     let written = sink
         .posted("/write")
         .into_iter()
