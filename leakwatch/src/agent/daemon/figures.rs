@@ -38,6 +38,14 @@ impl Snapshot {
             look_s: Some(figures.turn_s),
             tiers: Tier::ALL.into_iter().map(|tier| (tier.name(), of_tier(tier))).collect(),
             overhead: added.collect(),
+            errors: ErrorKind::ALL.map(|kind| (kind.name(), figures.errors.get(kind))).to_vec(),
+            features: figures.features.iter().map(|feature| (feature.name, feature.on)).collect(),
+            binaries: Some([figures.binaries.known, figures.binaries.inspected]),
+            tier_changes: vec![
+                (Tier::Memory.name(), figures.demoted),
+                (Tier::Thinned.name(), figures.thinned),
+                (Tier::Probes.name(), figures.promoted),
+            ],
             totals: figures.totals.clone(),
             exports: figures.exports.clone(),
         }

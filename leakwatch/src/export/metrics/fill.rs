@@ -304,6 +304,17 @@ impl Filler<'_> {
         own(Metric::AgentMemory, agent.rss_bytes.map(float));
         own(Metric::AgentFds, agent.open_fds.map(float));
         own(Metric::AgentLook, agent.look_s);
+        own(Metric::AgentBinaries, agent.binaries.map(|[known, _]| float(known)));
+        own(Metric::AgentBinariesRead, agent.binaries.map(|[_, read]| float(read)));
+        for (kind, count) in &agent.errors {
+            self.own(Metric::AgentErrors, &[("kind", kind)], float(*count));
+        }
+        for (feature, on) in &agent.features {
+            self.own(Metric::AgentFeature, &[("feature", feature)], f64::from(u8::from(*on)));
+        }
+        for (to, count) in &agent.tier_changes {
+            self.own(Metric::TierChanges, &[("to", to)], float(*count));
+        }
         for export in &agent.exports {
             let to = [("to", export.to)];
             self.own(Metric::ExportSent, &to, float(export.sent));

@@ -86,6 +86,14 @@ pub struct AgentFigures {
     pub overhead: Vec<(u32, f64)>,
     /// What was lost and how often our probes ran, over all processes since the start, those that are gone among them.
     pub totals: Totals,
+    /// What failed, by kind.
+    pub errors: Vec<(&'static str, u64)>,
+    /// What it can do where the machine lets it, and whether that does.
+    pub features: Vec<(&'static str, bool)>,
+    /// Binaries that are known, and those that were read.
+    pub binaries: Option<[u64; 2]>,
+    /// Times that processes came to a tier.
+    pub tier_changes: Vec<(&'static str, u64)>,
     /// Where figures and alerts are sent to.
     pub exports: Vec<ExportFigures>,
 }

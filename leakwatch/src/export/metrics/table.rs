@@ -162,6 +162,15 @@ table! {
     AgentFds = "leakwatch_agent_open_fds", Gauge of Agent [] None, "File descriptors that the agent has open";
     AgentLook = "leakwatch_agent_look_seconds", Gauge of Agent [] Some("seconds"),
         "How long the last look at all processes took";
+    AgentErrors = "leakwatch_agent_errors_total", Counter of Agent ["kind"] None,
+        "What failed in the agent: attach (a process could not be watched), probes, kernel (its tables), reload";
+    AgentFeature = "leakwatch_agent_feature", Gauge of Agent ["feature"] None,
+        "1 where the machine lets the agent do this, 0 where it does not; /api/v1/processes says why";
+    AgentBinaries = "leakwatch_agent_binaries", Gauge of Agent [] None, "Binaries of which it is remembered what is in them";
+    AgentBinariesRead = "leakwatch_agent_binaries_read_total", Counter of Agent [] None,
+        "Binaries that were read because nothing was known of them";
+    TierChanges = "leakwatch_tier_changes_total", Counter of Agent ["to"] None,
+        "Times that a process got probes (probes), got them for a part of the time (thinned), and lost them (memory)";
     ExportSent = "leakwatch_export_requests_sent_total", Counter of Agent ["to"] None,
         "Requests that a receiver of metrics or alerts took";
     ExportFailed = "leakwatch_export_requests_failed_total", Counter of Agent ["to"] None,

@@ -277,6 +277,10 @@ fn whole() -> (ProcessReport, AgentFigures) {
         look_s: Some(0.004),
         tiers: vec![("memory", 12), ("probes", 1)],
         overhead: vec![(4_242, 0.000_4)],
+        errors: vec![("attach", 2), ("reload", 0)],
+        features: vec![("probes", true), ("memory", false)],
+        binaries: Some([40, 42]),
+        tier_changes: vec![("memory", 1), ("thinned", 1), ("probes", 2)],
         totals,
         exports: vec![ExportFigures { to: "remote_write", sent: 4, failed: 1, dropped: 0, queued_bytes: 0 }],
     };
