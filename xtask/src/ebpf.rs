@@ -104,6 +104,11 @@ impl Kept {
     }
 }
 
+/// Where the kept object is.
+pub(crate) fn kept_object() -> PathBuf {
+    Kept::at(&shell::root()).object
+}
+
 fn rebuild_kept() -> Result<()> {
     let built = build(Warnings::Show)?;
     let kept = Kept::at(&shell::root());

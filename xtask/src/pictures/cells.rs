@@ -2,7 +2,6 @@
 
 /// How a stretch of text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an attribute of a terminal")]
 pub(super) struct Look {
     /// Colour of the text; `None`: the terminal's own.
     pub(super) text: Option<(u8, u8, u8)>,
