@@ -95,6 +95,13 @@ impl Tmux {
         self.run(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
+    /// Gives it another size and presses a key at the same moment.
+    #[track_caller]
+    pub fn resize_and_press(&self, columns: u16, rows: u16, key: &str) {
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        self.run(&["resize-window", "-x", &columns, "-y", &rows, ";", "send-keys", key]);
+    }
+
     /// A program in it has taken the other screen, or the mouse.
     #[track_caller]
     pub fn is_taken(&self) -> bool {

@@ -145,12 +145,14 @@ pub fn run(screen: &mut Screen, state: &mut State, feed: &mut Feed, host: &dyn H
         if std::mem::take(&mut dirty) {
             frame(screen, state)?;
         }
-        if !wait(io::stdin())? {
+        let woken = wait(io::stdin())?;
+        if woken == Woken::Gone {
             return Ok(());
         }
         // All that waits is taken before the next frame: a wheel sends many.
+        let mut taken = false;
         while event::poll(Duration::ZERO)? {
-            dirty = true;
+            (taken, dirty) = (true, true);
             match state.handle(&event::read()?) {
                 Some(Command::Quit) => return Ok(()),
                 // As the terminal itself would: everybody in the foreground is stopped, and we are told like them.
@@ -168,13 +170,28 @@ pub fn run(screen: &mut Screen, state: &mut State, feed: &mut Feed, host: &dyn H
                 None => {}
             }
         }
+        if woken == Woken::Keys && !taken {
+            screen.rouse()?;
+        }
     }
 }
 
-/// Waits for a key, and not longer than a tick. False: the terminal is gone.
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// The tick is over.
+    Nothing,
+    /// There is something to read.
+    Keys,
+    /// The terminal is gone.
+    Gone,
+}
+
+/// Waits for a key, and not longer than a tick.
 ///
-/// crossterm must not be asked then: it reads the end of its input again and again (0.29, `event/source/unix/mio.rs`).
-fn wait(keys: impl AsFd) -> io::Result<bool> {
+/// Where the terminal is gone, crossterm must not be asked: it reads the end of its input again and again (0.29,
+/// `event/source/unix/mio.rs`).
+fn wait(keys: impl AsFd) -> io::Result<Woken> {
     let mut keys = [PollFd::new(&keys, PollFlags::IN)];
     let tick = Timespec::try_from(TICK).map_err(io::Error::other)?;
     match poll(&mut keys, Some(&tick)) {
@@ -182,7 +199,14 @@ fn wait(keys: impl AsFd) -> io::Result<bool> {
         Err(error) => return Err(error.into()),
     }
     let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-    Ok(keys.iter().all(|keys| !keys.revents().intersects(gone)))
+    let happened = keys.iter().fold(PollFlags::empty(), |all, keys| all | keys.revents());
+    Ok(if happened.intersects(gone) {
+        Woken::Gone
+    } else if happened.contains(PollFlags::IN) {
+        Woken::Keys
+    } else {
+        Woken::Nothing
+    })
 }
 
 fn frame(screen: &mut Screen, state: &mut State) -> io::Result<()> {
@@ -223,11 +247,12 @@ mod tests {
     #[test]
     fn a_terminal_that_is_gone_is_noticed() {
         let ends = nix::pty::openpty(None, None).expect("a pty");
-        assert!(wait(&ends.slave).expect("a look"), "nobody typed anything");
+        let wait = || wait(&ends.slave).expect("a look");
+        assert_eq!(wait(), Woken::Nothing, "nobody typed anything");
         nix::unistd::write(&ends.master, b"q\n").expect("a key");
-        assert!(wait(&ends.slave).expect("a look"));
+        assert_eq!(wait(), Woken::Keys);
         drop(ends.master);
-        assert!(!wait(&ends.slave).expect("a look"));
+        assert_eq!(wait(), Woken::Gone);
     }
 
     #[test]

@@ -107,6 +107,20 @@ impl Screen {
         self.held.leave();
     }
 
+    /// Has whoever waits for keys look again, where there are some that he was told of and has not taken.
+    ///
+    /// crossterm is told of keys once (it polls by edges), and forgets that it was when the size changed at the same time (0.29,
+    /// `event/source/unix/mio.rs`): they would wait for the next key, and who asks whether there are any would never rest. Setting
+    /// the modes that are set tells him once more (`n_tty_set_termios`,
+    /// <https://github.com/torvalds/linux/blob/v6.12/drivers/tty/n_tty.c>).
+    ///
+    /// # Errors
+    /// When the terminal's modes cannot be set.
+    pub fn rouse(&self) -> io::Result<()> {
+        let modes = tcgetattr(&self.held.tty)?;
+        Ok(tcsetattr(&self.held.tty, OptionalActions::Now, &modes)?)
+    }
+
     /// Takes it again; all of the screen is drawn anew.
     ///
     /// # Errors
@@ -177,6 +191,27 @@ mod tests {
         assert_eq!(after.local_modes, before.local_modes);
         assert_eq!((after.input_modes, after.output_modes), (before.input_modes, before.output_modes));
         assert_eq!(written(&mut ours, LEAVE), LEAVE);
+    }
+
+    /// What is told once, and forgotten, is told again.
+    #[test]
+    fn who_waits_for_keys_is_told_once_more() {
+        use rustix::event::{Timespec, epoll};
+        let (mut ours, tty) = pty();
+        let screen = Screen::take(&tty).expect("a screen");
+        let waits = epoll::create(epoll::CreateFlags::CLOEXEC).expect("an epoll");
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&waits, &tty, epoll::EventData::new_u64(0), edges).expect("added");
+        let told = |tv_sec| {
+            let mut events = Vec::with_capacity(4);
+            let limit = Timespec { tv_sec, tv_nsec: 0 };
+            epoll::wait(&waits, rustix::buffer::spare_capacity(&mut events), Some(&limit)).expect("a wait");
+            events.len()
+        };
+        ours.write_all(b"q").expect("a key");
+        assert_eq!((told(10), told(0)), (1, 0), "by edges");
+        screen.rouse().expect("the modes are set");
+        assert_eq!(told(10), 1);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod alerts;
 mod browser;
 mod custom;
 mod deploy;
+mod documents;
 mod dump;
 mod dumped;
 mod evidence;

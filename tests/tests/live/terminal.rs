@@ -134,6 +134,26 @@ fn nothing_stays_behind_when_the_terminal_goes() {
     assert!(target.close().success());
 }
 
+/// crossterm loses a key that comes with a new size; the screen does not.
+#[test]
+fn a_key_that_comes_with_a_new_size_is_not_lost() {
+    let binary = matrix::any_go_target().path;
+    need!(gate::live(), gate::file(&binary), gate::tmux());
+    let folder = Folder::new("terminal-size");
+    let target = Target::start(&binary);
+    let terminal = Tmux::start(100, 30, folder.path());
+    terminal.command(&watch(&target, ""));
+    terminal.wait_for(|screen| screen.starts_with("leakwatch ·"));
+    for round in 0..12 {
+        let help = round % 2 == 0;
+        terminal.resize_and_press(if help { 90 } else { 100 }, 30, "?");
+        terminal.wait_for(|screen| screen.contains("draw again") == help);
+    }
+    terminal.press("q");
+    assert!(eventually(Duration::from_secs(10), || !terminal.is_taken()));
+    assert!(target.close().success());
+}
+
 #[test]
 fn a_stopped_screen_comes_back() {
     let binary = matrix::any_go_target().path;
