@@ -4,16 +4,17 @@
 /** @import { Feed } from "./feed.js" */
 /** @import { About } from "./types.js" */
 
-import { el, entry, fill, plainTable } from "./dom.js";
+import { el, entry, plainTable, refill } from "./dom.js";
 import { bytes, clean, clock, count, duration, figure, known } from "./words.js";
 
 /** @param {Feed} feed */
 export function agentView(feed) {
   const content = el("div");
-  const update = () => fill(content, ...(feed.about ? sections(feed.about) : [el("p", {}, "The agent has not said anything yet.")]));
+  const update = () => refill(content, ...(feed.about ? sections(feed.about) : [el("p", {}, "The agent has not said anything yet.")]));
   update();
   return {
-    element: el("section", { "aria-labelledby": "agent" }, el("h1", { id: "agent", tabindex: -1 }, "Agent"), content),
+    element: el("section", { "aria-labelledby": "agent" }, el("h1", { id: "agent", tabindex: -1 }, "Agent"), content,
+      el("p", { class: "soft" }, "Charts are drawn by uPlot, ", el("a", { href: "/page/uplot.txt" }, "MIT licence"), ".")),
     title: "Agent",
     update,
     drop: () => {},

@@ -145,7 +145,11 @@ export class Feed {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) return;
+      if (done) {
+        // Whoever answers so every time must not be asked without a pause.
+        if (first) throw new Error("the stream has ended without a turn");
+        return;
+      }
       rest += value;
       const events = rest.split("\n\n");
       rest = events.pop() ?? "";

@@ -1,7 +1,7 @@
 //! What has changed since somebody was told last, schema `leakwatch.events/1`: what `/api/v1/events` sends.
 //!
-//! The first turn has everything, the later ones only the rows of processes whose figures are others, the pids that are gone,
-//! and the alerts where something is new: with hundreds of processes that are looked at every few seconds, a turn is small.
+//! The first turn has everything, the later ones only the rows of processes that were looked at since, the pids that are gone, and
+//! the alerts where something is new: with hundreds of processes that are looked at every few seconds, a turn is small.
 //! Nothing here knows who listens.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,10 @@ use super::{
     json::number,
     safe,
 };
-use crate::report::{Moment, ProcessReport, Report, agent::AgentReport};
+use crate::report::{
+    Moment, ProcessReport, Report, Timestamp,
+    agent::{AgentReport, WatchedReport},
+};
 
 /// Name of the schema.
 pub const EVENTS_SCHEMA: &str = "leakwatch.events/1";
@@ -25,9 +28,18 @@ const POINTS: usize = 60;
 /// What somebody has been told.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// By pid, without their curves.
-    rows: BTreeMap<u32, Value>,
+    /// By pid.
+    processes: BTreeMap<u32, Known>,
     alerting: Value,
+}
+
+/// What was told of a process.
+#[derive(Debug, PartialEq)]
+struct Known {
+    start_time: Option<Timestamp>,
+    watched_s: f64,
+    /// Its figures are others after another look, and when its tier or its probes' hits are others: nothing else changes them.
+    watched: WatchedReport,
 }
 
 impl Told {
@@ -35,18 +47,21 @@ impl Told {
     pub fn news(&mut self, report: &Report, agent: &AgentReport) -> String {
         let mut changed = Vec::new();
         for (process, watched) in report.processes.iter().zip(&agent.watched) {
-            let row = row(process, watched);
-            let before = self.rows.get(&process.pid);
-            if before == Some(&row) {
+            let (start_time, watched_s) = (process.start_time, process.watched_s);
+            let now = Known { start_time, watched_s, watched: watched.clone() };
+            let before = self.processes.get(&process.pid);
+            if before == Some(&now) {
                 continue;
             }
-            let is_new = before.is_none_or(|before| is_another(before, &row));
-            self.rows.insert(process.pid, row.clone());
-            changed.push(if is_new { with_curve(row, process) } else { row });
+            let row = row(process, watched);
+            // A pid is used again, or its program became another: the curve begins anew.
+            let is_another = |before: &Known| before.start_time != start_time || watched_s < before.watched_s;
+            changed.push(if before.is_none_or(is_another) { with_curve(row, process) } else { row });
+            self.processes.insert(process.pid, now);
         }
         let here: BTreeSet<u32> = report.processes.iter().map(|process| process.pid).collect();
-        let gone: Vec<u32> = self.rows.keys().copied().filter(|pid| !here.contains(pid)).collect();
-        self.rows.retain(|pid, _| here.contains(pid));
+        let gone: Vec<u32> = self.processes.keys().copied().filter(|pid| !here.contains(pid)).collect();
+        self.processes.retain(|pid, _| here.contains(pid));
         let mut news = json!({
             "schema": EVENTS_SCHEMA,
             "at_s": number(report.duration_s),
@@ -63,12 +78,6 @@ impl Told {
     }
 }
 
-/// A pid is used again, or its program became another: the curve begins anew.
-fn is_another(before: &Value, row: &Value) -> bool {
-    let watched = |row: &Value| row["watched_s"].as_f64();
-    before["start_time"] != row["start_time"] || watched(row) < watched(before)
-}
-
 /// Seconds since attach, and tasks alive then.
 fn with_curve(mut row: Value, process: &ProcessReport) -> Value {
     let step = process.recent.len().div_ceil(POINTS).max(1);
@@ -83,7 +92,6 @@ fn with_curve(mut row: Value, process: &ProcessReport) -> Value {
 mod tests {
     use super::*;
     use crate::report::{
-        agent::WatchedReport,
         alerting::{AlertReport, AlertState},
         samples,
     };
@@ -94,7 +102,7 @@ mod tests {
             tier: "memory",
             probe_hits: 0,
             added_percent: None,
-            looks: 1,
+            looks: process.tasks.live,
         };
         AgentReport {
             started: report.started,

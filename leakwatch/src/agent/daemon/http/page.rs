@@ -17,6 +17,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A file: where, what, and its text.
 struct File(&'static str, &'static str, &'static str);
@@ -32,7 +33,7 @@ macro_rules! page {
     };
 }
 
-const FILES: [File; 21] = [
+const FILES: [File; 22] = [
     File("/", HTML, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page/index.html"))),
     page!(PICTURE, "icon.svg"),
     page!(STYLE, "page.css"),
@@ -62,6 +63,12 @@ const FILES: [File; 21] = [
         "/page/uplot.css",
         STYLE,
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/vendor/uplot/uplot.css")),
+    ),
+    // Its licence goes wherever it goes.
+    File(
+        "/page/uplot.txt",
+        TEXT,
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/vendor/uplot/LICENSE")),
     ),
 ];
 
