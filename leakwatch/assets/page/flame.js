@@ -131,6 +131,7 @@ export class Flame {
     this.picture.setAttribute("height", String(height));
     fill(this.picture, ...drawn);
     this.back.hidden = this.top === this.root;
+    this.picture.classList.toggle("none", this.root.tasks === 0);
     if (this.root.tasks === 0) setText(this.says, "No stacks are known.");
     else this.say(this.top);
     const chosen = [...this.nodes].find(([, frame]) => frame === (focused ?? this.top))?.[0] ?? drawn[0];

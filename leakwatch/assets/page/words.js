@@ -163,6 +163,8 @@ export function shortFrame(frame) {
 export function doing(reason) {
   switch (reason) {
     case "running": case "runnable": case "preempted": return reason;
+    // States of tokio's tasks: what an idle one waits for is not known.
+    case "idle": case "notified": case "complete": case "cancelled": return reason;
     case "syscall": return "in a system call";
     case "sleep": return "sleeping";
     default: return `blocked in ${clean(reason, 64)}`;

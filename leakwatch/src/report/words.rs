@@ -48,10 +48,12 @@ pub fn place(site: &SiteReport) -> Option<String> {
     })
 }
 
-/// What a task does whose wait reason or status this is.
+/// What a task does whose wait reason or status this is. Of tokio's tasks it is a state: what an idle one waits for is not known.
 pub fn state(reason: &str) -> String {
     match reason {
-        "running" | "runnable" | "preempted" => reason.to_owned(),
+        "running" | "runnable" | "preempted" | "idle" | "notified" | "complete" | "cancelled" => {
+            reason.to_owned()
+        }
         "syscall" => "in a system call".to_owned(),
         "sleep" => "sleeping".to_owned(),
         _ => format!("blocked in {}", shorten(&clean(reason), LONGEST_NAME)),
