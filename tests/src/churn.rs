@@ -40,6 +40,12 @@ pub struct Churned {
     pub after: Figures,
     /// Processes that were started.
     pub started: u64,
+    /// Times that one older than [`MISSED`] was not watched, of all times that all were looked for.
+    pub missed: u64,
+    /// All those times.
+    pub looked_for: u64,
+    /// The agent's processor time while they came and went, percent of one core.
+    pub cpu_percent: f64,
     /// How long they came and went.
     pub length: Duration,
 }
@@ -63,6 +69,13 @@ impl Figures {
     }
 }
 
+/// A process of this age that is not in the agent's list is missed: it has to be found within a second, and the list is a second old
+/// at most.
+pub const MISSED: Duration = Duration::from_secs(2);
+
+/// Between two looks for those that are missed.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Has this many processes of these binaries run, and replaces them one after the other for a while, `per_second` of them
 /// where the machine can.
 #[track_caller]
@@ -75,14 +88,15 @@ pub fn churn(
     length: Duration,
 ) -> Churned {
     let mut churned = Churned { before: Figures::of(host), length, ..Churned::default() };
-    let mut running: VecDeque<Guard> = VecDeque::new();
+    let mut running: VecDeque<(Guard, Instant)> = VecDeque::new();
     let mut next = binaries.iter().cycle();
-    let mut start = |running: &mut VecDeque<Guard>| {
+    let mut started = 0;
+    let mut start = |running: &mut VecDeque<(Guard, Instant)>| {
         let binary = next.next().expect("there are binaries");
         let mut command = Command::new(binary);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        running.push_back(Guard::start_as_is(&mut command));
-        churned.started += 1;
+        running.push_back((Guard::start_as_is(&mut command), Instant::now()));
+        started += 1;
     };
     for _ in 0..processes {
         start(&mut running);
@@ -91,30 +105,50 @@ pub fn churn(
     churned.full = Figures::of(host);
     let begun = Instant::now();
     let pause = Duration::from_secs(1) / per_second.max(1);
+    let mut looked = Instant::now();
     let mut replaced = 0;
     while begun.elapsed() < length {
         drop(running.pop_front());
         start(&mut running);
         replaced += 1;
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            let old = running.iter().take_while(|(_, since)| since.elapsed() >= MISSED);
+            let old: BTreeSet<u64> = old.map(|(guard, _)| u64::from(guard.pid())).collect();
+            churned.looked_for += old.len() as u64;
+            churned.missed += old.difference(&watched(host)).count() as u64;
+        }
         // What makes the pace of a load is no wait for anything.
         std::thread::sleep((pause * replaced).saturating_sub(begun.elapsed()));
     }
+    let busy_s = Figures::of(host).cpu_s - churned.full.cpu_s;
+    churned.cpu_percent = busy_s * 100.0 / begun.elapsed().as_secs_f64();
     wait_for_all(host, &running);
     churned.full_again = Figures::of(host);
+    let ours = pids(&running);
     drop(running);
-    host.wait_until("the end of all", |host| Figures::of(host).watched == churned.before.watched);
+    // Others of the machine come and go as they like.
+    host.wait_until("the end of all", |host| ours.is_disjoint(&watched(host)));
     churned.after = Figures::of(host);
+    churned.started = started;
     churned
+}
+
+fn pids(running: &VecDeque<(Guard, Instant)>) -> BTreeSet<u64> {
+    running.iter().map(|(guard, _)| u64::from(guard.pid())).collect()
+}
+
+/// Pids that the agent watches.
+#[track_caller]
+fn watched(host: &HostAgent) -> BTreeSet<u64> {
+    let about = host.about();
+    let all = about["processes"].as_array().into_iter().flatten();
+    all.filter_map(|process| process["pid"].as_u64()).collect()
 }
 
 /// Waits until exactly those of ours that run are watched.
 #[track_caller]
-fn wait_for_all(host: &HostAgent, running: &VecDeque<Guard>) {
-    let ours: BTreeSet<u64> = running.iter().map(|guard| u64::from(guard.pid())).collect();
-    host.wait_until("all of them are watched", |host| {
-        let about = host.about();
-        let all = about["processes"].as_array().cloned().unwrap_or_default();
-        let watched: BTreeSet<u64> = all.iter().filter_map(|process| process["pid"].as_u64()).collect();
-        ours.is_subset(&watched)
-    });
+fn wait_for_all(host: &HostAgent, running: &VecDeque<(Guard, Instant)>) {
+    let ours = pids(running);
+    host.wait_until("all of them are watched", |host| ours.is_subset(&watched(host)));
 }

@@ -41,6 +41,13 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         (churned.started as f64 - PROCESSES as f64) / length.as_secs_f64(),
     );
     println!(
+        "the agent took {:.2} % of a core meanwhile; of {} looks for processes older than {} s, {} found one missing",
+        churned.cpu_percent,
+        churned.looked_for,
+        churn::MISSED.as_secs(),
+        churned.missed,
+    );
+    println!(
         "{:<14}{:>9}{:>12}{:>8}{:>9}{:>9}{:>10}",
         "", "watched", "RSS MB", "fds", "threads", "series", "CPU s"
     );

@@ -270,6 +270,9 @@ impl Spoiler {
     }
 }
 
+/// What is done to a program's memory, and what that is called.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&mut Spoiler));
+
 /// The address of a symbol in an executable that is loaded where it says.
 #[track_caller]
 fn symbol(program: &[u8], name: &str) -> u64 {
@@ -289,7 +292,7 @@ fn memory_that_is_garbage_costs_nobody_else() {
     let (all, length) = (symbol(&program, "runtime.allgs"), symbol(&program, "runtime.allglen"));
     let pointer = symbol(&program, "runtime.allgptr");
     let host = HostAgent::start("memory", &config(&folder));
-    let spoils: [(&str, &dyn Fn(&mut Spoiler)); 6] = [
+    let spoils: [Spoil<'_>; 6] = [
         ("a list of the largest length", &|spoiler| {
             spoiler.write(length, &u64::MAX.to_le_bytes());
             spoiler.write(all + 8, &u64::MAX.to_le_bytes());
