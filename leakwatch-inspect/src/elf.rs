@@ -16,7 +16,7 @@ use crate::Problem;
 use crate::reader::range_of;
 
 /// Why a file cannot be inspected at all.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, serde::Deserialize, serde::Serialize)]
 #[non_exhaustive]
 pub enum InspectError {
     /// Not an ELF file.
@@ -40,7 +40,7 @@ pub enum InspectError {
 }
 
 /// Machine of an ELF file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum Arch {
     /// x86-64.
     X86_64,
@@ -49,7 +49,7 @@ pub enum Arch {
 }
 
 /// How the file is linked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum ElfKind {
     /// Fixed addresses (`ET_EXEC`).
     Executable,
@@ -58,7 +58,7 @@ pub enum ElfKind {
 }
 
 /// A `PT_LOAD` segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Segment {
     /// Link-time addresses, as long as in memory.
     pub address: Range<u64>,
@@ -71,7 +71,7 @@ pub struct Segment {
 }
 
 /// A section with a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Section {
     /// Its name.
     pub name: String,
@@ -90,7 +90,7 @@ pub struct Section {
 }
 
 /// An ELF file's headers and tables. Does not borrow the image: methods that need bytes take it again.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub struct Elf {
     /// Machine.
     pub arch: Arch,

@@ -24,11 +24,11 @@ pub use elf::{Arch, Elf, ElfKind, InspectError, Section, Segment, Symbol};
 pub use probe::{ProbeAction, ProbeSite};
 
 /// Something that is missing or odd in a binary, in one sentence for the user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Problem(pub String);
 
 /// What a binary's bytes tell.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub struct Inspection {
     /// The file as ELF.
     pub elf: Elf,

@@ -1,7 +1,7 @@
 //! Where to probe and what is there: the answer that the kernel floor turns into an attach point.
 
 /// What passing the site means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum ProbeAction {
     /// A task begins.
     Start,
@@ -10,7 +10,7 @@ pub enum ProbeAction {
 }
 
 /// One instruction to probe, and why this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct ProbeSite {
     /// What passing it means.
     pub action: ProbeAction,

@@ -53,7 +53,7 @@ fields! {
 }
 
 /// Byte offsets inside the runtime's structs. An `Option` is a field that this version does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct GoLayout {
     /// Where it was taken from.
     pub source: Source,
@@ -116,7 +116,7 @@ pub struct GoLayout {
 }
 
 /// Byte offsets in `hmap`, the maps of Go 1.23 and older.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct MapLayout {
     /// `hmap.count`, an int.
     pub count: u32,
@@ -127,7 +127,7 @@ pub struct MapLayout {
 }
 
 /// Where the bubble of a goroutine is, and its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum BubbleLayout {
     /// `g.syncGroup` and `synctestGroup.root`, the goroutine by whose number it is called (Go 1.24).
     Group {
@@ -162,7 +162,7 @@ impl BubbleLayout {
 }
 
 /// Byte offsets in `pollDesc`, of which the network poller has one for each file that it polls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct PollLayout {
     /// `pollDesc.fd`, the file descriptor.
     pub fd: u32,
@@ -173,7 +173,7 @@ pub struct PollLayout {
 }
 
 /// Where the collector keeps what it came across, in its struct `p` and beyond: pointers by which nobody else reaches anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct CollectorLayout {
     /// `p.gcw`, a P's share of the collector's work.
     pub work: u32,
@@ -190,7 +190,7 @@ pub struct CollectorLayout {
 }
 
 /// The queues that a P shares with others: rings of addresses, each in pages of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct QueueLayout {
     /// `p.gcw.spanq.chain`: pointers to the newest and to the oldest `spanSPMC`.
     pub chain: u32,
@@ -216,7 +216,7 @@ pub const fn profile_special(major: u16, minor: u16) -> Option<u8> {
 }
 
 /// Byte offsets that a walk over the heap and over waiting goroutines needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct HeapLayout {
     /// `g._defer`.
     pub g_defer: u32,

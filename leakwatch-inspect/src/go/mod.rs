@@ -24,7 +24,7 @@ use version::{BuildInfo, GoVersion};
 const MAX_WAIT_REASONS: usize = 64;
 
 /// Where a fact was taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum Source {
     /// The binary's build info (`.go.buildinfo`).
     BuildInfo,
@@ -43,7 +43,7 @@ pub enum Source {
 }
 
 /// A global variable of the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Global {
     /// Link-time virtual address.
     pub address: u64,
@@ -52,7 +52,7 @@ pub struct Global {
 }
 
 /// The runtime's globals that readers of a process's memory need. `None`: not found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct GoGlobals {
     /// `runtime.allgs`, a slice header {ptr, len, cap} of `*g`.
     pub allgs: Option<Global>,
@@ -76,7 +76,7 @@ pub struct GoGlobals {
 
 /// What the Go toolchain and its flags made of the binary.
 #[expect(clippy::struct_excessive_bools, reason = "independent findings, not states")]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct BuildFlavour {
     /// `-buildmode=pie` or an externally linked PIE.
     pub pie: bool,
@@ -93,7 +93,7 @@ pub struct BuildFlavour {
 }
 
 /// All that was found out about the Go runtime in a binary.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub struct GoFacts {
     /// Version; `None` when nothing in the binary tells it.
     pub version: Option<GoVersion>,

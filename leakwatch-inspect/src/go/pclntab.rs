@@ -21,7 +21,7 @@ pub use unwind::{SpecialIds, Step, Traced};
 
 /// Where the tables stand and in which format; small, owned, kept with the facts. Make a [`Pclntab`] of it and
 /// the image to look things up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct PclntabLocation {
     /// Link-time address of the header.
     pub address: u64,

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 /// A Go release, such as 1.26.3 or 1.23rc1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct GoVersion {
     /// As the toolchain prints it, such as `go1.26.3` or `go1.23rc1 X:nocoverageredesign`.
     pub text: String,
@@ -28,7 +28,7 @@ pub struct GoVersion {
 }
 
 /// How far a version has come; later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 pub enum Stage {
     /// A development tree before the release, such as `devel go1.27-abc`.
     Devel,

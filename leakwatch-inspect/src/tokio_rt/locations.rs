@@ -20,7 +20,7 @@ const MAX_FILE: u64 = 512;
 const RESUMED: &[u8] = b"`async fn` resumed after completion";
 
 /// A place in source code.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 pub struct SourceLocation {
     /// File, as it was when the crate was compiled.
     pub file: String,

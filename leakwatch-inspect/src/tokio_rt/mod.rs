@@ -34,7 +34,7 @@ use code::Code;
 use data::Data;
 
 /// Which form the task vtables have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize)]
 pub enum VtableForm {
     /// tokio 1.20 and before: eight pointers.
     Plain,
@@ -77,7 +77,7 @@ impl VtableForm {
 }
 
 /// What kind of task a type is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum TaskKind {
     /// A future: `spawn`, `spawn_local`.
     Async,
@@ -86,7 +86,7 @@ pub enum TaskKind {
 }
 
 /// Where the word is that holds the task's vtable, when a start is probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum FactsAt {
     /// In the task, at this offset.
     Task(i64),
@@ -100,7 +100,7 @@ pub enum FactsAt {
 }
 
 /// Where tasks start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct StartSite {
     /// What to probe.
     pub site: ProbeSite,
@@ -111,7 +111,7 @@ pub struct StartSite {
 }
 
 /// A type of task: what was spawned, with the scheduler that it was spawned on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct TaskType {
     /// Link-time address of its vtable: what a task's header holds, less the load bias.
     pub vtable: u64,
@@ -148,7 +148,7 @@ const TRAILER_SINCE: u16 = 21;
 const OFFSETS_SINCE: u16 = 23;
 
 /// All that was found out about tokio in a binary.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
 pub struct TokioFacts {
     /// Its version; `None`: no file name tells it.
     pub version: Option<TokioVersion>,

@@ -293,6 +293,17 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        section: "discover",
+        name: "cache",
+        default: Default::Is("\"/var/lib/leakwatch/binaries.cache\""),
+        doc: "Where that is kept from one run to the next; \"off\": nowhere. Read at the start only.",
+        set: |options, value| {
+            let path = path(value)?;
+            options.discover.cache = (path.as_os_str() != "off").then_some(path);
+            Ok(())
+        },
+    },
+    Key {
         section: "sampling",
         name: "interval",
         default: Default::Is("\"10s\""),

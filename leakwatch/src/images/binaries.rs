@@ -1,13 +1,15 @@
 //! What is known of binaries that were read before: many processes run the same one.
 //!
 //! A file is known by its identity: device, inode, size and last change. What cannot be inspected is remembered, too.
-//! Bounded: the binary that was asked for the longest ago goes first. It must never take a path for an identity.
+//! Bounded: the binary that was asked for the longest ago goes first. It can be kept in a file (`kept`). It must never take a
+//! path for an identity.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use leakwatch_inspect::{InspectError, Inspection, tokio_rt};
 use rustc_hash::FxHashMap;
 
+use super::kept::{self, Kept, KeptFacts};
 use crate::host::FileIdentity;
 
 /// What was found out about a file.
@@ -59,6 +61,43 @@ impl Binaries {
     #[must_use]
     pub fn with_largest_library(self, bytes: u64) -> Self {
         Self { largest_library: bytes, ..self }
+    }
+
+    /// Takes in what [`Self::write`] wrote; how many.
+    ///
+    /// # Errors
+    /// When there is no file, or it is refused as a whole: a link, others' to write to, damaged, of another leakwatch.
+    pub fn read(&mut self, path: &Path) -> io::Result<usize> {
+        let kept = kept::read(path)?;
+        let before = self.known.len();
+        for kept in kept.into_iter().take(self.most.saturating_sub(before)) {
+            let file = kept.file();
+            let facts = match kept.facts {
+                KeptFacts::Known(inspection) => Facts::Known(Arc::new(inspection)),
+                KeptFacts::Unreadable(why) => Facts::Unreadable(why),
+                KeptFacts::Nothing => Facts::Nothing,
+            };
+            self.known.entry(file).or_insert(Entry { facts, asked: 0 });
+        }
+        Ok(self.known.len() - before)
+    }
+
+    /// Writes what is known, those first that were asked for last.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut known: Vec<(&FileIdentity, &Entry)> = self.known.iter().collect();
+        known.sort_by_key(|(file, entry)| (std::cmp::Reverse(entry.asked), file.dev, file.ino));
+        let kept = known.into_iter().map(|(file, entry)| {
+            let facts = match &entry.facts {
+                Facts::Known(inspection) => KeptFacts::Known(&**inspection),
+                Facts::Unreadable(why) => KeptFacts::Unreadable(why),
+                Facts::Nothing => KeptFacts::Nothing,
+            };
+            Kept::new(file, facts)
+        });
+        kept::write(path, kept)
     }
 
     /// Figures of the questions so far.
@@ -207,5 +246,64 @@ mod tests {
             assert!(binaries.inspection(file(1), b"no ELF").is_err());
         }
         assert_eq!(binaries.figures(), BinaryFigures { known: 0, inspected: 2, reused: 0 });
+    }
+
+    #[test]
+    fn what_was_written_is_known_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state/binaries.cache");
+        let bytes = own_bytes();
+        let mut binaries = Binaries::new(8);
+        let first = binaries.inspection(file(1), &bytes).expect("an ELF file");
+        assert!(binaries.inspection(file(2), b"#!/bin/sh").is_err());
+        assert!(binaries.of_library(file(3), || Some(b"nothing in it".to_vec())).is_none());
+        binaries.write(&path).expect("written");
+        let mut again = Binaries::new(8);
+        assert_eq!(again.read(&path).expect("read"), 3);
+        let second = again.inspection(file(1), b"not looked at").expect("known");
+        assert_eq!(format!("{first:?}"), format!("{second:?}"), "nothing is lost on the way");
+        assert!(
+            again.inspection(file(2), &bytes).is_err()
+                && again.of_library(file(3), || panic!("known")).is_none()
+        );
+        assert_eq!(again.figures(), BinaryFigures { known: 3, inspected: 0, reused: 3 });
+        // Of fewer, those that were asked for last.
+        let mut few = Binaries::new(1);
+        assert_eq!(few.read(&path).expect("read"), 1);
+        assert!(few.of_library(file(3), || panic!("it was asked for last")).is_none());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_as_a_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("binaries.cache");
+        let mut binaries = Binaries::new(8);
+        assert!(binaries.inspection(file(2), b"#!/bin/sh").is_err());
+        binaries.write(&path).expect("written");
+        let good = std::fs::read_to_string(&path).expect("there");
+        let refused = |path: &Path| Binaries::new(8).read(path).expect_err("refused").to_string();
+        for (text, why) in [
+            (good.replace("NotElf", "NotElg"), "it is damaged"),
+            (good.trim_end().to_owned(), "it is damaged"),
+            (good.replacen(env!("CARGO_PKG_VERSION"), "99.0.0", 1), "it is not of this leakwatch"),
+            ("somebody else's".to_owned(), "it is not of this leakwatch"),
+            (String::new(), "it is not of this leakwatch"),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(refused(&path), why);
+        }
+        let (link, target) = (folder.path().join("link"), folder.path().join("precious"));
+        std::fs::write(&target, &good).expect("written");
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        refused(&link);
+        binaries.write(&link).expect("the link is replaced");
+        assert!(!link.is_symlink() && std::fs::read_to_string(&target).expect("there") == good);
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&link, open).expect("for all");
+        assert_eq!(refused(&link), "others may write it");
+        assert_eq!(
+            Binaries::new(8).read(&folder.path().join("none")).expect_err("none").kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

@@ -9,6 +9,7 @@ mod binaries;
 mod callers;
 mod debug_file;
 mod demangle;
+mod kept;
 mod libraries;
 mod modules;
 mod names;

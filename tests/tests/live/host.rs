@@ -173,6 +173,31 @@ fn one_that_grows_gets_probes_and_loses_them_again() {
 }
 
 #[test]
+fn binaries_are_not_read_again_by_the_next_agent() {
+    need!(gate::live(), gate::file(&newest()));
+    let folder = Folder::new("cache");
+    let cache = folder.path().join("state/binaries.cache");
+    let mut target = Target::start(&folder.copy_of(&newest(), "kept"));
+    target.command("spawn chan 12");
+    let config = format!(
+        "{OFTEN}[discover]\ncache = \"{}\"\ninclude = [{{ exe = \"{}/kept\" }}]\n",
+        cache.display(),
+        folder.path().display()
+    );
+    for (run, read) in [("first", 1), ("second", 0), ("damaged", 1), ("fourth", 0)] {
+        let host = HostAgent::start(run, &config);
+        assert_live_is_true(&host, &mut target);
+        let binaries = host.about()["binaries"].clone();
+        assert_eq!((&binaries["known"], &binaries["inspected"]), (&1.into(), &read.into()), "{run}");
+        let outcome = host.terminate();
+        assert_eq!(outcome.stderr.contains("is passed over"), run == "damaged", "{}", outcome.stderr);
+        if run == "second" {
+            std::fs::write(&cache, "somebody else's").expect("written");
+        }
+    }
+}
+
+#[test]
 fn probes_over_the_budget_are_thinned_and_then_taken_off() {
     need!(gate::live(), gate::file(&newest()));
     let folder = Folder::new("thinned");

@@ -129,13 +129,13 @@ const GUESTS: &[Guest] = &[
     },
     Guest {
         name: "serde",
-        floors: &["observe", "export", "record", "config"],
-        why: "nothing below an output serializes",
+        floors: &["observe", "images", "export", "record", "config"],
+        why: "nothing below an output serializes, but for what is kept of binaries",
     },
     Guest {
         name: "serde_json",
-        floors: &["observe", "export", "record", "config"],
-        why: "nothing below an output serializes",
+        floors: &["observe", "images", "export", "record", "config"],
+        why: "nothing below an output serializes, but for what is kept of binaries",
     },
     Guest { name: "axum", floors: &["alert", "agent"], why: "the agent's server, and the answer of a hold" },
     Guest { name: "futures_util", floors: &["agent"], why: "who listens to the agent gets a stream" },

@@ -6,6 +6,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     time::Duration,
 };
@@ -15,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{filter::Candidate, options::Discover};
 use crate::{
+    agent::clock,
     collect::{CollectError, Found},
     host::{self, HostError, Process, pods},
     images::{Binaries, BinaryFigures, ImageError},
@@ -23,6 +26,9 @@ use crate::{
 /// A library that is larger is not searched for a runtime: it is read into memory for that. Python's extension modules with
 /// tokio in them have some megabytes.
 const LARGEST_LIBRARY: u64 = 64 << 20;
+
+/// What is known of binaries is written no more often than this, ns.
+const WRITTEN_EVERY_NS: u64 = 60_000_000_000;
 
 /// What discovery is asked.
 #[derive(Debug)]
@@ -88,7 +94,7 @@ impl Discovery {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub(super) fn start(wanted: Discover, news: UnboundedSender<News>) -> std::io::Result<Self> {
+    pub(super) fn start(wanted: Discover, news: UnboundedSender<News>) -> io::Result<Self> {
         let (asks, questions) = channel();
         let work = move || Finder::new(wanted, news).run(&questions);
         let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(work)?;
@@ -141,13 +147,38 @@ struct Finder {
     wanted: Discover,
     news: UnboundedSender<News>,
     binaries: Binaries,
+    /// Where they are kept; `None`: nowhere, or that does not work.
+    cache: Option<PathBuf>,
+    /// When they were written, and how many had been read by then.
+    written: (u64, u64),
     known: BTreeMap<u32, Known>,
 }
 
 impl Finder {
     fn new(wanted: Discover, news: UnboundedSender<News>) -> Self {
-        let binaries = Binaries::new(wanted.most_binaries).with_largest_library(LARGEST_LIBRARY);
-        Self { wanted, news, binaries, known: BTreeMap::new() }
+        let mut binaries = Binaries::new(wanted.most_binaries).with_largest_library(LARGEST_LIBRARY);
+        let cache = wanted.cache.clone().filter(|_| wanted.most_binaries > 0);
+        if let Some(path) = &cache {
+            match binaries.read(path) {
+                Ok(known) => tracing::debug!("{known} binaries are known from {}", path.display()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!("{} is passed over, binaries are read anew: {error}", path.display());
+                }
+            }
+        }
+        Self { wanted, news, binaries, cache, written: (0, 0), known: BTreeMap::new() }
+    }
+
+    /// Writes what is known of binaries, if there is something new.
+    fn keep(&mut self) {
+        let read = self.binaries.figures().inspected;
+        let Some(path) = self.cache.as_ref().filter(|_| read != self.written.1) else { return };
+        if let Err(error) = self.binaries.write(path) {
+            tracing::warn!("what is known of binaries is not kept: cannot write {}: {error}", path.display());
+            self.cache = None;
+        }
+        self.written = (clock::monotonic_ns(), read);
     }
 
     fn run(mut self, questions: &Receiver<Ask>) {
@@ -162,7 +193,10 @@ impl Finder {
                     self.known.retain(|_, known| known.left_out.is_none());
                     self.scan();
                 }
-                Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return self.keep(),
+            }
+            if clock::monotonic_ns().saturating_sub(self.written.0) >= WRITTEN_EVERY_NS {
+                self.keep();
             }
         }
     }

@@ -132,6 +132,8 @@ pub struct Discover {
     pub most_processes: usize,
     /// Binaries that are remembered.
     pub most_binaries: usize,
+    /// Where they are remembered from one run to the next; `None`: nowhere.
+    pub cache: Option<PathBuf>,
 }
 
 /// How often to look.
@@ -194,6 +196,7 @@ impl Default for Discover {
             rescan: Duration::from_secs(10),
             most_processes: 1000,
             most_binaries: 512,
+            cache: Some(PathBuf::from("/var/lib/leakwatch/binaries.cache")),
         }
     }
 }
