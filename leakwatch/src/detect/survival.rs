@@ -78,24 +78,30 @@ impl Rule for Survival {
     }
 
     fn check(&self, evidence: &Evidence<'_>) -> Finding {
-        let course = self.growth.course(evidence);
-        match Survivors::of(evidence) {
-            Some(survivors) => self.of_survivors(evidence, &survivors, &course),
-            None => self.waits(evidence).unwrap_or_else(|| self.of_plateau(evidence, &course)),
-        }
+        let course = || self.growth.course(evidence);
+        let Some(survivors) = Survivors::of(evidence) else {
+            return self.waits(evidence).unwrap_or_else(|| self.of_plateau(evidence, &course()));
+        };
+        let sure = of_span(survivors.followed_s) * of_losses(evidence.losses);
+        // The course of the live count is dear, and most leaks need none.
+        self.outlive(&survivors, sure)
+            .unwrap_or_else(|| self.of_survivors(evidence, &survivors, &course(), sure))
     }
 }
 
 impl Survival {
-    fn of_survivors(&self, evidence: &Evidence<'_>, survivors: &Survivors, course: &Course) -> Finding {
-        let sure = of_span(survivors.followed_s) * of_losses(evidence.losses);
+    fn of_survivors(
+        &self,
+        evidence: &Evidence<'_>,
+        survivors: &Survivors,
+        course: &Course,
+        sure: f64,
+    ) -> Finding {
         // Two steps are no course.
         let steps = rises(evidence.series, survivors.stretch_s);
         let by_ages =
             || (steps >= self.stretches_least).then(|| self.by_ages(evidence, course, sure)).flatten();
-        let said = self
-            .outlive(survivors, sure)
-            .or_else(by_ages)
+        let said = by_ages()
             .or_else(|| self.pile_up(evidence, survivors, course, sure))
             .or_else(|| self.stuck(evidence, survivors, sure))
             .or_else(|| self.steps(survivors, sure));
