@@ -92,7 +92,7 @@ impl Lists {
             let is_task =
                 |word: u64| word == task || (is_address(word) && types.vtable_at(memory, word).is_some());
             let queued = || [-2, 1].into_iter().filter_map(|place| near.word(place)).any(is_task);
-            (still && (in_array() || (near.has(owner) && !queued()))).then_some(task)
+            (still && (in_array() || (near.has_beside_a_list(owner) && !queued()))).then_some(task)
         };
         self.pairs.iter().filter_map(|pair| is_list(*pair)).collect()
     }
@@ -182,6 +182,12 @@ impl Near {
 
     fn has(&self, word: u64) -> bool {
         self.words.contains(&Some(word))
+    }
+
+    /// As [`Self::has`], where the number of a list's owner may be when the last of the list is at the address: before first
+    /// and lock, or behind two counts and whether it is closed.
+    fn has_beside_a_list(&self, owner: u64) -> bool {
+        (-3..=4).any(|behind| self.word(behind) == Some(owner))
     }
 }
 
