@@ -1,7 +1,7 @@
 //! The agent's server: a thread and an event loop of its own, so that who asks cannot hold up who watches.
 //!
 //! It sees published snapshots and nothing else: no request reaches the kernel side or the configuration, and only one of them,
-//! [`dump`], a process. Every request is bounded: in size, in time, and in how many there are at once. What may be asked by whom
+//! `dump`, a process. Every request is bounded: in size, in time, and in how many there are at once. What may be asked by whom
 //! is decided here and in `auth`; what is answered is made by the outputs. It must never log or answer with a secret.
 
 mod auth;
