@@ -1,5 +1,5 @@
-//! Rules and actions of one watch, or of the host agent: asked at each report, told of each change. What a rule means and how an action works are
-//! the floors `rules` and `alert`.
+//! Rules and actions of one watch, or of the host agent: asked at each report, told of each change. What a rule means and how
+//! an action works are the floors `rules` and `alert`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,9 +21,8 @@ const MOST_PLACES: usize = 1 << 20;
 const LOWEST: u64 = 1 << 16;
 /// What user space addresses are below.
 const ADDRESSES: u64 = 1 << 47;
-/// Words on either side of what belongs to an owner among which its number is. `LocalOwnedTasks`, and `OwnedTasks` up to
-/// tokio 1.34: a lock, first, last, counts, whether it is closed, the number. From then on, where the lists are an array:
-/// its address and length, counts, the mask, the number.
+/// Words on either side of a place that are looked at. From tokio 1.35 on, where the lists of `OwnedTasks` are an array, all
+/// of these are among them: its address and length, counts, the mask, the number.
 const NEAR: u64 = 8;
 /// As many words on both sides, and the one between them.
 const WORDS: usize = 17;
@@ -96,32 +95,32 @@ impl Lists {
         };
         self.pairs.iter().filter_map(|pair| is_list(*pair)).collect()
     }
+}
 
-    /// Is the task in its list? `None`: it is alone.
-    pub(super) fn own(types: &TokioRuntime, memory: &impl Memory, task: u64, vtable: u64) -> Option<bool> {
-        let offset = types.owned_offset(vtable)?;
-        let mut last = None;
-        for _ in 0..TRIES {
-            let Some(pointers) = pair(memory, task.wrapping_add(offset)) else { return Some(false) };
-            if last.is_some_and(|last| last != pointers) {
-                // Its neighbours change: it is in a list.
-                return Some(true);
-            }
-            last = Some(pointers);
-            let (before, behind) = pointers;
-            if before == 0 && behind == 0 {
-                return None;
-            }
-            let knows = |neighbour: u64, back: fn((u64, u64)) -> u64| {
-                neighbour == 0
-                    || neighbour_of(types, memory, neighbour).is_some_and(|pointers| back(pointers) == task)
-            };
-            if knows(before, |(_, behind)| behind) && knows(behind, |(before, _)| before) {
-                return Some(true);
-            }
+/// Is the task in its list? `None`: it is alone.
+pub(super) fn is_listed(types: &TokioRuntime, memory: &impl Memory, task: u64, vtable: u64) -> Option<bool> {
+    let offset = types.owned_offset(vtable)?;
+    let mut last = None;
+    for _ in 0..TRIES {
+        let Some(pointers) = pair(memory, task.wrapping_add(offset)) else { return Some(false) };
+        if last.is_some_and(|last| last != pointers) {
+            // Its neighbours change: it is in a list.
+            return Some(true);
         }
-        Some(false)
+        last = Some(pointers);
+        let (before, behind) = pointers;
+        if before == 0 && behind == 0 {
+            return None;
+        }
+        let knows = |neighbour: u64, back: fn((u64, u64)) -> u64| {
+            neighbour == 0
+                || neighbour_of(types, memory, neighbour).is_some_and(|pointers| back(pointers) == task)
+        };
+        if knows(before, |(_, behind)| behind) && knows(behind, |(before, _)| before) {
+            return Some(true);
+        }
     }
+    Some(false)
 }
 
 /// An array of lists, and whose it is.
@@ -184,8 +183,9 @@ impl Near {
         self.words.contains(&Some(word))
     }
 
-    /// As [`Self::has`], where the number of a list's owner may be when the last of the list is at the address: before first
-    /// and lock, or behind two counts and whether it is closed.
+    /// As [`Self::has`], where the number of a list's owner may be when the last of the list is at the address. In
+    /// `LocalOwnedTasks`, and in `OwnedTasks` up to tokio 1.34, that is before the lock and first, or behind two counts and
+    /// whether it is closed.
     fn has_beside_a_list(&self, owner: u64) -> bool {
         (-3..=4).any(|behind| self.word(behind) == Some(owner))
     }

@@ -14,7 +14,10 @@ use leakwatch_common::RuntimeKind;
 use leakwatch_inspect::tokio_rt::{TaskKind, TokioFacts, VtableForm};
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
-use super::{go::Seen, tokio_lists::Lists};
+use super::{
+    go::Seen,
+    tokio_lists::{self, Lists},
+};
 use crate::{
     host::{Memory, ReadError, ReadRequest, Written},
     observe::{Census, CensusTask, NO_WAKER, SiteId, TaskStatus, Waiting},
@@ -181,7 +184,7 @@ impl TokioRuntime {
         for (task, _) in lonely {
             let address = task.address;
             // Another may have come to its list meanwhile.
-            let joined = || Lists::own(self, memory, address, task.site.entry) == Some(true);
+            let joined = || tokio_lists::is_listed(self, memory, address, task.site.entry) == Some(true);
             each(if alone.contains(&address) || joined() {
                 Seen::Live(task)
             } else {
@@ -509,7 +512,7 @@ impl TokioRuntime {
             // No list owns blocking jobs.
             let listed = match task.site.runtime {
                 RuntimeKind::TokioBlocking => Some(true),
-                _ => Lists::own(self, memory, header.address, header.vtable),
+                _ => tokio_lists::is_listed(self, memory, header.address, header.vtable),
             };
             match listed {
                 Some(true) => each(Seen::Live(task)),

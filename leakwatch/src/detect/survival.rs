@@ -99,9 +99,8 @@ impl Survival {
     ) -> Finding {
         // Two steps are no course.
         let steps = rises(evidence.series, survivors.stretch_s);
-        let by_ages =
-            || (steps >= self.stretches_least).then(|| self.by_ages(evidence, course, sure)).flatten();
-        let said = by_ages()
+        let by_ages = (steps >= self.stretches_least).then(|| self.by_ages(evidence, course, sure)).flatten();
+        let said = by_ages
             .or_else(|| self.pile_up(evidence, survivors, course, sure))
             .or_else(|| self.stuck(evidence, survivors, sure))
             .or_else(|| self.steps(survivors, sure));
