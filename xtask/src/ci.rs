@@ -176,6 +176,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     for skip in &counts.skips {
         println!("skipped: {skip}");
     }
+    for name in &counts.flaky {
+        println!("flaky, failed once and passed once: {name}");
+    }
     let broken = outcomes.iter().filter(|(_, outcome, _)| !matches!(outcome, Outcome::Kept)).count();
     // The last line is for whoever counts tests.
     println!("{counts}");

@@ -9,6 +9,8 @@ pub(super) struct Counts {
     failed: usize,
     /// `name: reason` of each.
     pub(super) skips: Vec<String>,
+    /// Names of those that failed, and passed when they were run once more.
+    pub(super) flaky: Vec<String>,
 }
 
 impl Counts {
@@ -26,6 +28,12 @@ impl Counts {
                 counts.passed = number_before(line, "passed");
                 counts.failed =
                     ["failed", "timed out", "exec failed"].iter().map(|bad| number_before(line, bad)).sum();
+            } else if line.starts_with("FLAKY ") {
+                // Once when it happens, and once more below the summary.
+                let name = line.rsplit(' ').next().unwrap_or(line).to_owned();
+                if !counts.flaky.contains(&name) {
+                    counts.flaky.push(name);
+                }
             }
         }
         for line in output.lines().chain(printed.lines()) {
@@ -45,6 +53,7 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skips.extend(other.skips.iter().cloned());
+        self.flaky.extend(other.flaky.iter().cloned());
     }
 }
 
@@ -88,8 +97,15 @@ test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; 
      Summary [   0.100s] 2 tests run: 1 passed, 1 failed, 0 skipped
 ";
         assert_eq!(Counts::read(text, "").to_string(), "1 passed, 1 failed, 0 skipped");
-        let text = "     Summary [   1.000s] 1 test run: 1 passed (1 flaky), 0 skipped\n";
-        assert_eq!(Counts::read(text, "").to_string(), "1 passed, 0 failed, 0 skipped");
+        let text = "
+  TRY 1 FAIL [   0.003s] (1/2) leakwatch-tests::live page::a_page
+  TRY 2 PASS [   0.004s] (1/2) leakwatch-tests::live page::a_page
+     Summary [   1.000s] 2 tests run: 2 passed (1 flaky), 0 skipped
+   FLAKY 2/2 [   0.004s] (1/2) leakwatch-tests::live page::a_page
+";
+        let counts = Counts::read(text, "");
+        assert_eq!(counts.to_string(), "2 passed, 0 failed, 0 skipped");
+        assert_eq!(counts.flaky, ["page::a_page"]);
     }
 
     #[test]
