@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
 
-use leakwatch_common::{LIFETIME_BUCKETS, RuntimeKind, lifetime_bucket};
+use leakwatch_common::{LIFETIME_BUCKETS, lifetime_bucket};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::observe::{CensusTask, Cohort, Followed, STRETCHES, SiteId, TaskStatus};
 
-/// Most tasks followed in one process.
-const MOST: usize = 1 << 17;
+/// Most tasks followed in one process. A hash table with 2^17 places takes 114,688, and half of these are few enough for it to
+/// clear itself up in place.
+const MOST: usize = 110_000;
 
 /// Length of a stretch of births at first; it doubles when there are too many of them.
 const STRETCH_NS: u64 = 5_000_000_000;
@@ -27,31 +28,33 @@ const STALLED_LEAST_NS: u64 = 10_000_000_000;
 /// A task is stalled when it stood still for this many times as long as the longest rest seen at its site.
 const RESTS: u64 = 2;
 
-/// Runtime, number and address.
-type Key = (RuntimeKind, u64, u64);
+/// Number and address. What goes by one number in two runtimes of a kind has two addresses.
+type Key = (u64, u64);
 
-/// A task that is followed.
+/// A task that is followed: there may be a hundred thousand.
 #[derive(Debug)]
 struct One {
-    site: SiteId,
     /// When it was met.
     met_ns: u64,
-    /// It was there when following began.
-    older: bool,
-    runs: Option<u64>,
     /// It was seen to run last, or was met.
     ran_ns: u64,
+    /// The low half of [`CensusTask::runs`], which comes round anyway.
+    runs: Option<u32>,
+    /// Its place in [`Follow::sites`].
+    site: u32,
+    /// Look in which it was seen last.
+    look: u32,
+    /// It was there when following began.
+    older: bool,
     has_run: bool,
     /// It waits for nothing but the time.
     wakes_itself: bool,
-    /// Look in which it was seen last, and when that was.
-    look: u64,
-    seen_ns: u64,
 }
 
 /// What is kept of a site beside its live tasks.
 #[derive(Debug)]
 struct Site {
+    id: SiteId,
     older_born: u64,
     born: Vec<u64>,
     lifetimes: [u64; LIFETIME_BUCKETS],
@@ -59,45 +62,37 @@ struct Site {
     longest_rest_ns: u64,
 }
 
-impl Default for Site {
-    fn default() -> Self {
-        Self {
-            older_born: 0,
-            born: Vec::new(),
-            lifetimes: [0; LIFETIME_BUCKETS],
-            older_ended_ns: None,
-            longest_rest_ns: 0,
-        }
-    }
-}
-
 /// The tasks of one runtime in a process.
 #[derive(Debug)]
 pub(super) struct Follow {
     tasks: FxHashMap<Key, One>,
-    sites: BTreeMap<SiteId, Site>,
+    sites: Vec<Site>,
+    places: FxHashMap<SiteId, u32>,
     /// Bits of the hash that must be 0.
     mask: u64,
     stretch_ns: u64,
     /// `None` before the first look.
     since_ns: Option<u64>,
-    look: u64,
-    /// When the look before the present one was.
-    before_ns: u64,
+    /// Number of the present look, and when it, the one before it and the one before that were.
+    look: u32,
     now_ns: u64,
+    before_ns: u64,
+    long_before_ns: u64,
 }
 
 impl Default for Follow {
     fn default() -> Self {
         Self {
             tasks: FxHashMap::default(),
-            sites: BTreeMap::new(),
+            sites: Vec::new(),
+            places: FxHashMap::default(),
             mask: 0,
             stretch_ns: STRETCH_NS,
             since_ns: None,
             look: 0,
-            before_ns: 0,
             now_ns: 0,
+            before_ns: 0,
+            long_before_ns: 0,
         }
     }
 }
@@ -105,13 +100,14 @@ impl Default for Follow {
 impl Follow {
     /// A look begins.
     pub(super) fn begin(&mut self, now_ns: u64) {
+        self.long_before_ns = self.before_ns;
         self.before_ns = self.now_ns;
         self.now_ns = now_ns.max(self.now_ns);
         self.since_ns.get_or_insert(self.now_ns);
         self.look += 1;
         while self.elapsed_ns(self.now_ns) / self.stretch_ns >= STRETCHES as u64 {
             self.stretch_ns = self.stretch_ns.saturating_mul(2);
-            for site in self.sites.values_mut() {
+            for site in &mut self.sites {
                 site.born = site.born.chunks(2).map(|pair| pair.iter().sum()).collect();
             }
         }
@@ -119,65 +115,72 @@ impl Follow {
 
     /// The look shows a live task.
     pub(super) fn see(&mut self, task: &CensusTask) {
-        let key = (task.site.runtime, task.id, task.address);
-        if FxBuildHasher.hash_one(key) >> 32 & self.mask != 0 {
+        let key = (task.id, task.address);
+        if !is_followed(key, self.mask) {
             return;
         }
         let (now_ns, look) = (self.now_ns, self.look);
         let busy = matches!(task.status, TaskStatus::Running | TaskStatus::Runnable);
+        #[expect(clippy::cast_possible_truncation, reason = "it comes round anyway")]
+        let runs = task.runs.map(|runs| runs as u32);
+        let place = self.place(task.site);
         if let Some(one) = self.tasks.get_mut(&key) {
             one.look = look;
-            one.seen_ns = now_ns;
             one.wakes_itself = task.wakes_itself;
             // What a thread runs, and with it its site, may become known only after it was met.
-            if one.site != task.site {
-                self.moved(key, task.site);
-            } else if busy || task.runs != one.runs {
+            if one.site != place {
+                self.moved(key, place);
+            } else if busy || runs != one.runs {
                 let rest_ns = self.before_ns.saturating_sub(one.ran_ns);
-                one.runs = task.runs;
+                one.runs = runs;
                 one.ran_ns = now_ns;
                 one.has_run = true;
-                if let Some(site) = self.sites.get_mut(&task.site) {
+                if let Some(site) = site_mut(&mut self.sites, place) {
                     site.longest_rest_ns = site.longest_rest_ns.max(rest_ns);
                 }
             }
             return;
         }
-        let older = look == 1;
-        let stretch = self.stretch(now_ns);
-        let site = self.sites.entry(task.site).or_default();
-        if older {
-            site.older_born += 1;
-        } else {
-            count(&mut site.born, stretch, 1);
+        if self.tasks.len() >= MOST {
+            self.thin_out();
+            if !is_followed(key, self.mask) {
+                return;
+            }
         }
+        let older = look == 1;
+        self.count_birth(place, older, now_ns);
         let one = One {
-            site: task.site,
             met_ns: now_ns,
-            older,
-            runs: task.runs,
             ran_ns: now_ns,
+            runs,
+            site: place,
+            look,
+            older,
             has_run: false,
             wakes_itself: task.wakes_itself,
-            look,
-            seen_ns: now_ns,
         };
         self.tasks.insert(key, one);
-        if self.tasks.len() > MOST {
-            self.thin_out();
-        }
+    }
+
+    /// The look could not be brought to its end: whom it did not show is not missing. What is known is again what it was
+    /// before it, but for those that were met.
+    pub(super) fn abandon(&mut self) {
+        self.look = self.look.saturating_sub(1);
+        let look = self.look;
+        self.tasks.values_mut().for_each(|one| one.look = one.look.min(look));
+        (self.now_ns, self.before_ns) = (self.before_ns, self.long_before_ns);
     }
 
     /// The look is over: what is known of each site by now.
     pub(super) fn end(&mut self) -> Vec<Followed> {
         self.bury();
-        let Some(since_ns) = self.since_ns else { return Vec::new() };
+        let Some(since_ns) = self.since_ns.filter(|_| self.look > 0) else { return Vec::new() };
         let mut all: BTreeMap<SiteId, Followed> = BTreeMap::new();
         let mut numbers: FxHashMap<SiteId, (u64, u64)> = FxHashMap::default();
         // Whom this look does not show is not said to live: with long times between looks that would be wrong for long.
-        for (&(_, number, _), one) in self.tasks.iter().filter(|(_, one)| one.look == self.look) {
-            let Some(site) = self.sites.get(&one.site) else { continue };
-            let known = all.entry(one.site).or_insert_with(|| self.nothing(one.site, since_ns));
+        for (&(number, _), one) in self.tasks.iter().filter(|(_, one)| one.look == self.look) {
+            let Some(site) = site(&self.sites, one.site) else { continue };
+            let known = all.entry(site.id).or_insert_with(|| self.nothing(site.id, since_ns));
             let still_ns = self.now_ns.saturating_sub(one.ran_ns);
             known.runs_seen |= one.runs.is_some();
             known.ran += u64::from(one.has_run);
@@ -190,14 +193,14 @@ impl Follow {
             let cohort = Cohort { born: 0, live: 1, stalled: u64::from(stalled) };
             if one.older {
                 known.older = known.older.plus(cohort);
-                let (low, high) = numbers.entry(one.site).or_insert((number, number));
+                let (low, high) = numbers.entry(site.id).or_insert((number, number));
                 (*low, *high) = ((*low).min(number), (*high).max(number));
             } else if let Some(sum) = known.cohorts.get_mut(self.stretch(one.met_ns)) {
                 *sum = sum.plus(cohort);
             }
         }
-        for (&id, site) in &self.sites {
-            let known = all.entry(id).or_insert_with(|| self.nothing(id, since_ns));
+        for site in &self.sites {
+            let known = all.entry(site.id).or_insert_with(|| self.nothing(site.id, since_ns));
             known.older.born = site.older_born;
             for (cohort, &born) in known.cohorts.iter_mut().zip(&site.born) {
                 cohort.born = born;
@@ -205,7 +208,7 @@ impl Follow {
             known.lifetimes = site.lifetimes;
             known.older_ended_ns = site.older_ended_ns;
             known.longest_rest_ns = site.longest_rest_ns;
-            if let Some(&(low, high)) = numbers.get(&id).filter(|(low, high)| high > low) {
+            if let Some(&(low, high)) = numbers.get(&site.id).filter(|(low, high)| high > low) {
                 let others = (high - low + 1).saturating_sub(known.older.live.saturating_mul(self.mask + 1));
                 known.apart = others.checked_div(known.older.live);
             }
@@ -235,24 +238,23 @@ impl Follow {
     /// Takes out those that two looks have missed.
     fn bury(&mut self) {
         let (look, since_ns, now_ns) = (self.look, self.since_ns.unwrap_or(0), self.now_ns);
+        // Each look buries those that were seen two looks ago, and not since.
+        let seen_ns = self.long_before_ns;
         let sites = &mut self.sites;
         self.tasks.retain(|_, one| {
             if one.look + 1 >= look {
                 return true;
             }
-            if let Some(site) = sites.get_mut(&one.site) {
-                let ended_ns = one.seen_ns.saturating_sub(since_ns);
+            if let Some(site) = site_mut(sites, one.site) {
                 if one.older {
-                    site.older_ended_ns = site.older_ended_ns.max(Some(ended_ns));
-                } else if let Some(count) =
+                    site.older_ended_ns = site.older_ended_ns.max(Some(seen_ns.saturating_sub(since_ns)));
+                } else {
                     // It may have been born just after the look before it was met, and ended before the next.
-                    site.lifetimes.get_mut(lifetime_bucket(
-                        one.seen_ns
-                            .saturating_sub(one.met_ns)
-                            .saturating_add(now_ns.saturating_sub(one.seen_ns) / 2),
-                    ))
-                {
-                    *count += 1;
+                    let lived_ns = seen_ns.saturating_sub(one.met_ns);
+                    let lived_ns = lived_ns.saturating_add(now_ns.saturating_sub(seen_ns) / 2);
+                    if let Some(count) = site.lifetimes.get_mut(lifetime_bucket(lived_ns)) {
+                        *count += 1;
+                    }
                 }
             }
             false
@@ -263,32 +265,57 @@ impl Follow {
     fn thin_out(&mut self) {
         self.mask = self.mask * 2 + 1;
         let mask = self.mask;
-        self.tasks.retain(|key, _| FxBuildHasher.hash_one(key) >> 32 & mask == 0);
-        for site in self.sites.values_mut() {
+        self.tasks.retain(|&key, _| is_followed(key, mask));
+        for site in &mut self.sites {
             site.older_born /= 2;
             site.born.iter_mut().chain(&mut site.lifetimes).for_each(|count| *count /= 2);
         }
     }
 
     /// A task that was met is of another site than was thought.
-    fn moved(&mut self, key: Key, to: SiteId) {
+    fn moved(&mut self, key: Key, to: u32) {
         let Some(one) = self.tasks.get_mut(&key) else { return };
         let from = std::mem::replace(&mut one.site, to);
         let (older, met_ns) = (one.older, one.met_ns);
         let stretch = self.stretch(met_ns);
-        if let Some(site) = self.sites.get_mut(&from) {
+        if let Some(site) = site_mut(&mut self.sites, from) {
             if older {
                 site.older_born = site.older_born.saturating_sub(1);
             } else if let Some(born) = site.born.get_mut(stretch) {
                 *born = born.saturating_sub(1);
             }
         }
-        let site = self.sites.entry(to).or_default();
+        self.count_birth(to, older, met_ns);
+    }
+
+    fn count_birth(&mut self, place: u32, older: bool, met_ns: u64) {
+        let stretch = self.stretch(met_ns);
+        let Some(site) = site_mut(&mut self.sites, place) else { return };
         if older {
             site.older_born += 1;
-        } else {
-            count(&mut site.born, stretch, 1);
+            return;
         }
+        if site.born.len() <= stretch {
+            site.born.resize(stretch + 1, 0);
+        }
+        if let Some(born) = site.born.get_mut(stretch) {
+            *born += 1;
+        }
+    }
+
+    /// Where what is kept of a site stands, from now on at least.
+    fn place(&mut self, id: SiteId) -> u32 {
+        *self.places.entry(id).or_insert_with(|| {
+            self.sites.push(Site {
+                id,
+                older_born: 0,
+                born: Vec::new(),
+                lifetimes: [0; LIFETIME_BUCKETS],
+                older_ended_ns: None,
+                longest_rest_ns: 0,
+            });
+            u32::try_from(self.sites.len() - 1).unwrap_or(u32::MAX)
+        })
     }
 
     fn elapsed_ns(&self, at_ns: u64) -> u64 {
@@ -300,17 +327,22 @@ impl Follow {
     }
 }
 
-fn count(counts: &mut Vec<u64>, place: usize, more: u64) {
-    if counts.len() <= place {
-        counts.resize(place + 1, 0);
-    }
-    if let Some(count) = counts.get_mut(place) {
-        *count += more;
-    }
+fn is_followed(key: Key, mask: u64) -> bool {
+    FxBuildHasher.hash_one(key) >> 32 & mask == 0
+}
+
+fn site(sites: &[Site], place: u32) -> Option<&Site> {
+    sites.get(place as usize)
+}
+
+fn site_mut(sites: &mut [Site], place: u32) -> Option<&mut Site> {
+    sites.get_mut(place as usize)
 }
 
 #[cfg(test)]
 mod tests {
+    use leakwatch_common::RuntimeKind;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -360,6 +392,28 @@ mod tests {
         assert_eq!(known.cohorts.iter().map(|cohort| cohort.live).sum::<u64>(), 12);
         assert_eq!((known.runs_seen, known.ran), (true, 1));
         assert!(known.longest_still_ns >= 60 * SECOND && known.longest_rest_ns <= 5 * SECOND, "{known:?}");
+    }
+
+    #[test]
+    fn whom_a_broken_look_did_not_show_has_not_ended() {
+        let mut follow = Follow::default();
+        let both = || [task(1, 0), task(2, 0)];
+        look(&mut follow, 0, both());
+        look(&mut follow, 10, both());
+        for at_s in [20, 30, 40] {
+            follow.begin(at_s * SECOND);
+            follow.see(&task(1, 0));
+            follow.abandon();
+            let known = follow.end().into_iter().next().expect("a site");
+            assert_eq!(
+                (known.older.live, known.now_ns),
+                (2, 10 * SECOND),
+                "as the last whole look showed it"
+            );
+        }
+        assert_eq!(look(&mut follow, 50, both()).older, Cohort { born: 2, live: 2, stalled: 2 });
+        look(&mut follow, 60, [task(1, 0)]);
+        assert_eq!(look(&mut follow, 70, [task(1, 0)]).older_ended_ns, Some(50 * SECOND));
     }
 
     #[test]

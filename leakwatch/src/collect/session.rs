@@ -446,32 +446,29 @@ impl Session {
     pub(super) fn census(&mut self, looks: Looks, now_ns: u64) -> Vec<(RuntimeKind, Census)> {
         let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
         let Self { runtimes, follows, memory, .. } = self;
-        let looked_at = runtimes
-            .iter()
-            .filter(|counted| looks.census || counted.counting != Counting::Probes)
-            .filter_map(|counted| {
-                let mut seen = Vec::new();
-                let mut see = |task: &CensusTask| seen.push(CensusTask { stack: Vec::new(), ..*task });
-                let tasks = counted.runtime.tasks.as_ref()?;
-                let census = tasks.census(memory, stacks, now_ns, &mut see).ok()?;
-                Some((counted.runtime.kind, census, seen))
-            });
-        // Several versions of a runtime are one look. One that failed half way would show nothing of who is missing.
-        let mut by_kind: BTreeMap<RuntimeKind, (Census, Vec<CensusTask>)> = BTreeMap::new();
-        for (kind, census, seen) in looked_at {
-            let (sum, all) = by_kind.entry(kind).or_default();
-            sum.add(census);
-            all.extend(seen);
-        }
-        let followed = |(kind, (census, seen)): (RuntimeKind, (Census, Vec<CensusTask>))| {
+        // Several versions of a runtime are one look, which is whole when each of them could be read.
+        let mut begun: BTreeMap<RuntimeKind, (Option<Census>, bool)> = BTreeMap::new();
+        for counted in runtimes.iter().filter(|one| looks.census || one.counting != Counting::Probes) {
+            let Some(tasks) = &counted.runtime.tasks else { continue };
+            let kind = counted.runtime.kind;
             let follow = follows.entry(kind).or_default();
-            follow.begin(now_ns);
-            for task in &seen {
-                follow.see(task);
+            let (sum, whole) = begun.entry(kind).or_insert_with(|| {
+                follow.begin(now_ns);
+                (None, true)
+            });
+            match tasks.census(memory, stacks, now_ns, &mut |task| follow.see(task)) {
+                Ok(census) => sum.get_or_insert_default().add(census),
+                Err(_) => *whole = false,
             }
-            (kind, Census { followed: follow.end(), ..census })
+        }
+        let end = |(kind, (census, whole)): (RuntimeKind, (Option<Census>, bool))| {
+            let follow = follows.get_mut(&kind)?;
+            if !whole {
+                follow.abandon();
+            }
+            census.map(|census| (kind, Census { followed: follow.end(), ..census }))
         };
-        by_kind.into_iter().map(followed).collect()
+        begun.into_iter().filter_map(end).collect()
     }
 
     /// Brings `by_memory` up to date for one runtime: what a site has more than before was started, what it has less
