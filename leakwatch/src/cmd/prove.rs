@@ -40,11 +40,16 @@ pub(super) fn run(args: &ProveArgs) -> anyhow::Result<End> {
     Ok(if leaks { End::Leak } else { End::Done })
 }
 
-/// A proof of a process, without names.
-pub(super) fn proof(pid: u32, progress: &Progress) -> anyhow::Result<Proof> {
+fn open(pid: u32) -> anyhow::Result<(Process, Subject)> {
     let process = Process::open(pid)?;
     let image = Image::of_process(&process)?;
     let subject = Subject::of(&process, &image)?;
+    Ok((process, subject))
+}
+
+/// A proof of a process, without names.
+pub(super) fn proof(pid: u32, progress: &Progress) -> anyhow::Result<Proof> {
+    let (_, subject) = open(pid)?;
     let passes = Cell::new(1);
     let each = || progress.now(&format!("proving which goroutines of pid {pid} leak, pass {}", passes.get()));
     each();
@@ -63,9 +68,7 @@ pub(super) fn prove(pid: u32, why: &[u64]) -> anyhow::Result<ProofReport> {
         let proof = proof(pid, &progress)?;
         return Ok(ProofReport::of(dump::take(pid, true, Whose::Go, &progress)?, proof));
     }
-    let process = Process::open(pid)?;
-    let image = Image::of_process(&process)?;
-    let subject = Subject::of(&process, &image)?;
+    let (process, subject) = open(pid)?;
     let (proof, whys) = agent::explain(&subject, why, Options::default())?;
     let maps = maps::of_process(&process)?;
     let place = |address: u64| {
