@@ -16,7 +16,7 @@ export function hostView(feed) {
   /** @type {"" | Verdict} */
   let only = "";
   const tiles = el("dl", { class: "tiles" });
-  const search = el("input", { type: "search", id: "search", placeholder: "name, pid, container, function", autocomplete: "off", spellcheck: false });
+  const search = el("input", { type: "search", id: "search", placeholder: "name, pid, container, image, function", autocomplete: "off", spellcheck: false });
   const chips = /** @type {["" | Verdict, string][]} */ ([["", "All"], ["leak", "Leaks"], ["suspect", "Suspects"]]).map(([verdict, title]) =>
     el("button", { type: "button", class: "chip", "aria-pressed": verdict === only, "data-verdict": verdict, onclick: () => choose(verdict) }, title));
   const table = processTable();
@@ -70,7 +70,7 @@ function processTable() {
     caption: "Processes that are watched",
     key: (/** @type {Shown} */ row) => String(row.pid),
     matches: (row, search) => {
-      const text = [row.comm, row.pid, row.exe, row.container, row.pod?.namespace, row.pod?.name, row.worst?.function, row.worst?.file,
+      const text = [row.comm, row.pid, row.exe, row.container, row.container_name, row.image, row.pod?.namespace, row.pod?.name, row.worst?.function, row.worst?.file,
         ...row.runtimes.map((runtime) => runtime.kind)].join("\n").toLowerCase();
       return search.split(/\s+/).every((word) => text.includes(word));
     },

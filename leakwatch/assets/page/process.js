@@ -158,6 +158,8 @@ function entries({ tasks, threads, forks, memory, ...process }) {
     entry("Executable", known(process.exe, clean)),
     entry("Build id", known(process.build_id, clean)),
     entry("Container", process.container === null ? "none" : clean(process.container)),
+    entry("Container's name", known(process.container_name, clean)),
+    entry("Image", known(process.image, clean)),
   ];
 }
 

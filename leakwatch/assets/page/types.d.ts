@@ -6,6 +6,9 @@ export interface Row {
   comm: string;
   exe: string | null;
   container: string | null;
+  container_name: string | null;
+  container_engine: string | null;
+  image: string | null;
   pod: { name: string | null; namespace: string | null; uid: string | null } | null;
   runtimes: { kind: string; version: string | null }[];
   tier: "memory" | "thinned" | "probes";
@@ -153,6 +156,9 @@ export interface Process {
   exe: string | null;
   build_id: string | null;
   container: string | null;
+  container_name: string | null;
+  container_engine: string | null;
+  image: string | null;
   pod: Row["pod"];
   exited: boolean;
   watched_s: number | null;

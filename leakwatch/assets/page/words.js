@@ -223,6 +223,7 @@ export function badness(verdict) {
 /** Where a process runs, in a word. @param {Row} row */
 export function home(row) {
   if (row.pod?.name) return clean(`${row.pod.namespace ?? "?"}/${row.pod.name}`, 80);
+  if (row.container_name) return clean(row.container_name, 80);
   return row.container ? clean(row.container, 12) : "";
 }
 

@@ -11,29 +11,41 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     collect::{Counting, Session},
-    host::{Process, pods},
-    report::{self, Pod, ProcessInfo, RuntimeReport},
+    host::{Process, Root, container::Place, engines, pods},
+    report::{self, Container, Pod, ProcessInfo, RuntimeReport},
 };
 
 /// What reports say of a process besides its figures.
-pub(super) fn info(process: &Process) -> ProcessInfo {
+pub(super) fn info(process: &Process, root: &Root) -> ProcessInfo {
+    let (container, pod) = home(process, root);
     ProcessInfo {
         pid: process.pid(),
         start_time: process.start_time().ok(),
         comm: process.comm().to_owned(),
         exe: Some(process.exe().path.display().to_string()),
-        container: process.container().map(str::to_owned),
-        pod: pod(process),
+        container,
+        pod,
         ..ProcessInfo::default()
     }
 }
 
-/// The pod that it runs in, with its name where this is the pod's node.
-fn pod(process: &Process) -> Option<Pod> {
-    let uid = process.place().pod.as_deref()?;
-    let named = pods::of_uid(pods::LOGS.as_ref(), uid);
-    let (name, namespace) = named.map(|pod| (pod.name, pod.namespace)).unzip();
-    Some(Pod { name, namespace, uid: Some(uid.to_owned()) })
+/// The container and the pod that it runs in, with what their engine and the kubelet keep of them below `root`.
+pub(super) fn home(process: &Process, root: &Root) -> (Option<Container>, Option<Pod>) {
+    let Place { container: id, pod: uid, engine, .. } = process.place();
+    let kept = id.as_deref().and_then(|id| engines::container(root, id, || process.upper_layer()));
+    let uid = uid.clone().or_else(|| kept.as_ref()?.pod_uid.clone());
+    let named = kept.as_ref().and_then(|kept| kept.pod.clone());
+    let named = named.or_else(|| pods::of_uid(root, uid.as_deref()?));
+    let pod = (uid.is_some() || named.is_some()).then(|| {
+        let (name, namespace) = named.map(|pod| (pod.name, pod.namespace)).unzip();
+        Pod { name, namespace, uid }
+    });
+    let container = id.clone().map(|id| {
+        let engine = kept.as_ref().map(|kept| kept.engine).or(*engine);
+        let (name, image) = kept.map(|kept| (kept.name, kept.image)).unwrap_or_default();
+        Container { id, engine: engine.map(|engine| engine.name().to_owned()), name, image }
+    });
+    (container, pod)
 }
 
 /// Returns when the process has ended: a pidfd becomes readable then.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     collect::{Ask, CollectError, CustomProbe, Looks, Mode, Session, custom::Named, sample_all},
     detect::{Detector, Verdict},
-    host::{self, Process},
+    host::{self, Process, Root},
     kernel::{EventReader, Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, TasksAre},
     observe::{CensusTask, Counters, Event, Observed, ProcessSample},
@@ -360,7 +360,7 @@ impl Watcher<'_> {
         let mut info = ProcessInfo {
             streaming: self.options.stream,
             grace_ns: self.options.main.map(|main| process::nanoseconds(main.grace)),
-            ..process::info(&process)
+            ..process::info(&process, &Root::of_machine()?)
         };
         let id = process.id();
         let ask = Ask {

@@ -21,7 +21,7 @@ pub use hold::{HoldAnswer, Holds};
 use crate::report::alerting::Level;
 
 /// Labels that leakwatch gives to every alert; those of a rule have other names.
-pub const OWN_LABELS: [&str; 16] = [
+pub const OWN_LABELS: [&str; 17] = [
     "alertname",
     "level",
     "severity",
@@ -30,6 +30,7 @@ pub const OWN_LABELS: [&str; 16] = [
     "comm",
     "exe",
     "container",
+    "image",
     "namespace",
     "pod",
     "runtime",

@@ -195,6 +195,10 @@ pub struct AgentArgs {
     /// What this machine is called in figures and alerts; without it, its host name. A container's own would be the pod's.
     #[arg(long, value_name = "NAME")]
     pub host_name: Option<String>,
+    /// Where the machine's files are, which say what containers are called and what they were made of; without it, the root of
+    /// process 1, or the agent's own where that cannot be seen.
+    #[arg(long, value_name = "FOLDER")]
+    pub host_root: Option<PathBuf>,
     /// Sizes of the kernel's tables.
     #[command(flatten)]
     pub sizes: SizeArgs,

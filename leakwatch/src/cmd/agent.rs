@@ -25,7 +25,7 @@ use crate::{
     cli::AgentArgs,
     config::{self, AgentFile, rules::RuleFile},
     export::metrics::ExportFigures,
-    host::{self, Process, ProcessMemory, capability::Capability, confine, own},
+    host::{self, Process, ProcessMemory, Root, capability::Capability, confine, own},
     report::Report,
 };
 
@@ -48,6 +48,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     if args.check_config {
         return say(&format!("{} is right", file.name())).map_err(Into::into);
     }
+    let root = Arc::new(args.host_root.as_deref().map_or_else(Root::of_machine, Root::at)?);
     let files = own::raise_open_files(OPEN_FILES);
     let (snapshots, published) = watch::channel(None::<Arc<daemon::Snapshot>>);
     // What is asked for and cannot be had is an error before anything is touched.
@@ -83,7 +84,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     let dumper = (!options.redact.any()).then(alarms::dumper);
     let serving = server.map(|server| server.serve(alarms.dispatcher().holds(), dumper)).transpose()?;
     let redact = options.redact.clone();
-    let parts = Parts { kernel, hit_ns, features, options, host };
+    let parts = Parts { kernel, hit_ns, features, options, host, root };
     let mut owner = Host { file, redact, actions, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();

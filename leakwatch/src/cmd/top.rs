@@ -21,7 +21,7 @@ use crate::{
     },
     cli::TopArgs,
     export::metrics::ExportFigures,
-    host,
+    host::{self, Root},
     report::Report,
 };
 
@@ -64,6 +64,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
     let (snapshots, _nobody_asks) = watch::channel(None::<Arc<Snapshot>>);
     let stop = Arc::new(Notify::new());
     let hint = if args.probes { "by memory, probes where it grows" } else { "by memory" };
+    let root = Arc::new(Root::of_machine()?);
     let terminal = Terminal::open(terminal::Options {
         look: terminal::look(&args.terminal),
         many: true,
@@ -71,7 +72,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
         interval: Duration::try_from(args.interval)?,
         stop: Arc::clone(&stop),
     })?;
-    let parts = Parts { kernel, hit_ns, features, options: options.clone(), host: host::name() };
+    let parts = Parts { kernel, hit_ns, features, options: options.clone(), host: host::name(), root };
     let mut viewer = Viewer { options, terminal };
     let ended = block_on(async {
         tokio::select! {

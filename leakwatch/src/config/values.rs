@@ -109,7 +109,7 @@ pub(super) fn patterns(value: &DeValue<'_>) -> Result<Vec<Pattern>, String> {
 }
 
 fn pattern(value: &DeValue<'_>) -> Result<Pattern, String> {
-    const NAMES: [&str; 7] = ["comm", "exe", "cgroup", "container", "pod", "namespace", "user"];
+    const NAMES: [&str; 8] = ["comm", "exe", "cgroup", "container", "image", "pod", "namespace", "user"];
     let DeValue::Table(table) = value else {
         return Err(not("a list of tables such as { comm = \"caddy\" }", value));
     };
@@ -129,6 +129,7 @@ fn pattern(value: &DeValue<'_>) -> Result<Pattern, String> {
             "exe" => &mut pattern.exe,
             "cgroup" => &mut pattern.cgroup,
             "container" => &mut pattern.container,
+            "image" => &mut pattern.image,
             "pod" => &mut pattern.pod,
             "namespace" => &mut pattern.namespace,
             other => return Err(format!("a list of tables; {}", unknown("key", other, &NAMES))),

@@ -60,7 +60,10 @@ pub(super) fn row(process: &ProcessReport, watched: &WatchedReport) -> Value {
         "start_time": process.start_time.map(|time| rfc3339(time, 3)),
         "comm": process.comm,
         "exe": process.exe,
-        "container": process.container,
+        "container": process.container.as_ref().map(|container| &container.id),
+        "container_name": process.container.as_ref().map(|container| &container.name),
+        "container_engine": process.container.as_ref().map(|container| &container.engine),
+        "image": process.container.as_ref().map(|container| &container.image),
         "pod": process.pod.as_ref().map(|pod| json!({
             "name": pod.name,
             "namespace": pod.namespace,

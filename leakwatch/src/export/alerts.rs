@@ -18,7 +18,7 @@ pub const HOLD_SCHEMA: &str = "leakwatch.hold/1";
 /// Labels of an alert; those that are empty are none.
 fn labels<'a>(alert: &'a AlertReport, host: &'a str) -> BTreeMap<&'a str, String> {
     let site = alert.site.as_ref();
-    let pod = alert.pod.as_ref();
+    let (container, pod) = (alert.container.as_ref(), alert.pod.as_ref());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let of_site =
         |part: fn(&AlertSite) -> &Option<String>| site.map(|site| text(part(site))).unwrap_or_default();
@@ -31,7 +31,8 @@ fn labels<'a>(alert: &'a AlertReport, host: &'a str) -> BTreeMap<&'a str, String
         ("pid", alert.pid.to_string()),
         ("comm", alert.comm.clone()),
         ("exe", text(&alert.exe)),
-        ("container", text(&alert.container)),
+        ("container", container.map(|container| container.id.clone()).unwrap_or_default()),
+        ("image", container.map(|container| text(&container.image)).unwrap_or_default()),
         ("namespace", pod.map(|pod| text(&pod.namespace)).unwrap_or_default()),
         ("pod", pod.map(|pod| text(&pod.name)).unwrap_or_default()),
         ("runtime", site.map(|site| site.runtime.clone()).unwrap_or_default()),
@@ -322,7 +323,11 @@ mod tests {
     fn every_label_of_ours_is_refused_to_rules() {
         let full = AlertReport {
             exe: Some("/bin/shop".to_owned()),
-            container: Some("c".to_owned()),
+            container: Some(crate::report::Container {
+                id: "c".to_owned(),
+                image: Some("i".to_owned()),
+                ..crate::report::Container::default()
+            }),
             pod: Some(crate::report::Pod {
                 name: Some("p".to_owned()),
                 namespace: Some("n".to_owned()),

@@ -96,6 +96,9 @@ struct ProcessJson<'a> {
     exe: Option<&'a str>,
     build_id: Option<&'a str>,
     container: Option<&'a str>,
+    container_name: Option<&'a str>,
+    container_engine: Option<&'a str>,
+    image: Option<&'a str>,
     pod: Option<PodJson<'a>>,
     exited: bool,
     watched_s: Option<f64>,
@@ -355,13 +358,17 @@ impl<'a> ReportJson<'a> {
 
 impl<'a> ProcessJson<'a> {
     fn of(process: &'a ProcessReport, form: Form) -> Self {
+        let container = process.container.as_ref();
         Self {
             pid: process.pid,
             start_time: process.start_time.map(|time| rfc3339(time, 3)),
             comm: &process.comm,
             exe: process.exe.as_deref(),
             build_id: process.build_id.as_deref(),
-            container: process.container.as_deref(),
+            container: container.map(|container| container.id.as_str()),
+            container_name: container.and_then(|container| container.name.as_deref()),
+            container_engine: container.and_then(|container| container.engine.as_deref()),
+            image: container.and_then(|container| container.image.as_deref()),
             pod: process.pod.as_ref().map(PodJson::from),
             exited: process.exited,
             watched_s: number(process.watched_s),

@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use super::{alerting::AlertingJson, json::SCHEMA, read::Unreadable};
 use crate::report::{
-    Ages, Bucket, CommandReport, Environment, Forecast, ForksReport, Lifetimes, Lives, Loss, MemoryReport,
-    Mode, Moment, Overhead, Pod, Point, ProcessReport, ProofSample, Report, RuntimeReport, SiteReport,
-    SpawnReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
+    Ages, Bucket, CommandReport, Container, Environment, Forecast, ForksReport, Lifetimes, Lives, Loss,
+    MemoryReport, Mode, Moment, Overhead, Pod, Point, ProcessReport, ProofSample, Report, RuntimeReport,
+    SiteReport, SpawnReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport, ZombieReport,
 };
 
 /// Reports of a file, one after the other.
@@ -148,6 +148,9 @@ struct ProcessJson {
     exe: Option<String>,
     build_id: Option<String>,
     container: Option<String>,
+    container_name: Option<String>,
+    container_engine: Option<String>,
+    image: Option<String>,
     pod: Option<PodJson>,
     #[serde(default)]
     exited: bool,
@@ -422,7 +425,12 @@ impl ProcessJson {
             comm: self.comm,
             exe: self.exe,
             build_id: self.build_id,
-            container: self.container,
+            container: self.container.map(|id| Container {
+                id,
+                engine: self.container_engine,
+                name: self.container_name,
+                image: self.image,
+            }),
             pod: self.pod.map(|PodJson { name, namespace, uid }| Pod { name, namespace, uid }),
             exited: self.exited,
             watched_s: self.watched_s,

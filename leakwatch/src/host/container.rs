@@ -6,6 +6,8 @@
 //! `/ecs/TASK/ID`, and AWS Fargate's `/ecs/TASK/TASK-NUMBER`. Kubernetes puts a pod's containers below a group that is
 //! called after the pod's uid: `podUID` with cgroupfs, `…kubepods…-podUID.slice` with systemd, which wants `_` where the uid has `-`.
 
+use super::engines::Engine;
+
 /// Where a process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -13,6 +15,8 @@ pub struct Place {
     pub container: Option<String>,
     /// Uid of its Kubernetes pod.
     pub pod: Option<String>,
+    /// Whose container it is, where the path says that.
+    pub engine: Option<Engine>,
     /// Path of its control group: that of the unified hierarchy, where there is one, else that of the first.
     pub cgroup: Option<String>,
 }
@@ -29,22 +33,34 @@ impl Place {
             })
         };
         let unified = paths().find(|(hierarchy, path)| *hierarchy == "0" && *path != "/");
+        let container = paths().find_map(|(_, path)| id_of_path(path).zip(Some(path)));
         Self {
-            container: container_id(cgroups),
+            engine: container.as_ref().and_then(|(id, path)| engine_of(path, id)),
+            container: container.map(|(id, _)| id),
             pod: paths().find_map(|(_, path)| path.rsplit('/').find_map(pod_of_segment)),
             cgroup: unified.or_else(|| paths().next()).map(|(_, path)| path.to_owned()),
         }
     }
 }
 
-/// The id of the container whose cgroups these are; `None` for a process of the host.
-pub fn container_id(cgroups: &str) -> Option<String> {
-    cgroups.lines().find_map(|line| {
-        // hierarchy:controllers:path, and the path may hold colons.
-        let path = line.splitn(3, ':').nth(2)?;
-        // The innermost wins: a container may run in a container, and may make cgroups of its own.
-        path.rsplit('/').find_map(id_of_segment)
-    })
+/// The innermost wins: a container may run in a container, and may make cgroups of its own.
+fn id_of_path(path: &str) -> Option<String> {
+    path.rsplit('/').find_map(id_of_segment)
+}
+
+/// The engine that gives a container this path. With cgroupfs in Kubernetes all give the same one.
+fn engine_of(path: &str, id: &str) -> Option<Engine> {
+    const AROUND: [(&str, Engine); 6] = [
+        ("libpod-", Engine::Podman),
+        ("crio-", Engine::CriO),
+        ("cri-containerd-", Engine::Containerd),
+        ("cri-containerd:", Engine::Containerd),
+        ("docker-", Engine::Docker),
+        ("docker/", Engine::Docker),
+    ];
+    let (before, _) = path.rsplit_once(id)?;
+    let around = AROUND.into_iter().find(|(around, _)| before.ends_with(around)).map(|(_, engine)| engine);
+    around.or_else(|| before.starts_with("/ecs/").then_some(Engine::Ecs))
 }
 
 fn id_of_segment(segment: &str) -> Option<String> {
@@ -72,7 +88,12 @@ fn pod_of_segment(segment: &str) -> Option<String> {
         None => segment.rsplit_once("-pod").filter(|(parents, _)| parents.contains("kubepods"))?.1,
     };
     let uid = uid.replace('_', "-");
-    is_uid(&uid).then_some(uid)
+    self::uid(&uid)
+}
+
+/// The uid of a pod; `None`: it is none.
+pub(super) fn uid(text: &str) -> Option<String> {
+    is_uid(text).then(|| text.to_owned())
 }
 
 /// A uid as the API server gives them, or the hash of a static pod's manifest.
@@ -165,9 +186,31 @@ mod tests {
     }
 
     #[test]
+    fn the_path_names_most_engines() {
+        let check = |line: &str, engine: Option<Engine>| {
+            assert_eq!(Place::parse(&line.replace("ID", ID)).engine, engine, "{line}");
+        };
+        check("12:pids:/docker/ID", Some(Engine::Docker));
+        check("0::/system.slice/docker-ID.scope/init.scope", Some(Engine::Docker));
+        check("0::/kubepods.slice/kubepods-podX.slice/cri-containerd-ID.scope", Some(Engine::Containerd));
+        check(
+            "0::/system.slice/containerd.service/kubepods-podX.slice:cri-containerd:ID",
+            Some(Engine::Containerd),
+        );
+        check("0::/kubepods.slice/kubepods-podX.slice/crio-ID.scope/container", Some(Engine::CriO));
+        check("0::/machine.slice/libpod-ID.scope/container", Some(Engine::Podman));
+        check("9:pids:/libpod_parent/libpod-ID", Some(Engine::Podman));
+        check("9:perf_event:/ecs/55091c13b8cf4801b527f8601742204/ID", Some(Engine::Ecs));
+        check("11:memory:/kubepods/besteffort/podX/ID", None);
+        check("0::/system.slice/docker.service", None);
+    }
+
+    #[test]
     fn a_fargate_task_is_its_container() {
         let fargate = "0::/ecs/0123456789abcdef0123456789abcdef/0123456789abcdef0123456789abcdef-2531612879";
-        assert_eq!(container_id(fargate).as_deref(), Some("0123456789abcdef0123456789abcdef-2531612879"));
+        let place = Place::parse(fargate);
+        assert_eq!(place.engine, Some(Engine::Ecs));
+        assert_eq!(place.container.as_deref(), Some("0123456789abcdef0123456789abcdef-2531612879"));
     }
 
     #[test]

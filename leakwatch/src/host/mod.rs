@@ -12,6 +12,7 @@ pub mod capability;
 pub mod child;
 pub mod confine;
 pub mod container;
+pub mod engines;
 mod error;
 pub mod exe;
 pub mod features;
@@ -22,6 +23,7 @@ pub mod memory;
 pub mod own;
 pub mod pods;
 pub mod process;
+pub mod root;
 pub mod sockets;
 mod stat;
 #[cfg(test)]
@@ -37,6 +39,7 @@ pub use find::{Selector, find, pids};
 pub use mapped::{MappedFile, ProcDir};
 pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest, Written};
 pub use process::{Process, identity};
+pub use root::Root;
 pub use touched::Touched;
 
 /// What the machine is called.

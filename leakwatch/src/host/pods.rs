@@ -4,10 +4,12 @@
 //! pkg/kubelet/kuberuntime/helpers.go), whatever the engine. So a pod's name is known on its node without asking anybody.
 //! Names of namespaces and pods hold no `_`. It must never ask over a network, and never believe a name that is none.
 
-use std::{fs, path::Path};
+use std::path::Path;
+
+use super::root::Root;
 
 /// Where the kubelet keeps the directories.
-pub const LOGS: &str = "/var/log/pods";
+const LOGS: &str = "/var/log/pods";
 
 /// Most entries that are looked at; a node has some hundred pods.
 const MOST_ENTRIES: usize = 1 << 14;
@@ -24,10 +26,17 @@ pub struct PodName {
     pub name: String,
 }
 
+impl PodName {
+    /// A pod with these names; `None`: one of them is none.
+    pub fn of(namespace: &str, name: &str) -> Option<Self> {
+        (is_name(namespace) && is_name(name))
+            .then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 /// The pod with this uid; `None`: this is no node of Kubernetes, or it is not there.
-pub fn of_uid(logs: &Path, uid: &str) -> Option<PodName> {
-    let entries = fs::read_dir(logs).ok()?;
-    entries.take(MOST_ENTRIES).find_map(|entry| parse(entry.ok()?.file_name().to_str()?, uid))
+pub fn of_uid(root: &Root, uid: &str) -> Option<PodName> {
+    root.names(Path::new(LOGS), MOST_ENTRIES).find_map(|name| parse(name.to_str()?, uid))
 }
 
 fn parse(directory: &str, uid: &str) -> Option<PodName> {
@@ -37,8 +46,7 @@ fn parse(directory: &str, uid: &str) -> Option<PodName> {
         return None;
     }
     let (namespace, name) = pod.split_once('_')?;
-    (is_name(namespace) && is_name(name))
-        .then(|| PodName { namespace: namespace.to_owned(), name: name.to_owned() })
+    PodName::of(namespace, name)
 }
 
 fn is_name(text: &str) -> bool {
@@ -48,6 +56,8 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const UID: &str = "7d3c5a4e-1a2b-4c3d-8e4f-5a6b7c8d9e0f";
@@ -60,12 +70,14 @@ mod tests {
             "shop_cart-7c9d-x2x4z_7d3c5a4e-1a2b-4c3d-8e4f-5a6b7c8d9e0f",
             "no underscore",
         ] {
-            fs::create_dir(dir.path().join(name)).expect("made");
+            fs::create_dir_all(dir.path().join("var/log/pods").join(name)).expect("made");
         }
+        let root = Root::at(dir.path()).expect("a root");
         let pod = PodName { namespace: "shop".to_owned(), name: "cart-7c9d-x2x4z".to_owned() };
-        assert_eq!(of_uid(dir.path(), UID), Some(pod));
-        assert_eq!(of_uid(dir.path(), "99999999-1a2b-4c3d-8e4f-5a6b7c8d9e0f"), None);
-        assert_eq!(of_uid(&dir.path().join("absent"), UID), None);
+        assert_eq!(of_uid(&root, UID), Some(pod));
+        assert_eq!(of_uid(&root, "99999999-1a2b-4c3d-8e4f-5a6b7c8d9e0f"), None);
+        fs::remove_dir_all(dir.path().join("var")).expect("removed");
+        assert_eq!(of_uid(&root, UID), None);
     }
 
     #[test]

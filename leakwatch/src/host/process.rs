@@ -24,9 +24,13 @@ use rustix::{
 use super::{
     Denied, HostError,
     container::Place,
+    engines::upper_layer,
     stat::{Stat, Status, parse_boot_time},
 };
 use crate::observe::ProcessId;
+
+/// As much of a process's mounts as is read: its root is among the first.
+const LONGEST_MOUNTS: u64 = 1 << 20;
 
 /// A process that can be watched: not a kernel thread, not a zombie, and we may look into it.
 #[derive(Debug)]
@@ -135,6 +139,14 @@ impl Process {
     /// Where it runs: its container, pod and control group.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// The writable layer of its root, where that is an overlay's: what container engines give each container.
+    pub fn upper_layer(&self) -> Option<PathBuf> {
+        let file = File::open(format!("/proc/{}/mountinfo", self.pid())).ok()?;
+        let mut mounts = Vec::new();
+        file.take(LONGEST_MOUNTS).read_to_end(&mut mounts).ok()?;
+        upper_layer(&String::from_utf8_lossy(&mounts)).filter(|_| self.alive())
     }
 
     /// Whether it still runs. A zombie does not.

@@ -133,6 +133,7 @@ fn totals(process: &ProcessReport) -> Markup {
         .threads
         .live
         .map(|live| format!("{} (+{} -{})", count(live, ""), process.threads.started, process.threads.ended));
+    let container = process.container.as_ref();
     html! {
         dl.figures {
             (entry("Alive", Some(count(tasks.live, ""))))
@@ -149,7 +150,9 @@ fn totals(process: &ProcessReport) -> Markup {
             (entry("Process started", process.start_time.map(super::moment)))
             (entry("Executable", process.exe.as_deref().map(foreign)))
             (entry("Build id", process.build_id.as_deref().map(foreign)))
-            (entry("Container", Some(process.container.as_deref().map_or_else(|| "none".to_owned(), foreign))))
+            (entry("Container", Some(container.map_or_else(|| "none".to_owned(), |container| foreign(&container.id)))))
+            (entry("Container's name", container.and_then(|container| container.name.as_deref()).map(foreign)))
+            (entry("Image", container.and_then(|container| container.image.as_deref()).map(foreign)))
         }
     }
 }

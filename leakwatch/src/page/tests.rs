@@ -351,7 +351,12 @@ fn all_named(word: &str) -> Report {
     process.comm = name();
     process.exe = Some(name());
     process.build_id = Some(name());
-    process.container = Some(name());
+    process.container = Some(crate::report::Container {
+        id: name(),
+        engine: Some(name()),
+        name: Some(name()),
+        image: Some(name()),
+    });
     process.losses = vec![Loss { name: name().into(), count: 3 }];
     process.threads.by_name = vec![(name(), 3)];
     process.forks.by_command = vec![CommandReport { command: name(), ..CommandReport::default() }];

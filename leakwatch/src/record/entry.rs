@@ -13,7 +13,7 @@ use crate::{
         AgeSummary, Census, ChildrenSample, Cohort, CommandSample, Counters, Event, Followed, LiveByState,
         ProcessId, ProcessSample, STRETCHES, SiteId, SiteSample, ThreadNames, Waiting, ZombieSample,
     },
-    report::{Context, Environment, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
+    report::{Container, Context, Environment, FrameName, Mode, ProcessInfo, RuntimeReport, SiteName, Span},
 };
 
 /// A line.
@@ -118,6 +118,12 @@ pub(super) struct InfoLine {
     #[serde(default)]
     build_id: Option<String>,
     container: Option<String>,
+    #[serde(default)]
+    container_name: Option<String>,
+    #[serde(default)]
+    container_engine: Option<String>,
+    #[serde(default)]
+    image: Option<String>,
     exited: bool,
     runtimes: Vec<RuntimeLine>,
     #[serde(default)]
@@ -138,13 +144,17 @@ struct RuntimeLine {
 
 impl From<&ProcessInfo> for InfoLine {
     fn from(info: &ProcessInfo) -> Self {
+        let container = info.container.as_ref();
         Self {
             pid: info.pid,
             start_time: info.start_time.map(|time| time.to_string()),
             comm: info.comm.clone(),
             exe: info.exe.clone(),
             build_id: info.build_id.clone(),
-            container: info.container.clone(),
+            container: container.map(|container| container.id.clone()),
+            container_name: container.and_then(|container| container.name.clone()),
+            container_engine: container.and_then(|container| container.engine.clone()),
+            image: container.and_then(|container| container.image.clone()),
             exited: info.exited,
             runtimes: info
                 .runtimes
@@ -176,7 +186,12 @@ impl From<InfoLine> for ProcessInfo {
             comm: line.comm,
             exe: line.exe,
             build_id: line.build_id,
-            container: line.container,
+            container: line.container.map(|id| Container {
+                id,
+                engine: line.container_engine,
+                name: line.container_name,
+                image: line.image,
+            }),
             pod: None,
             exited: line.exited,
             runtimes: line

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Pod, Timestamp, clean::clean, units::count};
+use super::{Container, Pod, Timestamp, clean::clean, units::count};
 
 /// All of it; empty where no rules were given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -215,8 +215,8 @@ pub struct AlertReport {
     pub comm: String,
     /// Path of its executable.
     pub exe: Option<String>,
-    /// Container id.
-    pub container: Option<String>,
+    /// Its container.
+    pub container: Option<Container>,
     /// Kubernetes pod.
     pub pod: Option<Pod>,
     /// The site; `None`: the rule is asked about processes.

@@ -4,9 +4,9 @@ use leakwatch_common::{Counter, RuntimeKind};
 use std::cmp::Reverse;
 
 use super::{
-    Alerting, CommandReport, Environment, ForksReport, Lifetimes, Lives, MemoryReport, Names, Overhead, Pod,
-    ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport, Timestamp, Verdict,
-    WaitingReport, ZombieReport,
+    Alerting, CommandReport, Container, Environment, ForksReport, Lifetimes, Lives, MemoryReport, Names,
+    Overhead, Pod, ProcessReport, Report, RuntimeReport, SiteReport, Span, TasksReport, ThreadsReport,
+    Timestamp, Verdict, WaitingReport, ZombieReport,
 };
 use crate::detect::{Detector, Evidence, Forecast, zombies};
 use crate::model::{Losses, ProcessModel, SiteView, float, growth_per_min, seconds};
@@ -43,8 +43,8 @@ pub struct ProcessInfo {
     pub exe: Option<String>,
     /// Build id of the executable, hexadecimal.
     pub build_id: Option<String>,
-    /// Container id.
-    pub container: Option<String>,
+    /// Its container.
+    pub container: Option<Container>,
     /// Kubernetes pod.
     pub pod: Option<Pod>,
     /// It has exited.

@@ -101,8 +101,8 @@ pub struct ProcessReport {
     pub exe: Option<String>,
     /// Build id of the executable, hexadecimal; `None`: it has none, or it is not known.
     pub build_id: Option<String>,
-    /// Container id.
-    pub container: Option<String>,
+    /// Its container.
+    pub container: Option<Container>,
     /// Kubernetes pod.
     pub pod: Option<Pod>,
     /// It has exited.
@@ -140,6 +140,19 @@ impl ProcessReport {
     pub fn left_behind(&self) -> u64 {
         self.sites.iter().filter_map(|site| site.left_behind).sum()
     }
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Who runs it: docker, containerd, cri-o, podman, ecs.
+    pub engine: Option<String>,
+    /// Its name; in a pod that which the pod's specification has.
+    pub name: Option<String>,
+    /// The image that it was made of, as users write it.
+    pub image: Option<String>,
 }
 
 /// A Kubernetes pod.

@@ -63,6 +63,8 @@ pub struct Only {
     pub exe: Option<Regex>,
     /// Container id.
     pub container: Option<Regex>,
+    /// Image of the container.
+    pub image: Option<Regex>,
     /// Runtime of the site.
     pub runtime: Option<Regex>,
     /// Function that starts a site's tasks.
@@ -83,9 +85,9 @@ impl PartialEq for Only {
 }
 
 impl Only {
-    fn written(&self) -> ([Option<&str>; 7], bool) {
-        let Self { comm, exe, container, runtime, function, file, task, system } = self;
-        let patterns = [comm, exe, container, runtime, function, file, task];
+    fn written(&self) -> ([Option<&str>; 8], bool) {
+        let Self { comm, exe, container, image, runtime, function, file, task, system } = self;
+        let patterns = [comm, exe, container, image, runtime, function, file, task];
         (patterns.map(|pattern| pattern.as_ref().map(Regex::as_str)), *system)
     }
 }

@@ -172,9 +172,11 @@ impl Only {
         let text = |pattern: &Option<regex::Regex>, text: Option<&str>| {
             pattern.as_ref().is_none_or(|pattern| text.is_some_and(|text| pattern.is_match(text)))
         };
+        let container = process.container.as_ref();
         text(&self.comm, Some(&process.comm))
             && text(&self.exe, process.exe.as_deref())
-            && text(&self.container, process.container.as_deref())
+            && text(&self.container, container.map(|container| container.id.as_str()))
+            && text(&self.image, container.and_then(|container| container.image.as_deref()))
             && site.is_none_or(|site| {
                 (self.system || !site.system)
                     && text(&self.runtime, Some(&site.runtime))

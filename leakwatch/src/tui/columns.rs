@@ -466,6 +466,9 @@ fn site_text(site: &SiteReport) -> String {
 fn process_text(process: &ProcessReport) -> String {
     let worst = worst(process).map_or("", |site| site.verdict.name());
     let exe = process.exe.as_deref().unwrap_or_default();
-    let container = process.container.as_deref().unwrap_or_default();
+    let container = process.container.as_ref().map_or_else(String::new, |container| {
+        let known = [Some(&container.id), container.name.as_ref(), container.image.as_ref()];
+        known.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
+    });
     format!("{} {} {} {exe} {container} {worst}", process.pid, process.comm, words::runtimes(process))
 }

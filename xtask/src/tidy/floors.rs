@@ -129,13 +129,13 @@ const GUESTS: &[Guest] = &[
     },
     Guest {
         name: "serde",
-        floors: &["observe", "images", "export", "record", "config"],
-        why: "nothing below an output serializes, but for what is kept of binaries",
+        floors: &["observe", "host", "images", "export", "record", "config"],
+        why: "nothing below an output serializes, but for what is kept of binaries; host reads what container engines keep",
     },
     Guest {
         name: "serde_json",
-        floors: &["observe", "images", "export", "record", "config"],
-        why: "nothing below an output serializes, but for what is kept of binaries",
+        floors: &["observe", "host", "images", "export", "record", "config"],
+        why: "nothing below an output serializes, but for what is kept of binaries; host reads what container engines keep",
     },
     Guest { name: "axum", floors: &["alert", "agent"], why: "the agent's server, and the answer of a hold" },
     Guest { name: "futures_util", floors: &["agent"], why: "who listens to the agent gets a stream" },

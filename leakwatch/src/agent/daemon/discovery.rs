@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     time::Duration,
 };
 
@@ -17,9 +20,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{filter::Candidate, options::Discover};
 use crate::{
-    agent::clock,
+    agent::{clock, process},
     collect::{CollectError, Found},
-    host::{self, HostError, Process, pods},
+    host::{self, HostError, Process, Root},
     images::{Binaries, BinaryFigures, ImageError},
 };
 
@@ -94,9 +97,9 @@ impl Discovery {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub(super) fn start(wanted: Discover, news: UnboundedSender<News>) -> io::Result<Self> {
+    pub(super) fn start(wanted: Discover, root: Arc<Root>, news: UnboundedSender<News>) -> io::Result<Self> {
         let (asks, questions) = channel();
-        let work = move || Finder::new(wanted, news).run(&questions);
+        let work = move || Finder::new(wanted, root, news).run(&questions);
         let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(work)?;
         Ok(Self { asks, thread: Some(thread) })
     }
@@ -145,6 +148,7 @@ struct Known {
 
 struct Finder {
     wanted: Discover,
+    root: Arc<Root>,
     news: UnboundedSender<News>,
     binaries: Binaries,
     /// Where they are kept; `None`: nowhere, or that does not work.
@@ -155,7 +159,7 @@ struct Finder {
 }
 
 impl Finder {
-    fn new(wanted: Discover, news: UnboundedSender<News>) -> Self {
+    fn new(wanted: Discover, root: Arc<Root>, news: UnboundedSender<News>) -> Self {
         let mut binaries = Binaries::new(wanted.most_binaries).with_largest_library(LARGEST_LIBRARY);
         let cache = wanted.cache.clone().filter(|_| wanted.most_binaries > 0);
         if let Some(path) = &cache {
@@ -167,7 +171,7 @@ impl Finder {
                 }
             }
         }
-        Self { wanted, news, binaries, cache, written: (0, 0), known: BTreeMap::new() }
+        Self { wanted, root, news, binaries, cache, written: (0, 0), known: BTreeMap::new() }
     }
 
     /// Writes what is known of binaries, if there is something new.
@@ -252,7 +256,7 @@ impl Finder {
 
     fn look(&mut self, pid: u32) -> Result<Result<Found, Reason>, CollectError> {
         let process = Process::open(pid)?;
-        if !wants(&self.wanted, &process) {
+        if !wants(&self.wanted, &self.root, &process) {
             return Ok(Err(Reason::Filtered));
         }
         let found = Found::look(process, &mut self.binaries)?;
@@ -289,17 +293,19 @@ fn reason_of(error: &CollectError) -> Option<Reason> {
 }
 
 /// The configuration wants this process.
-pub(super) fn wants(wanted: &Discover, process: &Process) -> bool {
+pub(super) fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
     let place = process.place();
-    let pod = place.pod.as_deref().filter(|_| wanted.filter.asks_of_pods());
-    let pod = pod.and_then(|uid| pods::of_uid(pods::LOGS.as_ref(), uid));
+    let (container, pod) =
+        if wanted.filter.asks_of_names() { process::home(process, root) } else { (None, None) };
+    let text = |text: Option<&Option<String>>| text.cloned().flatten().unwrap_or_default();
     wanted.filter.wants(&Candidate {
         comm: process.comm(),
         exe: &process.exe().path.to_string_lossy(),
         uid: process.uid(),
         cgroup: place.cgroup.as_deref().unwrap_or_default(),
         container: place.container.as_deref().unwrap_or_default(),
-        namespace: pod.as_ref().map_or("", |pod| &pod.namespace),
-        pod: pod.as_ref().map_or("", |pod| &pod.name),
+        image: &text(container.as_ref().map(|container| &container.image)),
+        namespace: &text(pod.as_ref().map(|pod| &pod.namespace)),
+        pod: &text(pod.as_ref().map(|pod| &pod.name)),
     })
 }

@@ -15,6 +15,8 @@ pub struct Candidate<'a> {
     pub cgroup: &'a str,
     /// Id of its container, empty on the host.
     pub container: &'a str,
+    /// Image of its container, empty without, and where it is not known.
+    pub image: &'a str,
     /// Kubernetes namespace and name of its pod, empty without.
     pub namespace: &'a str,
     /// See `namespace`.
@@ -32,6 +34,8 @@ pub struct Pattern {
     pub cgroup: Option<Regex>,
     /// Of [`Candidate::container`].
     pub container: Option<Regex>,
+    /// Of [`Candidate::image`].
+    pub image: Option<Regex>,
     /// Of [`Candidate::namespace`].
     pub namespace: Option<Regex>,
     /// Of [`Candidate::pod`].
@@ -47,6 +51,7 @@ impl Pattern {
             (&self.exe, candidate.exe),
             (&self.cgroup, candidate.cgroup),
             (&self.container, candidate.container),
+            (&self.image, candidate.image),
             (&self.namespace, candidate.namespace),
             (&self.pod, candidate.pod),
         ];
@@ -65,10 +70,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Names of pods matter: they are looked up then.
-    pub fn asks_of_pods(&self) -> bool {
+    /// Names of pods or images matter: they are looked up then.
+    pub fn asks_of_names(&self) -> bool {
         let all = self.include.iter().chain(&self.exclude);
-        all.into_iter().any(|pattern| pattern.pod.is_some() || pattern.namespace.is_some())
+        all.into_iter().any(|Pattern { pod, namespace, image, .. }| {
+            pod.is_some() || namespace.is_some() || image.is_some()
+        })
     }
 
     /// It is wanted.

@@ -1,6 +1,6 @@
 //! All processes that the agent watches, and what it decides about them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leakwatch_common::Counter;
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,7 +20,10 @@ use crate::{
     collect::{Ask, CollectError, Found, Session},
     detect::Detector,
     export::metrics::Totals,
-    host::own::{self, Own},
+    host::{
+        Root,
+        own::{self, Own},
+    },
     images::BinaryFigures,
     kernel::Kernel,
     model::{Span, float, seconds},
@@ -61,6 +64,7 @@ pub(super) struct Fleet {
     next_number: u64,
     started: WallClock,
     host: String,
+    root: Arc<Root>,
     environment: Environment,
     attached: u64,
     left_out: BTreeMap<Reason, u64>,
@@ -93,7 +97,7 @@ struct Usage {
 
 impl Fleet {
     pub(super) fn new(parts: Parts, ended: UnboundedSender<u64>) -> Self {
-        let Parts { kernel, hit_ns, features, options, host } = parts;
+        let Parts { kernel, hit_ns, features, options, host, root } = parts;
         Self {
             kernel,
             hit_ns,
@@ -108,6 +112,7 @@ impl Fleet {
             next_number: 0,
             started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
             host,
+            root,
             environment: environment(),
             attached: 0,
             left_out: BTreeMap::new(),
@@ -202,7 +207,7 @@ impl Fleet {
         self.numbers.insert(number, pid);
         self.attached += 1;
         debug!(pid, comm = session.process().comm(), "watched");
-        let mut watched = Watched::new(number, session, &self.detector, &self.options.redact);
+        let mut watched = Watched::new(number, session, &self.detector, &self.options.redact, &self.root);
         if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
             self.complain(ErrorKind::Kernel, &error);
         }
@@ -279,7 +284,9 @@ impl Fleet {
         let unwanted: Vec<u32> = self
             .watches
             .iter()
-            .filter(|(_, watched)| !discovery::wants(&self.options.discover, watched.session.process()))
+            .filter(|(_, watched)| {
+                !discovery::wants(&self.options.discover, &self.root, watched.session.process())
+            })
             .map(|(&pid, _)| pid)
             .collect();
         for pid in unwanted {

@@ -43,6 +43,7 @@ use self::{
 use super::process;
 use crate::{
     export::metrics::ExportFigures,
+    host::Root,
     kernel::{EventReader, Kernel},
     observe::Observed,
     report::Report,
@@ -67,6 +68,8 @@ pub struct Parts {
     pub options: Options,
     /// What this machine is called.
     pub host: String,
+    /// Where the machine's files are.
+    pub root: Arc<Root>,
 }
 
 /// What the agent tells of its own course.
@@ -112,7 +115,7 @@ pub async fn run(
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     owner: &mut dyn Owner,
 ) -> anyhow::Result<()> {
-    let Parts { mut kernel, hit_ns, features, options, host } = parts;
+    let Parts { mut kernel, hit_ns, features, options, host, root } = parts;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -124,8 +127,8 @@ pub async fn run(
         // From here on no exec is missed: the look through all processes comes after.
         kernel.announce_execs(true)?;
     }
-    let discovery = Discovery::start(options.discover.clone(), news_sender)?;
-    let mut fleet = Fleet::new(Parts { kernel, hit_ns, features, options, host }, ended_sender);
+    let discovery = Discovery::start(options.discover.clone(), Arc::clone(&root), news_sender)?;
+    let mut fleet = Fleet::new(Parts { kernel, hit_ns, features, options, host, root }, ended_sender);
     let mut turns = pin!(tokio::time::interval(TURN));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut scanned = false;

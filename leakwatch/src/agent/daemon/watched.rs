@@ -11,6 +11,7 @@ use crate::{
     agent::{clock, names::ImageNames, process},
     collect::{Looks, SAMPLED_SINCE, Session, sample_all},
     detect::Detector,
+    host::Root,
     kernel::{Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, Span, TasksAre, float},
     report::{self, Identities, ProcessInfo, ProcessInput, ProcessReport},
@@ -48,12 +49,18 @@ pub(super) struct Watched {
 
 impl Watched {
     /// A process that was just attached.
-    pub(super) fn new(number: u64, mut session: Session, detector: &Detector, redact: &Redact) -> Self {
+    pub(super) fn new(
+        number: u64,
+        mut session: Session,
+        detector: &Detector,
+        redact: &Redact,
+        root: &Root,
+    ) -> Self {
         let id = session.process().id();
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let now_ns = clock::monotonic_ns();
         let attach = Attach { process: id, time_ns: now_ns, tasks };
-        let mut info = ProcessInfo { blind: session.blind(), ..process::info(session.process()) };
+        let mut info = ProcessInfo { blind: session.blind(), ..process::info(session.process(), root) };
         info.runtimes = process::runtimes(&session);
         info.build_id = session.image().inspection().elf.build_id();
         let model = ProcessModel::new(attach, LIMITS);

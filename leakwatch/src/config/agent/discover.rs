@@ -21,7 +21,7 @@ pub(super) const DISCOVER: Section = Section {
         Key {
             name: "include",
             default: Default::Is("[]"),
-            doc: "Only these; empty: all. A list of tables with one or more of comm, exe, cgroup, container (id), pod, namespace \
+            doc: "Only these; empty: all. A list of tables with one or more of comm, exe, cgroup, container (id), image, pod, namespace \
               (patterns of the whole text) and user (name or number). One must match, with all that it gives:\n\
               include = [{ exe = \"/usr/local/bin/.*\" }, { user = \"www-data\", comm = \"api-.*\" }]",
             set: |options, value| {

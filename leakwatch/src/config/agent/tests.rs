@@ -145,7 +145,7 @@ fn errors_name_the_line_and_what_is_allowed() {
     refused(
         "[discover]\ninclude = [{ com = \"x\" }]\n",
         "agent.toml:2: `include` is a list of tables; unknown key `com` (did you mean `comm`?); there are comm, exe, \
-         cgroup, container, pod, namespace, user",
+         cgroup, container, image, pod, namespace, user",
     );
     refused(
         "[discover]\nexclude = [{ user = \"nobody-at-all\" }]\n",

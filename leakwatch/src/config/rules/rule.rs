@@ -34,7 +34,8 @@ const KEYS: [&str; 13] = [
     "annotations",
     "actions",
 ];
-const ONLY_KEYS: [&str; 8] = ["comm", "exe", "container", "runtime", "function", "file", "task", "system"];
+const ONLY_KEYS: [&str; 9] =
+    ["comm", "exe", "container", "image", "runtime", "function", "file", "task", "system"];
 /// Longest name of a rule.
 const LONGEST: usize = 100;
 
@@ -189,6 +190,7 @@ fn only(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Result<Only, Confi
         comm: text("comm")?,
         exe: text("exe")?,
         container: text("container")?,
+        image: text("image")?,
         runtime: text("runtime")?,
         function: text("function")?,
         file: text("file")?,

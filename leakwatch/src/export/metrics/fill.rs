@@ -188,6 +188,11 @@ impl Filler<'_> {
         }
         let mut built = whole.clone();
         labels::push(&mut built, "build_id", process.build_id.as_deref(), most);
+        if let Some(container) = &process.container {
+            labels::push(&mut built, "image", container.image.as_deref(), most);
+            labels::push(&mut built, "container_name", container.name.as_deref(), most);
+            labels::push(&mut built, "container_engine", container.engine.as_deref(), most);
+        }
         self.number(Metric::ProcessInfo, subject, &built, Some(1.0));
         for runtime in &process.runtimes {
             let mut labels = labels::with_runtime(&whole, &runtime.kind, most);

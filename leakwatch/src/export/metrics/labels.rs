@@ -45,7 +45,7 @@ pub(super) fn process(process: &ProcessReport, most: usize) -> Labels {
     push(&mut labels, "pid", Some(&process.pid.to_string()), most);
     push(&mut labels, "comm", Some(&process.comm), most);
     push(&mut labels, "exe", process.exe.as_deref(), most);
-    push(&mut labels, "container", process.container.as_deref(), most);
+    push(&mut labels, "container", process.container.as_ref().map(|container| container.id.as_str()), most);
     push(&mut labels, "namespace", pod.and_then(|pod| pod.namespace.as_deref()), most);
     push(&mut labels, "pod", pod.and_then(|pod| pod.name.as_deref()), most);
     labels

@@ -137,8 +137,8 @@ table! {
         "Memory of the stacks of all tasks of the process";
     ProcessStart = "leakwatch_process_start_time_seconds", Gauge of Process [] Some("seconds"),
         "When the process was started, seconds since 1970";
-    ProcessInfo = "leakwatch_process_info", Info of Process ["build_id"] None,
-        "A watched process, and the build id of its executable where it has one";
+    ProcessInfo = "leakwatch_process_info", Info of Process ["build_id", "image", "container_name", "container_engine"] None,
+        "A watched process: the build id of its executable, image, name and engine of its container, where they are known";
     RuntimeInfo = "leakwatch_runtime_info", Info of Tasks ["version", "mode"] None,
         "A runtime in the process: its version, and whether it is watched by probes, memory or both (mixed)";
     EventsLost = "leakwatch_events_lost_total", Counter of Agent ["reason"] None,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
-use crate::report::{ProcessReport, SiteReport, Verdict, float, samples};
+use crate::report::{Container, ProcessReport, SiteReport, Verdict, float, samples};
 
 /// A sample as a reader of the text sees it: its name, its labels, its value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -259,6 +259,12 @@ fn the_document_has_the_table() {
 fn whole() -> (ProcessReport, AgentFigures) {
     let mut process = samples::leaking();
     process.build_id = Some("5f3a".to_owned());
+    process.container = Some(Container {
+        id: "4f2a".to_owned(),
+        engine: Some("containerd".to_owned()),
+        name: Some("server".to_owned()),
+        image: Some("nats:2.11".to_owned()),
+    });
     process.probe_hits = 2_148;
     process.losses = vec![crate::report::Loss { name: "ring_full".into(), count: 3 }];
     process.leaks = 1;

@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric::Data, number_data_point};
 use prost::Message as _;
 
 use super::*;
 use crate::export::metrics::{AgentFigures, Limits, families};
 use crate::report::alerting::{AlertReport, AlertSite, AlertState, Level};
-use crate::report::{Pod, ProcessReport, Timestamp, samples};
+use crate::report::{Container, Pod, ProcessReport, Timestamp, samples};
 
 fn texts(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
     let text = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.clone()) {
         Some(Value::StringValue(text)) => text,
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::DoubleValue(number)) => number.to_string(),
+        Some(Value::ArrayValue(ArrayValue { values })) => match values.as_slice() {
+            [AnyValue { value: Some(Value::StringValue(text)) }] => format!("[{text}]"),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     };
     attributes.iter().map(|attribute| (attribute.key.as_str(), text(attribute))).collect()
@@ -24,7 +28,12 @@ fn texts(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
 
 fn process() -> ProcessReport {
     ProcessReport {
-        container: Some("4f2a".to_owned()),
+        container: Some(Container {
+            id: "4f2a".to_owned(),
+            engine: Some("containerd".to_owned()),
+            name: Some("server".to_owned()),
+            image: Some("registry.example:5000/bus/nats:2.11@sha256:0123".to_owned()),
+        }),
         pod: Some(Pod {
             name: Some("nats-0".to_owned()),
             namespace: Some("bus".to_owned()),
@@ -73,6 +82,12 @@ fn a_process_is_a_resource_by_the_conventions() {
             ("process.runtime.name", "go".to_owned()),
             ("process.runtime.version", "go1.27.2".to_owned()),
             ("container.id", "4f2a".to_owned()),
+            ("container.name", "server".to_owned()),
+            ("container.runtime.name", "containerd".to_owned()),
+            ("container.image.name", "registry.example:5000/bus/nats".to_owned()),
+            ("container.image.tags", "[2.11]".to_owned()),
+            ("container.image.repo_digests", "[registry.example:5000/bus/nats@sha256:0123]".to_owned()),
+            ("k8s.container.name", "server".to_owned()),
             ("k8s.namespace.name", "bus".to_owned()),
             ("k8s.pod.name", "nats-0".to_owned()),
             ("k8s.pod.uid", "u-1".to_owned()),

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::report::{
-    ProcessReport, Report,
+    Container, ProcessReport, Report,
     clean::{clean, shorten, width},
     units::count,
 };
@@ -57,8 +57,11 @@ fn process_line(process: &ProcessReport) -> String {
     let mut parts = vec![exe];
     let pod = process.pod.as_ref().and_then(|pod| pod.name.as_deref());
     parts.extend(pod.map(|name| format!("pod {}", clean(name))));
-    let container = process.container.as_deref().map(|id| id.chars().take(12).collect::<String>());
-    parts.extend(container.map(|id| format!("container {}", clean(&id))));
+    if let Some(Container { id, name, image, .. }) = &process.container {
+        let name = name.clone().unwrap_or_else(|| id.chars().take(12).collect());
+        parts.push(format!("container {}", clean(&name)));
+        parts.extend(image.as_deref().map(|image| format!("image {}", clean(image))));
+    }
     parts.push(words::modes(process));
     parts.extend(process.runtimes.iter().flat_map(|runtime| &runtime.problems).map(|text| clean(text)));
     parts.join(", ")
