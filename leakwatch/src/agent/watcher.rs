@@ -561,7 +561,7 @@ impl Watcher<'_> {
         let begun_ns = clock::monotonic_ns();
         let census = last || self.census.due(begun_ns);
         let ages = last || self.ages.due(begun_ns);
-        let looks = Looks { ages, census, stacks: census && self.options.stacks };
+        let looks = Looks { ages, census, stacks: census && self.options.stacks, most_bytes: None };
         let sessions = self.watches.iter_mut().map(|watch| &mut watch.session);
         let samples = sample_all(kernel, sessions, looks, begun_ns)?;
         for (watch, sample) in self.watches.iter_mut().zip(samples) {

@@ -91,20 +91,6 @@ pub(super) async fn take_in(
     Ok(found)
 }
 
-/// What memory shows of tasks that no probe counts.
-pub(super) fn seen_in_memory(
-    pid: u32,
-    tasks: &[&Tasks],
-    memory: &ProcessMemory,
-) -> Result<AtAttach, CollectError> {
-    let seen = look(pid, tasks, memory)?;
-    let mut found = AtAttach { unreadable: seen.unreadable, ..AtAttach::default() };
-    for (_, site) in seen.live {
-        *found.live.entry(site).or_default() += 1;
-    }
-    Ok(found)
-}
-
 fn place(kernel: &mut Kernel, watched: &mut Watched, runtimes: &[&Runtime]) -> Result<(), CollectError> {
     for probe in runtimes.iter().flat_map(|runtime| &runtime.probes) {
         let attached = if probe.at_return {

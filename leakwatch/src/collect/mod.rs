@@ -21,6 +21,7 @@ mod spawns;
 pub mod threads;
 mod tokio_lists;
 pub mod tokio_rt;
+mod tokio_search;
 mod witnesses;
 
 pub use children::Children;

@@ -24,6 +24,9 @@ pub struct Looks {
     pub census: bool,
     /// With their stacks.
     pub stacks: bool,
+    /// Bytes of memory that may be looked through; a look that needs more is gone on with by the next ones, and there is no census
+    /// until it is over. `None`: as many as there are.
+    pub most_bytes: Option<u64>,
 }
 
 /// What the kernel's tables said of a process.
@@ -159,6 +162,7 @@ impl Session {
                 let live = live_of(kind, sites.values());
                 of_kind.drift = Some(live.cast_signed().wrapping_sub(of_kind.live.cast_signed()));
             } else {
+                self.note_first_look(kind, &of_kind, &mut sites);
                 self.count_by_memory(kind, &of_kind, &sites);
             }
             census.get_or_insert_default().add(of_kind);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use leakwatch_common::{Counter, RuntimeKind, process_flags};
 
 use super::{
-    attach,
+    attach::{self, AtAttach},
     error::CollectError,
     found::Found,
     runtime::{self, Runtime, Tasks},
@@ -26,6 +26,12 @@ use crate::{
 
 /// How a reason ends for which probes were taken off: of several only the last one is told.
 pub const SAMPLED_SINCE: &str = "its tasks are counted by memory since";
+
+/// To place probes takes two whole looks at the tasks, in one go: a process with more memory than this, bytes, gets none.
+const MOST_FOR_PROBES: u64 = 1 << 30;
+
+/// What is said then, behind the number of megabytes.
+const TOO_LARGE: &str = "MB of memory are too much to be looked through in one go, as probes need it: its tasks are counted by memory";
 
 /// What was counted by memory until probes were placed.
 #[derive(Debug, Default)]
@@ -120,12 +126,12 @@ impl Session {
             }
             watched = Some(counted);
         }
-        // What cannot be read now is read at every look again, which says so.
-        let plan: Vec<&Tasks> = runtimes.iter().filter_map(|runtime| runtime.tasks.as_ref()).collect();
-        let at_attach = attach::seen_in_memory(pid, &plan, &memory).unwrap_or_default();
-        let mut session = Self::new(process, (image, modules, memory), runtimes, watched, at_attach);
+        let kinds = runtimes.iter().filter(|runtime| runtime.tasks.is_some()).map(|runtime| runtime.kind);
+        let unseen = kinds.collect();
+        let parts = (image, modules, memory);
+        let mut session = Self::new(process, parts, runtimes, watched, AtAttach::default());
         session.totals_only = true;
-        session.note_unreadable();
+        session.unseen = unseen;
         Ok(session)
     }
 
@@ -137,6 +143,11 @@ impl Session {
         let pid = self.process.pid();
         let Some(watched) = self.watched.as_mut().filter(|_| self.totals_only) else { return Ok(false) };
         let planned = runtime::recognise(pid, &self.image, &self.memory, Ask::default().mode)?;
+        if self.looked_through > MOST_FOR_PROBES {
+            let megabytes = self.looked_through >> 20;
+            self.note_hits(RuntimeKind::Tokio, megabytes, TOO_LARGE);
+            return Ok(false);
+        }
         let places: Vec<(usize, Runtime)> = planned
             .into_iter()
             .enumerate()

@@ -1,6 +1,10 @@
 //! A watched process, and samples of it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use leakwatch_common::{Counter, EventKind, ProbeDescriptor, RuntimeKind, process_flags};
 
@@ -17,7 +21,7 @@ use super::{
     sampled::{BeforeProbes, Numbered, SAMPLED_SINCE},
     spawns::Spawns,
     threads::{Threads, Views},
-    tokio_rt::Kinds,
+    tokio_rt::{self, Kinds},
     witnesses::Witnesses,
 };
 use crate::{
@@ -80,6 +84,8 @@ pub struct Counted {
     pub runtime: Runtime,
     /// How.
     pub counting: Counting,
+    /// A look at its tasks that is not over yet.
+    begun: Option<tokio_rt::Look>,
 }
 
 /// One watched process. End it with [`Session::close`].
@@ -99,6 +105,10 @@ pub struct Session {
     /// What the kernel's tables said at the last look.
     pub(super) last: Option<Last>,
     pub(super) at_attach: AtAttach,
+    /// Kinds of tasks of which the first look tells what was alive at attach; it is not over yet.
+    pub(super) unseen: BTreeSet<RuntimeKind>,
+    /// Bytes that the last look at tokio's tasks read.
+    pub(super) looked_through: u64,
     pub(super) threads: Threads,
     pub(super) children: Children,
     spawns: Spawns,
@@ -182,6 +192,8 @@ impl Session {
             totals_only: false,
             last: None,
             at_attach,
+            unseen: BTreeSet::new(),
+            looked_through: 0,
             by_memory: BTreeMap::new(),
             before_probes: BeforeProbes::default(),
             numbered: Numbered::default(),
@@ -348,7 +360,7 @@ impl Session {
     }
 
     /// Says a sentence with a number in front of it, in the place of what it said before.
-    fn note_hits(&mut self, kind: RuntimeKind, hits: u64, text: &str) {
+    pub(super) fn note_hits(&mut self, kind: RuntimeKind, hits: u64, text: &str) {
         let of_kind = self.runtimes.iter_mut().find(|counted| counted.runtime.kind == kind);
         if let Some(counted) = of_kind.filter(|_| hits > 0) {
             counted.runtime.problems.retain(|problem| !problem.ends_with(text));
@@ -445,20 +457,41 @@ impl Session {
     /// read is not among them.
     pub(super) fn census(&mut self, looks: Looks, now_ns: u64) -> Vec<(RuntimeKind, Census)> {
         let stacks = if looks.stacks { Stacks::Read } else { Stacks::Skip };
-        let Self { runtimes, follows, memory, .. } = self;
+        let Self { runtimes, follows, memory, looked_through, .. } = self;
+        let wanted = |one: &Counted| looks.census || one.counting != Counting::Probes;
+        // Looks that go on show nothing yet.
+        let mut under_way = BTreeSet::new();
+        for Counted { runtime, begun, .. } in runtimes.iter_mut().filter(|one| wanted(one)) {
+            let Some(Tasks::Tokio(tokio)) = &runtime.tasks else { continue };
+            let look = begun.get_or_insert_default();
+            match tokio.go_on(look, memory, looks.most_bytes.unwrap_or(u64::MAX)) {
+                Ok(true) => {}
+                Ok(false) => drop(under_way.insert(runtime.kind)),
+                Err(_unreadable) => *begun = None,
+            }
+        }
         // Several versions of a runtime are one look, which is whole when each of them could be read.
-        let mut begun: BTreeMap<RuntimeKind, (Option<Census>, bool)> = BTreeMap::new();
-        for counted in runtimes.iter().filter(|one| looks.census || one.counting != Counting::Probes) {
-            let Some(tasks) = &counted.runtime.tasks else { continue };
-            let kind = counted.runtime.kind;
+        let mut sums: BTreeMap<RuntimeKind, (Option<Census>, bool)> = BTreeMap::new();
+        for Counted { runtime, begun, .. } in runtimes.iter_mut().filter(|one| wanted(one)) {
+            let kind = runtime.kind;
+            let Some(tasks) = runtime.tasks.as_ref().filter(|_| !under_way.contains(&kind)) else { continue };
             let follow = follows.entry(kind).or_default();
-            let (sum, whole) = begun.entry(kind).or_insert_with(|| {
+            let (sum, whole) = sums.entry(kind).or_insert_with(|| {
                 follow.begin(now_ns);
                 (None, true)
             });
-            match tasks.census(memory, stacks, now_ns, &mut |task| follow.see(task)) {
-                Ok(census) => sum.get_or_insert_default().add(census),
-                Err(_) => *whole = false,
+            let see = &mut |task: &CensusTask| follow.see(task);
+            let census = match tasks {
+                Tasks::Tokio(tokio) => begun.take().map(|look| {
+                    // All versions' types are with the first.
+                    *looked_through = if look.read() > 0 { look.read() } else { *looked_through };
+                    tokio.census_of(look, memory, see)
+                }),
+                Tasks::Go(_) => tasks.census(memory, stacks, now_ns, see).ok(),
+            };
+            match census {
+                Some(census) => sum.get_or_insert_default().add(census),
+                None => *whole = false,
             }
         }
         let end = |(kind, (census, whole)): (RuntimeKind, (Option<Census>, bool))| {
@@ -468,7 +501,39 @@ impl Session {
             }
             census.map(|census| (kind, Census { followed: follow.end(), ..census }))
         };
-        begun.into_iter().filter_map(end).collect()
+        sums.into_iter().filter_map(end).collect()
+    }
+
+    /// The first look at its tasks goes on: nobody knows yet how many there are.
+    pub fn is_unseen(&self) -> bool {
+        self.runtimes
+            .iter()
+            .any(|counted| counted.begun.is_some() && self.unseen.contains(&counted.runtime.kind))
+    }
+
+    /// A look goes on.
+    pub fn is_looking(&self) -> bool {
+        self.runtimes.iter().any(|counted| counted.begun.is_some())
+    }
+
+    /// What the first look at a process shows was alive at attach, where nobody looked then.
+    pub(super) fn note_first_look(
+        &mut self,
+        kind: RuntimeKind,
+        census: &Census,
+        sites: &mut BTreeMap<SiteId, SiteSample>,
+    ) {
+        if !self.unseen.remove(&kind) {
+            return;
+        }
+        for group in &census.waiting {
+            *self.at_attach.live.entry(group.site).or_default() += group.count;
+            sites.entry(group.site).or_insert_with(|| empty_site(group.site)).live_at_attach += group.count;
+        }
+        if census.unreadable > 0 {
+            self.at_attach.unreadable.insert(kind, census.unreadable);
+            self.note_unreadable();
+        }
     }
 
     /// Brings `by_memory` up to date for one runtime: what a site has more than before was started, what it has less
@@ -527,7 +592,7 @@ pub struct NameSources<'a> {
 impl Counted {
     fn new(runtime: Runtime) -> Self {
         let counting = if runtime.probes.is_empty() { Counting::Memory } else { Counting::Probes };
-        Self { runtime, counting }
+        Self { runtime, counting, begun: None }
     }
 }
 

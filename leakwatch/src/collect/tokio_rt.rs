@@ -17,18 +17,13 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::{
     go::Seen,
     tokio_lists::{self, Lists},
+    tokio_search::{Header, Search},
 };
 use crate::{
-    host::{Memory, ReadError, ReadRequest, Written},
+    host::{Memory, ReadError, ReadRequest},
     observe::{Census, CensusTask, NO_WAKER, SiteId, TaskStatus, Waiting},
 };
 
-/// Bytes that are looked through at once: bounds our memory.
-const CHUNK: usize = 1 << 20;
-/// Where a stretch cannot be read as a whole it is read in these.
-const SMALL: usize = 4096;
-/// Headers read at once.
-const BATCH: usize = 1024;
 /// Bytes from a header's start that hold its state, its vtable and its owner in every form.
 const HEADER: usize = 48;
 /// Where a task's own part begins: after state, queue, vtable and owner (`Header`, `src/runtime/task/core.rs`).
@@ -37,8 +32,6 @@ const FUTURE_AT: u64 = 32;
 const MOST_OF_FUTURE: usize = 4096;
 /// Futures read at once.
 const FUTURES: usize = 256;
-/// More headers than believed: tasks have at least 64 bytes each.
-const MOST_HEADERS: usize = 1 << 26;
 
 /// Bits of a task's state and the position of its references (`src/runtime/task/state.rs`, the same from 1.20 to 1.54).
 mod state {
@@ -86,12 +79,19 @@ pub struct TokioRuntime {
     kinds: Kinds,
 }
 
-/// A header that was found.
-#[derive(Clone, Copy, Debug)]
-struct Header {
-    address: u64,
-    vtable: u64,
-    in_stack: bool,
+/// A look at all tasks that may be interrupted.
+#[derive(Debug, Default)]
+pub struct Look {
+    search: Search,
+    tasks: Vec<CensusTask>,
+    unreadable: u64,
+}
+
+impl Look {
+    /// Bytes of the process's memory that it read so far.
+    pub fn read(&self) -> u64 {
+        self.search.read()
+    }
 }
 
 /// A task that is in memory, alive or not.
@@ -158,40 +158,7 @@ impl TokioRuntime {
     /// # Errors
     /// When the list of mappings cannot be read.
     pub fn for_each(&self, memory: &impl Memory, mut each: impl FnMut(Seen)) -> Result<(), ReadError> {
-        let mut lists = Lists::default();
-        let headers = self.headers(memory, &mut lists)?;
-        let mut ids = FxHashSet::default();
-        let mut lonely = Vec::new();
-        for batch in headers.chunks(BATCH) {
-            self.read_batch(memory, batch, &mut ids, &mut lonely, &mut each);
-        }
-        let owners = |lonely: &[(CensusTask, u64)]| {
-            lonely.iter().map(|(task, owner)| (task.address, *owner)).collect::<FxHashMap<_, _>>()
-        };
-        let alone = lists.alone(self, memory, &owners(&lonely));
-        let (found, lonely): (Vec<_>, Vec<_>) =
-            lonely.into_iter().partition(|(task, _)| alone.contains(&task.address));
-        for (task, _) in found {
-            each(Seen::Live(task));
-        }
-        if lonely.is_empty() {
-            return Ok(());
-        }
-        // Alone in their list since they were found, or not tasks: who has their addresses now?
-        let mut lists = Lists::default();
-        self.headers(memory, &mut lists)?;
-        let alone = lists.alone(self, memory, &owners(&lonely));
-        for (task, _) in lonely {
-            let address = task.address;
-            // Another may have come to its list meanwhile.
-            let joined = || tokio_lists::is_listed(self, memory, address, task.site.entry) == Some(true);
-            each(if alone.contains(&address) || joined() {
-                Seen::Live(task)
-            } else {
-                Seen::Dead { address }
-            });
-        }
-        Ok(())
+        Search::default().go_on(self, memory, u64::MAX, &mut each).map(drop)
     }
 
     /// Addresses of the `Location`s that spawned the live tasks, by vtable, with how many: none but in builds with
@@ -324,43 +291,58 @@ impl TokioRuntime {
         memory: &impl Memory,
         see: &mut dyn FnMut(&CensusTask),
     ) -> Result<Census, ReadError> {
-        let mut census = Census::default();
-        let mut groups: FxHashMap<(SiteId, &str), Waiting> = FxHashMap::default();
-        let mut tasks = Vec::new();
-        self.for_each(memory, |seen| match seen {
-            Seen::Live(task) => {
-                tasks.push(task.clone());
-                // What a runtime calls its tasks; the others are in their groups.
-                if task.site.runtime.is_task() {
-                    census.live += 1;
-                    let by_state = &mut census.by_state;
-                    match task.status {
-                        TaskStatus::Running => by_state.running += 1,
-                        TaskStatus::Runnable => by_state.runnable += 1,
-                        _ => by_state.waiting += 1,
-                    }
-                }
-                let reason = reason(&task);
-                let group = groups.entry((task.site, reason)).or_insert_with(|| Waiting {
-                    site: task.site,
-                    reason: reason.to_owned(),
-                    stack: Vec::new(),
-                    count: 0,
-                    longest_ns: None,
-                    stack_bytes: 0,
-                });
-                group.count += 1;
-            }
-            Seen::Unreadable { .. } => census.unreadable += 1,
+        let mut look = Look::default();
+        self.go_on(&mut look, memory, u64::MAX)?;
+        Ok(self.census_of(look, memory, see))
+    }
+
+    /// Goes on with a look until so many bytes were read; `true`: it is over.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn go_on(&self, look: &mut Look, memory: &impl Memory, bytes: u64) -> Result<bool, ReadError> {
+        let Look { search, tasks, unreadable } = look;
+        search.go_on(self, memory, bytes, &mut |seen| match seen {
+            Seen::Live(task) => tasks.push(task),
+            Seen::Unreadable { .. } => *unreadable += 1,
             Seen::Dead { .. } | Seen::Foreign { .. } => {}
-        })?;
+        })
+    }
+
+    /// Counts and groups what a look that is over found, and shows each to `see`.
+    pub fn census_of(&self, look: Look, memory: &impl Memory, see: &mut dyn FnMut(&CensusTask)) -> Census {
+        let Look { mut tasks, unreadable, .. } = look;
+        let mut census = Census { unreadable, ..Census::default() };
+        let mut groups: FxHashMap<(SiteId, &str), Waiting> = FxHashMap::default();
+        for task in &tasks {
+            // What a runtime calls its tasks; the others are in their groups.
+            if task.site.runtime.is_task() {
+                census.live += 1;
+                let by_state = &mut census.by_state;
+                match task.status {
+                    TaskStatus::Running => by_state.running += 1,
+                    TaskStatus::Runnable => by_state.runnable += 1,
+                    _ => by_state.waiting += 1,
+                }
+            }
+            let reason = reason(task);
+            let group = groups.entry((task.site, reason)).or_insert_with(|| Waiting {
+                site: task.site,
+                reason: reason.to_owned(),
+                stack: Vec::new(),
+                count: 0,
+                longest_ns: None,
+                stack_bytes: 0,
+            });
+            group.count += 1;
+        }
         self.note_runs(memory, &mut tasks);
         tasks.iter().for_each(see);
         census.waiting = groups.into_values().collect();
         census.waiting.sort_by(|a, b| {
             b.count.cmp(&a.count).then_with(|| (a.site, &a.reason).cmp(&(b.site, &b.reason)))
         });
-        Ok(census)
+        census
     }
 
     /// What a task's future holds, as one figure: it is another one when the task has got anywhere.
@@ -405,37 +387,20 @@ impl TokioRuntime {
         }
     }
 
-    /// Where words are that may be the vtable of a task's header.
-    fn headers(&self, memory: &impl Memory, lists: &mut Lists) -> Result<Vec<Header>, ReadError> {
-        let mut headers = Vec::new();
-        if self.types.is_empty() {
-            return Ok(headers);
-        }
-        let mut buffer = vec![0; CHUNK];
-        for Written { range, stack } in memory.written()? {
-            let mut at = range.start;
-            while at < range.end && headers.len() < MOST_HEADERS {
-                let length = usize::try_from(range.end - at).unwrap_or(CHUNK).min(CHUNK);
-                let into = buffer.get_mut(..length).unwrap_or_default();
-                match memory.read(at, into) {
-                    Ok(()) => self.find(at, into, stack, &mut headers, lists),
-                    Err(ReadError::Unmapped { .. }) => {
-                        // Part of it was unmapped meanwhile.
-                        for (small, at) in into.chunks_mut(SMALL).zip((at..).step_by(SMALL)) {
-                            if memory.read(at, small).is_ok() {
-                                self.find(at, small, stack, &mut headers, lists);
-                            }
-                        }
-                    }
-                    Err(error) => return Err(error),
-                }
-                at = at.saturating_add(length as u64);
-            }
-        }
-        Ok(headers)
+    /// No type of task is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.types.is_empty()
     }
 
-    fn find(&self, address: u64, bytes: &[u8], in_stack: bool, headers: &mut Vec<Header>, lists: &mut Lists) {
+    /// Notes the words of some memory that may be the vtable of a task's header.
+    pub(super) fn find(
+        &self,
+        address: u64,
+        bytes: &[u8],
+        in_stack: bool,
+        headers: &mut Vec<Header>,
+        lists: &mut Lists,
+    ) {
         lists.look_through(address, bytes);
         let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
         for (word, place) in words.zip((address..).step_by(8)) {
@@ -449,7 +414,8 @@ impl TokioRuntime {
         }
     }
 
-    fn read_batch(
+    /// Reads headers, twice, and tells what each is; those that are alone in their list are kept for later.
+    pub(super) fn read_batch(
         &self,
         memory: &impl Memory,
         headers: &[Header],
@@ -760,6 +726,59 @@ mod tests {
         assert_eq!(with(&lists, &[0x90_000, 4, 1, 1, 3, 8]), nobody, "another owner's");
         assert_eq!(with(&lists, &[0x90_000, 4, 1, 1, 5, 7]), nobody, "no mask");
         assert_eq!(with(&lists, &[0x90_010, 4, 1, 1, 3, 7]), nobody, "between two of its lists");
+    }
+
+    /// Looks in parts of so many bytes: what it found, and how many parts it took.
+    fn look_in_parts(memory: &impl Memory, bytes: u64) -> (Vec<u64>, usize) {
+        let (mut look, mut parts) = (Look::default(), 1);
+        while !runtime().go_on(&mut look, memory, bytes).expect("it can be read") {
+            parts += 1;
+        }
+        (look.tasks.iter().map(|task| task.id).collect(), parts)
+    }
+
+    #[test]
+    fn a_look_in_parts_finds_what_one_look_finds() {
+        let memory = Fake::new()
+            .with_words(0x10_000, &task(ASYNC, IDLE, 1, 11, [0, 0x20_000]))
+            .with_words(0x20_000, &task(ASYNC, IDLE, 1, 12, [0x10_000, 0]))
+            .with_words(0x30_000, &task(ASYNC, 0x41, 1, 13, [0x10_000, 0x20_000]))
+            // Alone: the first pass finds its list behind it, the second one is for what no list has.
+            .with_words(0x40_000, &task(ASYNC, IDLE, 2, 14, [0, 0]))
+            .with_words(0x50_000, &task(ASYNC, IDLE, 3, 15, [0, 0]))
+            .with_words(0x90_000, &[0, 0x40_000, 0x40_000, 0, 2]);
+        assert_eq!(look_in_parts(&memory, u64::MAX), (vec![11, 12, 14], 1));
+        let (found, parts) = look_in_parts(&memory, 64);
+        assert_eq!(found, [11, 12, 14]);
+        assert_eq!(parts, 11, "six stretches twice, two of them together at the turn");
+    }
+
+    /// As much as a process can map, untouched.
+    struct Vast(std::cell::Cell<usize>);
+
+    impl Memory for Vast {
+        fn writable(&self) -> Result<Vec<crate::host::Written>, ReadError> {
+            Ok(vec![crate::host::Written { range: 0x1000..1 << 47, stack: false }])
+        }
+
+        fn touched(&self, addresses: std::ops::Range<u64>) -> Vec<std::ops::Range<u64>> {
+            assert!(addresses.end - addresses.start <= 256 << 20, "{addresses:x?}");
+            self.0.set(self.0.get() + 1);
+            Vec::new()
+        }
+
+        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+            Err(ReadError::Unmapped { address, length: into.len() })
+        }
+    }
+
+    #[test]
+    fn what_is_mapped_and_never_touched_costs_something_too() {
+        let (memory, mut look) = (Vast(std::cell::Cell::new(0)), Look::default());
+        for part in 1..=3 {
+            assert_eq!(runtime().go_on(&mut look, &memory, 128 << 20), Ok(false));
+            assert_eq!(memory.0.get(), part * 128, "a page map of 512 KiB each");
+        }
     }
 
     #[test]

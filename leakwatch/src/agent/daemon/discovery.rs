@@ -57,6 +57,8 @@ pub enum Reason {
     NotPermitted,
     /// It runs nothing that we read, or reading it failed.
     Unreadable,
+    /// It is wanted, and its memory is so large that the first look at it is not over yet.
+    FirstLook,
 }
 
 impl Reason {
@@ -67,6 +69,7 @@ impl Reason {
             Self::NoRuntime => "no_runtime",
             Self::NotPermitted => "not_permitted",
             Self::Unreadable => "unreadable",
+            Self::FirstLook => "first_look",
         }
     }
 }

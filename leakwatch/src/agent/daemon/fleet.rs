@@ -502,7 +502,10 @@ impl Fleet {
     /// What is to be published now.
     pub(super) fn report(&mut self) -> (Report, Figures) {
         let now_ns = clock::monotonic_ns();
-        let processes: Vec<_> = self.watches.values().map(|watched| watched.report.clone()).collect();
+        // Of a process whose first look is not over, nothing is known.
+        let seen = || self.watches.iter().filter(|(_, watched)| !watched.session.is_unseen());
+        let processes: Vec<_> = seen().map(|(_, watched)| watched.report.clone()).collect();
+        let unseen = (self.watches.len() - processes.len()) as u64;
         self.totals.add(&processes);
         let hits =
             self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
@@ -518,20 +521,24 @@ impl Fleet {
             budget_percent: Some(self.options.budget.host_percent * f64::from(own::processors())),
             rates: Span::Watch,
         };
-        let watched = self.watches.iter().map(|(&pid, watched)| WatchedFigures {
+        let watched = seen().map(|(&pid, watched)| WatchedFigures {
             pid,
             tier: watched.course.tier(),
             probe_hits: watched.probe_hits(),
             added_percent: watched.added_percent,
             looks: watched.looks,
         });
+        let mut left_out = self.left_out.clone();
+        if unseen > 0 {
+            left_out.insert(Reason::FirstLook, unseen);
+        }
         let figures = Figures {
             started: self.started.wall,
             cpu_s: seconds(clock::own_cpu_ns()),
             own: Own::read(),
             watched: watched.collect(),
             attached: self.attached,
-            left_out: self.left_out.clone(),
+            left_out,
             probes: self.watches.values().map(|watched| watched.session.probes() as u64).sum(),
             binaries: self.binaries,
             totals: self.totals.clone(),

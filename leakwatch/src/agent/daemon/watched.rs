@@ -21,6 +21,9 @@ use crate::{
 const LIMITS: Limits =
     Limits { moments: 180, site_samples: 120, sites: 512, waiting_per_site: 8, stack_depth: 48 };
 
+/// Bytes of a process's memory that are looked through before others get their turn: about a tenth of a second.
+const LOOKED_THROUGH: u64 = 128 << 20;
+
 /// A watched process.
 pub(super) struct Watched {
     /// No other watching has it.
@@ -104,7 +107,8 @@ impl Watched {
         let redact = &options.redact;
         let stacks = options.sampling.stacks && !redact.stacks;
         let begun_ns = clock::monotonic_ns();
-        let looks = Looks { ages: self.course.is_probed(), census: true, stacks };
+        let ages = self.course.is_probed();
+        let looks = Looks { ages, census: true, stacks, most_bytes: Some(LOOKED_THROUGH) };
         let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
         for sample in samples.into_iter().flatten() {
             let mut names = ImageNames::new(self.session.names());
@@ -115,15 +119,21 @@ impl Watched {
         let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
         self.report = report::assemble_process(input, detector, Span::Watch);
         self.session.rest();
-        self.looks += 1;
+        self.looks += u64::from(!self.session.is_looking());
         Ok(clock::monotonic_ns().saturating_sub(begun_ns))
     }
 
-    /// Puts the next look where it belongs: not before `interval_ns` have passed, and so that looks which take this long take no more than
+    /// Puts the next look, or the next part of this one, where it belongs: a look not before `interval_ns` have passed, and so that looks which take this long take no more than
     /// their share, percent of one core, of the time.
     pub(super) fn schedule(&mut self, took_ns: u64, interval_ns: u64, share_percent: f64) {
         self.took_ns = took_ns;
-        self.due_ns = clock::monotonic_ns().saturating_add(spacing_ns(took_ns, interval_ns, share_percent));
+        let spacing_ns = match (self.session.is_unseen(), self.session.is_looking()) {
+            // Until it is over nothing is known of the process.
+            (true, _) => 0,
+            (false, true) => spacing_ns(took_ns, 0, share_percent),
+            (false, false) => spacing_ns(took_ns, interval_ns, share_percent),
+        };
+        self.due_ns = clock::monotonic_ns().saturating_add(spacing_ns);
     }
 
     /// Its probes were just placed.

@@ -1,6 +1,6 @@
 //! A made-up memory: what tests and benches read in place of a process.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::{Memory, ReadError, Written};
 
@@ -32,9 +32,13 @@ impl Fake {
 }
 
 impl Memory for Fake {
-    fn written(&self) -> Result<Vec<Written>, ReadError> {
+    fn writable(&self) -> Result<Vec<Written>, ReadError> {
         let range = |(&start, bytes): (&u64, &Vec<u8>)| start..start.saturating_add(bytes.len() as u64);
         Ok(self.ranges.iter().map(|entry| Written { range: range(entry), stack: false }).collect())
+    }
+
+    fn touched(&self, addresses: Range<u64>) -> Vec<Range<u64>> {
+        vec![addresses]
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {

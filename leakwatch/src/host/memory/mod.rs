@@ -7,6 +7,8 @@ mod fake;
 mod process;
 mod written;
 
+use std::ops::Range;
+
 pub use fake::Fake;
 pub use process::ProcessMemory;
 pub use written::Written;
@@ -89,11 +91,25 @@ pub trait Memory {
         served
     }
 
+    /// The memory that the program may have written: its private writable mappings, by address.
+    ///
+    /// # Errors
+    /// When the list of mappings cannot be read.
+    fn writable(&self) -> Result<Vec<Written>, ReadError>;
+
+    /// What of such a mapping's addresses was ever touched, by address; all of it where nobody knows.
+    fn touched(&self, addresses: Range<u64>) -> Vec<Range<u64>>;
+
     /// The memory that the program wrote: its private writable mappings, without pages that it never touched.
     ///
     /// # Errors
     /// When the list of mappings cannot be read.
-    fn written(&self) -> Result<Vec<Written>, ReadError>;
+    fn written(&self) -> Result<Vec<Written>, ReadError> {
+        let of = |Written { range, stack }| {
+            self.touched(range).into_iter().map(move |range| Written { range, stack })
+        };
+        Ok(self.writable()?.into_iter().flat_map(of).collect())
+    }
 
     /// The word at `address`.
     ///

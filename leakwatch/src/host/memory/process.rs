@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::IoSliceMut,
+    ops::Range,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
 };
@@ -81,10 +82,15 @@ impl ProcessMemory {
 }
 
 impl Memory for ProcessMemory {
-    fn written(&self) -> Result<Vec<Written>, ReadError> {
-        let written = written::of_process(self.pid.as_raw());
+    fn writable(&self) -> Result<Vec<Written>, ReadError> {
+        let mappings = written::mappings(self.pid.as_raw());
         // The pid may have been another process's by then.
-        if self.is_alive() { written } else { Err(ReadError::Ended) }
+        if self.is_alive() { mappings } else { Err(ReadError::Ended) }
+    }
+
+    fn touched(&self, addresses: Range<u64>) -> Vec<Range<u64>> {
+        // Another process's by then: whoever reads there learns of the end.
+        written::touched(self.pid.as_raw(), addresses)
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {

@@ -25,8 +25,8 @@ const BATCH: usize = 1 << 16;
 /// Largest guard that threads have (musl, glibc, Rust: 4 to 64 KiB).
 const MAX_GUARD: u64 = 64 << 10;
 
-/// Reads the list of mappings and, for each, which pages are there.
-pub(super) fn of_process(pid: i32) -> Result<Vec<Written>, ReadError> {
+/// The private writable mappings of a process.
+pub(super) fn mappings(pid: i32) -> Result<Vec<Written>, ReadError> {
     let failed = |error: &io::Error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => ReadError::Ended,
         Some(libc::EACCES | libc::EPERM) => ReadError::NotPermitted,
@@ -37,21 +37,22 @@ pub(super) fn of_process(pid: i32) -> Result<Vec<Written>, ReadError> {
     if mappings.is_empty() {
         return Err(ReadError::Ended);
     }
-    let pages = File::open(format!("/proc/{pid}/pagemap")).map_err(|error| failed(&error))?;
-    let mut written = Vec::new();
+    let mut writable = Vec::new();
     let mut before: Option<&Mapping> = None;
     for mapping in &mappings {
         let stack = is_stack(mapping, before);
         before = Some(mapping);
         if mapping.read && mapping.write && !mapping.shared {
-            match touched(&pages, mapping.start..mapping.end) {
-                Ok(ranges) => written.extend(ranges.into_iter().map(|range| Written { range, stack })),
-                // Without that knowledge all of it counts as touched.
-                Err(_unknown) => written.push(Written { range: mapping.start..mapping.end, stack }),
-            }
+            writable.push(Written { range: mapping.start..mapping.end, stack });
         }
     }
-    Ok(written)
+    Ok(writable)
+}
+
+/// The touched pages among some addresses, joined. Without that knowledge all of them count as touched.
+pub(super) fn touched(pid: i32, addresses: Range<u64>) -> Vec<Range<u64>> {
+    let pages = File::open(format!("/proc/{pid}/pagemap"));
+    pages.and_then(|pages| touched_pages(&pages, &addresses)).unwrap_or_else(|_unknown| vec![addresses])
 }
 
 fn is_stack(mapping: &Mapping, before: Option<&Mapping>) -> bool {
@@ -64,10 +65,10 @@ fn is_stack(mapping: &Mapping, before: Option<&Mapping>) -> bool {
     named || guarded
 }
 
-/// The touched pages of a mapping, joined.
-fn touched(pages: &File, mapping: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+fn touched_pages(pages: &File, mapping: &Range<u64>) -> io::Result<Vec<Range<u64>>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
-    let mut entries = vec![0; BATCH * ENTRY];
+    let most = usize::try_from((mapping.end - mapping.start) / PAGE as u64).unwrap_or(BATCH);
+    let mut entries = vec![0; most.clamp(1, BATCH) * ENTRY];
     let mut at = mapping.start;
     while at < mapping.end {
         let page = PAGE as u64;
@@ -122,9 +123,17 @@ mod tests {
                 .map(|r| r.end - r.start)
                 .sum::<u64>()
         };
-        let before = in_ours(&of_process(ourselves).expect("ourselves"));
+        let of_process = || {
+            let mappings = mappings(ourselves).expect("ourselves");
+            let touched = |one: &Written| touched(ourselves, one.range.clone());
+            let written = mappings
+                .iter()
+                .flat_map(|one| touched(one).into_iter().map(|range| Written { range, ..*one }));
+            written.collect::<Vec<_>>()
+        };
+        let before = in_ours(&of_process());
         bytes.fill(1);
-        let after = in_ours(&of_process(ourselves).expect("ourselves"));
+        let after = in_ours(&of_process());
         assert!(before <= after && after >= 64 << 12, "{before} {after}");
         drop(bytes);
     }
