@@ -13,7 +13,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
     metrics_service_server::{MetricsService, MetricsServiceServer},
 };
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Server, TcpIncoming};
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// What came, in its order.
@@ -98,6 +99,18 @@ impl Collector {
     /// Starts one that lets in who has this token.
     #[track_caller]
     pub fn start(token: &str) -> Self {
+        Self::serve(token, Server::builder())
+    }
+
+    /// The same over TLS, with this certificate and key (PEM), whatever they are worth.
+    #[track_caller]
+    pub fn start_over_tls(token: &str, certificate: &str, key: &str) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        Self::serve(token, Server::builder().tls_config(tls).expect("a certificate and its key"))
+    }
+
+    #[track_caller]
+    fn serve(token: &str, mut server: Server) -> Self {
         let service = Service { token: token.to_owned(), ..Service::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let incoming = {
@@ -106,7 +119,7 @@ impl Collector {
         };
         let address = incoming.local_addr().expect("its address");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tonic::transport::Server::builder()
+        let server = server
             .add_service(MetricsServiceServer::new(service.clone()))
             .add_service(LogsServiceServer::new(service.clone()));
         let thread = std::thread::spawn(move || {

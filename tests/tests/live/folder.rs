@@ -1,6 +1,7 @@
 //! A folder of a test's own.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use leakwatch_tests::matrix;
@@ -31,6 +32,14 @@ impl Folder {
         let copy = self.0.join(name);
         fs::copy(program, &copy).expect("a copy of the target");
         copy
+    }
+
+    /// A file with a secret in it, for us alone. Its path.
+    pub(crate) fn secret(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+        path.display().to_string()
     }
 
     /// A folder in it.

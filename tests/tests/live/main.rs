@@ -36,4 +36,5 @@ mod terminal;
 mod third_party;
 mod threads;
 mod tokio;
+mod trust;
 mod verdicts;

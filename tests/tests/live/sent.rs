@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +32,6 @@ fn watching(exe: &Path) -> String {
          [promote]\nenabled = false\n",
         exe.display()
     )
-}
-
-/// A file with a secret, for the agent alone.
-fn secret(folder: &Folder, name: &str, text: &str) -> String {
-    let path = folder.path().join(name);
-    fs::write(&path, text).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
-    path.display().to_string()
 }
 
 /// An attribute as a text.
@@ -100,7 +91,7 @@ fn a_receiver_of_grpc_gets_what_the_report_says() {
     let mut target = Target::start(&program);
     target.command("spawn chan 20");
     let collector = Collector::start(TOKEN);
-    let token = secret(&folder, "token", "another one\n");
+    let token = folder.secret("token", "another one\n");
     let config = format!(
         "{}[export]\ninterval = \"1s\"\n[export.otlp]\nendpoint = \"http://{}\"\nprotocol = \"grpc\"\n\
          bearer_token_file = \"{token}\"\n[[rule]]\nname = \"many\"\nwhen = \"tasks.live > 100\"\n",
@@ -115,7 +106,7 @@ fn a_receiver_of_grpc_gets_what_the_report_says() {
     // Nobody is let in without the right token, and nothing is given up for it.
     assert!(eventually(PATIENCE, || collector.refused() > 0), "nobody asks");
     assert!(collector.metrics().is_empty() && collector.logs().is_empty());
-    secret(&folder, "token", TOKEN);
+    folder.secret("token", TOKEN);
 
     let truth = target.check();
     let live = |collector: &Collector, function: &str| {
@@ -172,8 +163,8 @@ fn names_and_stacks_that_are_redacted_leave_by_no_way() {
     target.command("spawn chan 20");
     target.command("spawn method 9");
     let (sink, collector) = (Sink::start(), Collector::start(TOKEN));
-    let key = secret(&folder, "key", "0123456789abcdef\n");
-    let token = secret(&folder, "token", TOKEN);
+    let key = folder.secret("key", "0123456789abcdef\n");
+    let token = folder.secret("token", TOKEN);
     let config = format!(
         "[http]\nbearer_token_file = \"{token}\"\n{}[redact]\nsymbols = true\nstacks = true\nkey_file = \"{key}\"\n\
          [export]\ninterval = \"1s\"\n\
@@ -279,11 +270,11 @@ fn over_tls_to_whom_it_is_for_alone() {
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let cert = folder.path().join("tls.crt");
     fs::write(&cert, made.cert.pem()).expect("written");
-    let key = secret(&folder, "tls.key", &made.signing_key.serialize_pem());
-    let token = secret(&folder, "token", "0123456789abcdef0123456789abcdef\n");
+    let key = folder.secret("tls.key", &made.signing_key.serialize_pem());
+    let token = folder.secret("token", "0123456789abcdef0123456789abcdef\n");
     // printf %s 'open sesame' | sha256sum
     let hash = "41ef4bb0b23661e66301aac36066912dac037827b4ae63a7b1165a5aa93ed4eb";
-    let users = secret(&folder, "users", &format!("ops:sha256:{hash}\n"));
+    let users = folder.secret("users", &format!("ops:sha256:{hash}\n"));
     let config = folder.path().join("agent.toml");
     let text = format!(
         "[http]\nlisten = \"127.0.0.1:0\"\ntls_cert = \"{}\"\ntls_key = \"{key}\"\nmetrics = \"auth\"\napi = \"auth\"\n\
