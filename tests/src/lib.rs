@@ -22,6 +22,7 @@ pub mod prometheus;
 pub mod receivers;
 pub mod report;
 pub mod rights;
+pub mod seccomp;
 pub mod soak;
 pub mod target;
 pub mod tmux;

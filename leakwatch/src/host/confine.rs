@@ -72,6 +72,10 @@ const NEEDLESS: &[libc::c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_writev,
     libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_move_pages,
+    libc::SYS_migrate_pages,
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
     libc::SYS_init_module,
@@ -86,6 +90,10 @@ const NEEDLESS: &[libc::c_long] = &[
     libc::SYS_open_tree,
     libc::SYS_fsopen,
     libc::SYS_fsmount,
+    libc::SYS_fsconfig,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
     libc::SYS_setns,
@@ -120,6 +128,28 @@ const NEEDLESS: &[libc::c_long] = &[
 /// Those that execute another program.
 const EXECUTING: &[libc::c_long] = &[libc::SYS_execve, libc::SYS_execveat];
 
+/// What is set in the numbers of the x32 calls that an x86-64 kernel may have beside its own (`__X32_SYSCALL_BIT`).
+const X32: libc::c_long = 0x4000_0000;
+
+/// Calls that x32 has another number for, and that one: arch/x86/entry/syscalls/syscall_64.tbl of Linux 6.18.
+const X32_NUMBERS: &[(libc::c_long, libc::c_long)] = &[
+    (libc::SYS_execve, 520),
+    (libc::SYS_ptrace, 521),
+    (libc::SYS_kexec_load, 528),
+    (libc::SYS_process_vm_writev, 540),
+    (libc::SYS_execveat, 545),
+];
+
+/// All numbers by which a call can be made on this machine.
+fn numbers(call: libc::c_long) -> Vec<i64> {
+    let mut numbers = vec![call];
+    if cfg!(target_arch = "x86_64") {
+        let other = X32_NUMBERS.iter().find(|(own, _)| *own == call);
+        numbers.extend([Some(call | X32), other.map(|(_, other)| other | X32)].into_iter().flatten());
+    }
+    numbers
+}
+
 /// Has the kernel refuse (`EPERM`) what an observer has no use for; with `programs` it may still execute others.
 /// [`no_new_privileges`] comes before it.
 ///
@@ -129,7 +159,8 @@ pub fn refuse_needless_calls(programs: bool) -> Result<(), ConfineError> {
     let failed = |error: &dyn std::fmt::Display| ConfineError::Filter(error.to_string());
     let executing = if programs { &[] } else { EXECUTING };
     let calls = NEEDLESS.iter().chain(executing);
-    let rules: BTreeMap<i64, Vec<_>> = calls.map(|&call| (call, Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<_>> =
+        calls.flat_map(|&call| numbers(call)).map(|number| (number, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let machine = std::env::consts::ARCH.try_into().map_err(|error| failed(&error))?;
     let filter =

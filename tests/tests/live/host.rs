@@ -370,31 +370,6 @@ fn after_many_came_and_went_it_has_what_it_had() {
     assert_eq!(host.about()["errors"]["kernel"], 0);
 }
 
-/// Files of `/proc` that say what a thread may do.
-#[test]
-fn what_it_does_not_need_is_given_up() {
-    need!(gate::live());
-    let host = HostAgent::start("confined", TARGETS);
-    let threads = std::fs::read_dir(format!("/proc/{}/task", host.pid())).expect("its threads");
-    let mut seen = 0;
-    for thread in threads {
-        let status = std::fs::read_to_string(thread.expect("one").path().join("status")).expect("its status");
-        let line = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key));
-            line.unwrap_or_default().trim().to_owned()
-        };
-        // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF
-        let kept: u64 = [2, 19, 21, 38, 39].iter().map(|number| 1 << number).sum();
-        for key in ["CapEff:", "CapPrm:", "CapBnd:"] {
-            let set = u64::from_str_radix(&line(key), 16).expect("a set");
-            assert_eq!(set & !kept, 0, "{key} {set:x}");
-        }
-        assert_eq!((line("NoNewPrivs:"), line("Seccomp:")), ("1".to_owned(), "2".to_owned()), "{status}");
-        seen += 1;
-    }
-    assert!(seen >= 3, "the loop, the finder, the server");
-}
-
 #[test]
 fn rules_of_its_configuration_fire_and_resolve() {
     need!(gate::live(), gate::file(&newest()));

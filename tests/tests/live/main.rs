@@ -3,6 +3,7 @@
 
 mod alerts;
 mod browser;
+mod confined;
 mod custom;
 mod deploy;
 mod documents;
