@@ -36,6 +36,7 @@ function sections(about) {
       entry("A probe hit costs", known(about.hit_ns, (value) => `${figure(value)} ns`)),
       entry("Probes placed", count(about.probes)),
       entry("Processes that got probes", `${count(about.promoted)}, taken off ${count(about.demoted)}`),
+      entry("Proofs", `${count(about.proofs.made)} in ${duration(about.proofs.cpu_s)} of processor time, ${count(about.proofs.failed)} failed, ${count(about.proofs.refuted)} refuted`),
       entry("Processes ever watched", count(about.attached)),
       entry("Binaries", `${count(about.binaries.known)} known, ${count(about.binaries.inspected)} read`),
       entry("Processor time", known(about.own.cpu_s, duration)),

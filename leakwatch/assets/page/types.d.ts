@@ -52,6 +52,7 @@ export interface About {
   probes: number;
   promoted: number;
   demoted: number;
+  proofs: { made: number; failed: number; refuted: number; cpu_s: number };
   binaries: { known: number; inspected: number; reused: number };
   lost_execs: number;
   losses: Record<string, number>;

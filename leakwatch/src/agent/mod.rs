@@ -3,6 +3,7 @@
 //! The only floor that reads time. It decides when to look, never what the figures mean.
 
 mod alarms;
+mod case;
 pub mod clock;
 pub mod daemon;
 mod environment;

@@ -11,22 +11,17 @@ use std::{
     time::Duration,
 };
 
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
-use super::{clock, process::nanoseconds};
+use super::{case::Case, clock, process::nanoseconds};
 use crate::{
-    collect::{
-        CollectError, Session,
-        prove::{Ledger, Options, Subject},
-    },
+    collect::{CollectError, Session, prove::Subject},
     host::HostError,
-    observe::{ProofSample, ProvenTask},
+    observe::ProofSample,
 };
 
-/// The judge looks this often at most; less often when a look takes more than a hundredth of that.
+/// The judge looks this often at most.
 const JUDGE_EVERY_NS: u64 = 1_000_000_000;
-/// A judgement may take this share of the time.
-const JUDGE_SPACING: u64 = 100;
 
 /// When to prove.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,12 +52,11 @@ struct News {
 pub(super) struct Proofs {
     orders: Option<Sender<Order>>,
     news: Receiver<News>,
-    thread: Option<JoinHandle<Ledger>>,
+    thread: Option<JoinHandle<Case>>,
     /// What the thread left behind.
-    left: Option<Ledger>,
-    /// What was told last of processor time and of the time between proofs, ns.
-    spent: (u64, u64),
-    pid: u32,
+    left: Option<Case>,
+    /// What was told last of the time between proofs, ns.
+    every_ns: u64,
 }
 
 impl Proofs {
@@ -71,8 +65,7 @@ impl Proofs {
         session.image().inspection().go.as_ref()?;
         let (teller, news) = mpsc::channel();
         let (orders, inbox) = mpsc::channel();
-        let pid = session.process().pid();
-        let mut proofs = Self { orders: Some(orders), news, thread: None, left: None, spent: (0, 0), pid };
+        let mut proofs = Self { orders: Some(orders), news, thread: None, left: None, every_ns: 0 };
         let subject = match Subject::of(session.process(), session.image()) {
             Ok(subject) => subject,
             Err(error) => {
@@ -81,16 +74,12 @@ impl Proofs {
             }
         };
         let prover = Prover {
-            pid,
-            subject,
+            case: Case::of(subject),
             pace,
             inbox,
             teller: teller.clone(),
-            ledger: Ledger::default(),
             finish: None,
             every_ns: nanoseconds(pace.every),
-            judged_ns: 0,
-            judging_took_ns: 0,
         };
         match std::thread::Builder::new().name("leakwatch-prove".to_owned()).spawn(|| prover.run()) {
             Ok(thread) => proofs.thread = Some(thread),
@@ -110,7 +99,7 @@ impl Proofs {
             if let Some(proven) = proven {
                 session.watch_proven(proven);
             }
-            self.spent = (sample.cpu_ns, sample.every_ns);
+            self.every_ns = sample.every_ns;
             last = Some(sample);
         }
         let ended = session.ended_though_proven();
@@ -118,9 +107,9 @@ impl Proofs {
             return last;
         }
         match (&mut self.left, &self.orders) {
-            (Some(ledger), _) => {
-                refute(self.pid, ledger, &ended);
-                last = Some(ledger.sample(self.spent.0, self.spent.1));
+            (Some(case), _) => {
+                case.refute(&ended);
+                last = Some(case.sample(self.every_ns));
             }
             // A thread that broke down has said so.
             (None, Some(orders)) => drop(orders.send(Order::Ended(ended))),
@@ -152,18 +141,6 @@ impl Drop for Proofs {
     }
 }
 
-/// A probe saw these goroutines end.
-fn refute(pid: u32, ledger: &mut Ledger, ended: &[u64]) {
-    let stories = ended.iter().filter_map(|&id| ledger.refute(id, "its end was seen by a probe"));
-    log(pid, stories);
-}
-
-fn log(pid: u32, stories: impl IntoIterator<Item = String>) {
-    for story in stories {
-        error!("pid {pid}: a proof was wrong, please report it: {story}");
-    }
-}
-
 fn tell_failure(teller: &Sender<News>, error: &dyn std::fmt::Display) {
     let sample = ProofSample { failed: 1, problems: vec![error.to_string()], ..ProofSample::default() };
     drop(teller.send(News { sample, proven: None }));
@@ -171,52 +148,44 @@ fn tell_failure(teller: &Sender<News>, error: &dyn std::fmt::Display) {
 
 /// The thread.
 struct Prover {
-    pid: u32,
-    subject: Subject,
+    case: Case,
     pace: Pace,
     inbox: Receiver<Order>,
     teller: Sender<News>,
-    ledger: Ledger,
     /// It is to come to an end; `true`: after the first proof.
     finish: Option<bool>,
     every_ns: u64,
-    judged_ns: u64,
-    judging_took_ns: u64,
 }
 
 impl Prover {
-    fn run(mut self) -> Ledger {
+    fn run(mut self) -> Case {
         loop {
             let begun_ns = clock::monotonic_ns();
-            let cpu_ns = clock::own_thread_cpu_ns();
+            let cpu_ns = self.case.cpu_ns();
             match self.prove() {
                 Ok(true) => {}
                 // Told to come to an end, or the process did.
                 Ok(false) => break,
-                Err(CollectError::Host(HostError::Ended { .. })) => return self.ledger,
-                Err(error) => {
-                    debug!(pid = self.pid, "no proof: {error}");
-                    self.ledger.fail(error.to_string());
-                }
+                Err(CollectError::Host(HostError::Ended { .. })) => return self.case,
+                Err(error) => debug!("no proof: {error}"),
             }
-            let spent_ns = clock::own_thread_cpu_ns().saturating_sub(cpu_ns);
+            let spent_ns = self.case.cpu_ns().saturating_sub(cpu_ns);
             self.every_ns = every_ns(self.pace, spent_ns);
             self.tell(true);
             if self.finish.is_some() || !self.wait_until(begun_ns.saturating_add(self.every_ns)) {
                 break;
             }
         }
-        self.judge();
+        self.case.judge();
         self.tell(true);
-        self.ledger
+        self.case
     }
 
     /// One proof; `false`: it was broken off.
     fn prove(&mut self) -> Result<bool, CollectError> {
-        self.judge();
         let (inbox, finish) = (&self.inbox, &mut self.finish);
         let mut orders = Vec::new();
-        let none_yet = self.ledger.is_empty();
+        let none_yet = self.case.is_new();
         let mut pause = |pause_ns: u64| {
             let until = clock::monotonic_ns().saturating_add(pause_ns);
             loop {
@@ -233,14 +202,11 @@ impl Prover {
             }
             finish.is_none_or(|after_first| after_first && none_yet)
         };
-        let proof = self.subject.prove(Options::default(), &mut clock::monotonic_ns, &mut pause);
+        let proven = self.case.prove(&mut pause);
         for order in orders {
             self.obey(order);
         }
-        let Some(proof) = proof? else { return Ok(false) };
-        debug!(pid = self.pid, passes = proof.passes, proven = proof.proven.len(), "a proof");
-        self.ledger.take(proof);
-        Ok(true)
+        proven
     }
 
     /// Waits, and judges meanwhile; `false`: it is to come to an end.
@@ -250,12 +216,11 @@ impl Prover {
             if now_ns >= until_ns {
                 return true;
             }
-            let spacing_ns = self.judging_took_ns.saturating_mul(JUDGE_SPACING).max(JUDGE_EVERY_NS);
-            let next_ns = self.judged_ns.saturating_add(spacing_ns).min(until_ns);
+            let next_ns = self.case.judged_next_ns(JUDGE_EVERY_NS).min(until_ns);
             match self.inbox.recv_timeout(Duration::from_nanos(next_ns.saturating_sub(now_ns))) {
                 Ok(order) => self.obey(order),
                 Err(RecvTimeoutError::Timeout) if next_ns < until_ns => {
-                    self.judge();
+                    self.case.judge();
                     self.tell(false);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -270,27 +235,15 @@ impl Prover {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Finish { after_first } => self.finish = Some(after_first),
-            Order::Ended(ended) => refute(self.pid, &mut self.ledger, &ended),
+            Order::Ended(ended) => self.case.refute(&ended),
         }
-    }
-
-    /// Looks whether everybody who was proven still waits.
-    fn judge(&mut self) {
-        let begun_ns = clock::monotonic_ns();
-        let proven: Vec<ProvenTask> = self.ledger.proven().cloned().collect();
-        if !proven.is_empty() {
-            let stories = self.ledger.judge(self.subject.refutations(&proven));
-            log(self.pid, stories);
-        }
-        self.judged_ns = clock::monotonic_ns();
-        self.judging_took_ns = self.judged_ns.saturating_sub(begun_ns);
     }
 
     fn tell(&mut self, proven: bool) {
-        let sample = self.ledger.sample(clock::own_thread_cpu_ns(), self.every_ns);
-        let proven = proven.then(|| self.ledger.proven().map(|task| (task.address, task.id)).collect());
+        let sample = self.case.sample(self.every_ns);
+        let proven = proven.then(|| self.case.proven());
         if self.teller.send(News { sample, proven }).is_err() {
-            warn!(pid = self.pid, "nobody listens to what was proven");
+            warn!("nobody listens to what was proven");
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     agent::{
         Alarms,
         daemon::{
-            self, Feature, Options, Owner, Parts, Stage, exports::Exports, http::Server, options::Redact,
+            self, Feature, Options, Owner, Parts, Reading, Stage, exports::Exports, http::Server,
+            options::Redact,
         },
     },
     alert::{Action, Kind},
@@ -79,12 +80,14 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     // After the rights are given up: their threads have no more than this one.
     let host = args.host_name.clone().unwrap_or_else(host::name);
     let exports = Exports::start(&options.export, host.clone()).context("nothing can be sent")?;
-    let alarms = alarms::start(alarms, host.clone())?;
+    let reading = Reading::default();
+    let dumper = reading.in_turns(alarms::dumper());
+    let alarms = alarms::start(alarms, host.clone(), Arc::clone(&dumper))?;
     // A dump has what is not to be told.
-    let dumper = (!options.redact.any()).then(alarms::dumper);
+    let dumper = (!options.redact.any()).then_some(dumper);
     let serving = server.map(|server| server.serve(alarms.dispatcher().holds(), dumper)).transpose()?;
     let redact = options.redact.clone();
-    let parts = Parts { kernel, hit_ns, features, options, host, root };
+    let parts = Parts { kernel, hit_ns, features, options, host, root, reading };
     let mut owner = Host { file, redact, actions, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();

@@ -58,9 +58,8 @@ pub(super) fn need_stacks(rules: &[Rule]) -> bool {
 ///
 /// # Errors
 /// When an action cannot begin its work.
-pub(super) fn start(file: RuleFile, host: String) -> anyhow::Result<Alarms> {
-    let alarms =
-        Alarms::start(file.rules, file.actions, &Means { dumper: dumper(), clock: clock::now, host })?;
+pub(super) fn start(file: RuleFile, host: String, dumper: Dumper) -> anyhow::Result<Alarms> {
+    let alarms = Alarms::start(file.rules, file.actions, &Means { dumper, clock: clock::now, host })?;
     for (name, address) in alarms.dispatcher().listening() {
         say(&format!("action {name}: http://{address}/api/v1/hold answers 503 while a rule holds"))?;
     }

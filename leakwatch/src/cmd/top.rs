@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     agent::daemon::{
-        self, Feature, Options, Owner, Parts, Snapshot, Stage,
-        options::{Discover, Http, Promote, Sampling},
+        self, Feature, Options, Owner, Parts, Reading, Snapshot, Stage,
+        options::{Discover, Http, Promote, Prove, Sampling},
     },
     cli::TopArgs,
     export::metrics::ExportFigures,
@@ -45,6 +45,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
             stacks: true,
             ..Sampling::default()
         },
+        prove: Prove { enabled: false, ..Prove::default() },
         promote: Promote { enabled: args.probes, ..Promote::default() },
         ..Options::default()
     };
@@ -72,7 +73,8 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
         interval: Duration::try_from(args.interval)?,
         stop: Arc::clone(&stop),
     })?;
-    let parts = Parts { kernel, hit_ns, features, options: options.clone(), host: host::name(), root };
+    let (reading, host) = (Reading::default(), host::name());
+    let parts = Parts { kernel, hit_ns, features, options: options.clone(), host, root, reading };
     let mut viewer = Viewer { options, terminal };
     let ended = block_on(async {
         tokio::select! {

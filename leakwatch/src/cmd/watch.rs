@@ -82,7 +82,7 @@ pub(super) fn run_with(
         output::check(path)?;
     }
     let mut printer = Printer::new(args, &stop, screen)?;
-    let mut alarms = rules.map(|rules| alarms::start(rules, host::name())).transpose()?;
+    let mut alarms = rules.map(|rules| alarms::start(rules, host::name(), alarms::dumper())).transpose()?;
     let begun = WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() };
     let mut sizes = super::kernel_options(&args.sizes, verbose);
     loop {

@@ -166,6 +166,7 @@ impl Session {
         };
         // An earlier time of probes is in the figures by memory.
         kernel.forget_tasks(watched, &is_probed)?;
+        self.witnesses.begin_anew();
         let before = kernel.counters(watched)?;
         let plans: Vec<&Runtime> = places.iter().map(|(_, plan)| plan).collect();
         let taken =

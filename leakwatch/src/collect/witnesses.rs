@@ -36,6 +36,13 @@ impl Witnesses {
         self.proven = proven.into_iter().map(witness).collect();
     }
 
+    /// The table is another one from here on: births may stand there otherwise, and who is not there has not ended.
+    pub(super) fn begin_anew(&mut self) {
+        let proven = std::mem::take(&mut self.proven);
+        let anew = |witness| Witness { met: 0, born_ns: None, ..witness };
+        self.proven = proven.into_iter().map(|(address, witness)| (address, anew(witness))).collect();
+    }
+
     /// The table is read from here on.
     pub(super) fn begin(&mut self) {
         self.readings += 1;
@@ -95,5 +102,12 @@ mod tests {
         assert_eq!(read(&mut witnesses, &[(0x20, Some(6)), (0x40, None)]), [2, 1]);
         assert_eq!(read(&mut witnesses, &[(0x40, None)]), NOBODY);
         assert_eq!(read(&mut witnesses, &[]), [4]);
+        // Probes were taken off and placed again: of whom they saw the birth, the table knows nothing now, or not even him.
+        witnesses.set(vec![(0x40, 4), (0x50, 5), (0x60, 6)]);
+        assert_eq!(read(&mut witnesses, &[(0x40, Some(7)), (0x50, None), (0x60, None)]), NOBODY);
+        witnesses.begin_anew();
+        assert_eq!(read(&mut witnesses, &[(0x40, None), (0x60, None)]), NOBODY);
+        assert_eq!(read(&mut witnesses, &[(0x60, None)]), [4]);
+        assert_eq!(read(&mut witnesses, &[]), [6]);
     }
 }

@@ -167,3 +167,15 @@ pub(super) fn seconds(text: &str) -> Option<f64> {
     let time = text.trim().parse::<SignedDuration>().ok()?;
     Some(time.as_secs_f64()).filter(|seconds| (0.0..=LONGEST_S).contains(seconds))
 }
+
+/// `256MiB` in bytes.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)? {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}

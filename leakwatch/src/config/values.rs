@@ -9,7 +9,7 @@ use leakwatch_common::RuntimeKind;
 use regex::Regex;
 use toml::{Spanned, de::DeValue};
 
-use super::error::unknown;
+use super::{error::unknown, reader::bytes};
 use crate::{
     agent::daemon::{filter::Pattern, options::Access},
     host::own,
@@ -76,6 +76,12 @@ pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     let parsed = parsed.filter(|time| *time >= Duration::from_millis(100));
     parsed.ok_or_else(|| format!("{ALLOWED}, at least a tenth of a second, not {text:?}"))
+}
+
+pub(super) fn size(value: &DeValue<'_>) -> Result<u64, String> {
+    const ALLOWED: &str = "a size such as \"256MiB\" or \"2GiB\"";
+    let DeValue::String(text) = value else { return Err(not(ALLOWED, value)) };
+    bytes(text).ok_or_else(|| format!("{ALLOWED}, not {text:?}"))
 }
 
 pub(super) fn access(value: &DeValue<'_>) -> Result<Access, String> {

@@ -43,6 +43,12 @@ pub(super) fn about(report: &Report, agent: &AgentReport) -> Value {
         "promoted": agent.promoted,
         "thinned": agent.thinned,
         "demoted": agent.demoted,
+        "proofs": {
+            "made": agent.proofs.made,
+            "failed": agent.proofs.failed,
+            "refuted": agent.proofs.refuted,
+            "cpu_s": number(agent.proofs.cpu_s),
+        },
         "binaries": { "known": known, "inspected": inspected, "reused": reused },
         "lost_execs": agent.lost_execs,
         "losses": counts(&agent.losses),

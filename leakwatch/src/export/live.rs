@@ -92,6 +92,7 @@ fn with_curve(mut row: Value, process: &ProcessReport) -> Value {
 mod tests {
     use super::*;
     use crate::report::{
+        agent::ProofTotals,
         alerting::{AlertReport, AlertState},
         samples,
     };
@@ -120,6 +121,7 @@ mod tests {
             thinned: 0,
             promoted: 0,
             demoted: 0,
+            proofs: ProofTotals::default(),
             binaries: [0; 3],
             lost_execs: 0,
             losses: Vec::new(),

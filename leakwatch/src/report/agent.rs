@@ -35,6 +35,8 @@ pub struct AgentReport {
     pub thinned: u64,
     /// Processes whose probes were taken off while they lived.
     pub demoted: u64,
+    /// Proofs of which goroutines nothing alive can wake.
+    pub proofs: ProofTotals,
     /// Binaries that are known, that were read, and that were known when they were asked for.
     pub binaries: [u64; 3],
     /// News of new programs that was lost; a look through all processes followed each time.
@@ -60,6 +62,19 @@ pub struct WatchedReport {
     pub added_percent: Option<f64>,
     /// Looks taken at it.
     pub looks: u64,
+}
+
+/// What became of proofs, over all processes since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProofTotals {
+    /// Proofs that came to their end.
+    pub made: u64,
+    /// Proofs that could not be made.
+    pub failed: u64,
+    /// Goroutines that were proven and ended or ran all the same: must be 0.
+    pub refuted: u64,
+    /// Processor time that it took, seconds.
+    pub cpu_s: f64,
 }
 
 /// A count with a name.

@@ -9,7 +9,7 @@ use crate::{
     images::BinaryFigures,
     report::{
         Report, Timestamp,
-        agent::{AgentReport, FeatureReport, Named, WatchedReport},
+        agent::{AgentReport, FeatureReport, Named, ProofTotals, WatchedReport},
     },
 };
 
@@ -41,6 +41,7 @@ impl Snapshot {
             errors: ErrorKind::ALL.map(|kind| (kind.name(), figures.errors.get(kind))).to_vec(),
             features: figures.features.iter().map(|feature| (feature.name, feature.on)).collect(),
             binaries: Some([figures.binaries.known, figures.binaries.inspected]),
+            proofs: Some(figures.proofs),
             tier_changes: vec![
                 (Tier::Memory.name(), figures.demoted),
                 (Tier::Thinned.name(), figures.thinned),
@@ -84,6 +85,7 @@ impl Snapshot {
             promoted: figures.promoted,
             thinned: figures.thinned,
             demoted: figures.demoted,
+            proofs: figures.proofs,
             binaries: [figures.binaries.known, figures.binaries.inspected, figures.binaries.reused],
             lost_execs: figures.lost_execs,
             losses: figures.totals.lost().map(|(name, count)| named(name, count)).collect(),
@@ -202,6 +204,8 @@ pub struct Figures {
     pub thinned: u64,
     /// Processes whose probes were taken off while they lived.
     pub demoted: u64,
+    /// What became of proofs.
+    pub proofs: ProofTotals,
     /// How long the last turn of looks took, seconds.
     pub turn_s: f64,
     /// What became of what was sent to others.

@@ -11,6 +11,7 @@ use super::{
     discovery::{self, Reason},
     figures::{ErrorKind, Errors, Feature, Figures, WatchedFigures},
     options::Options,
+    proofs::Proofs,
     quiet::Quiet,
     tiers::{Step, Tier},
     watched::{Watched, share_of_each},
@@ -83,6 +84,7 @@ pub(super) struct Fleet {
     round_ns: Option<u64>,
     alerting: Alerting,
     usage: Usage,
+    proofs: Proofs,
 }
 
 /// What watching took, from turn to turn.
@@ -97,7 +99,7 @@ struct Usage {
 
 impl Fleet {
     pub(super) fn new(parts: Parts, ended: UnboundedSender<u64>) -> Self {
-        let Parts { kernel, hit_ns, features, options, host, root } = parts;
+        let Parts { kernel, hit_ns, features, options, host, root, reading } = parts;
         Self {
             kernel,
             hit_ns,
@@ -129,6 +131,7 @@ impl Fleet {
             round_ns: None,
             alerting: Alerting::default(),
             usage: Usage::default(),
+            proofs: Proofs::new(reading),
         }
     }
 
@@ -234,6 +237,7 @@ impl Fleet {
         let Some(mut watched) = self.watches.remove(&pid) else { return };
         self.numbers.remove(&watched.number);
         self.incarnations.remove(&watched.session.incarnation());
+        self.proofs.forget(&watched);
         self.hits_of_gone = self.hits_of_gone.saturating_add(watched.probe_hits());
         if let Some(kernel) = self.kernel.as_mut()
             && let Err(error) = watched.session.close(kernel)
@@ -301,6 +305,7 @@ impl Fleet {
         for (_, found) in grown.collect::<Vec<_>>() {
             self.attach(found).await;
         }
+        self.proofs.turn(&mut self.watches, &self.numbers, &self.options);
         let steps = self.look_at_due(begun_ns);
         let steps = steps.into_iter().chain(self.keep_process_budgets());
         for (pid, step) in steps.chain(self.keep_host_budget()) {
@@ -378,7 +383,8 @@ impl Fleet {
         let hits: u64 =
             self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
         let budget = self.options.budget.host_percent;
-        if !self.usage.measure(hits, self.hit_ns, budget) {
+        let own_ns = clock::own_cpu_ns().saturating_sub(self.proofs.owed_ns());
+        if !self.usage.measure(own_ns, hits, self.hit_ns, budget) {
             return None;
         }
         let percent = self.usage.host_percent.unwrap_or_default();
@@ -550,6 +556,7 @@ impl Fleet {
             promoted: self.promoted,
             thinned: self.thinned,
             demoted: self.demoted,
+            proofs: self.proofs.totals(),
             turn_s: seconds(self.turn_ns),
             exports: Vec::new(),
         };
@@ -567,9 +574,9 @@ impl Fleet {
 }
 
 impl Usage {
-    /// A turn is over; `true`: the budget was exceeded for some turns in a row.
-    fn measure(&mut self, hits: u64, hit_ns: Option<f64>, budget_percent: f64) -> bool {
-        let (now_ns, own_ns) = (clock::monotonic_ns(), clock::own_cpu_ns());
+    /// A turn is over; `own_ns` is our own processor time that counts by now. `true`: the budget was exceeded for some turns in a row.
+    fn measure(&mut self, own_ns: u64, hits: u64, hit_ns: Option<f64>, budget_percent: f64) -> bool {
+        let now_ns = clock::monotonic_ns();
         if let Some((then_ns, own_then_ns, hits_then)) = self.last.replace((now_ns, own_ns, hits)) {
             let machine_ns = float(now_ns.saturating_sub(then_ns)) * f64::from(own::processors());
             let probes_ns = float(hits.saturating_sub(hits_then)) * hit_ns.unwrap_or(0.0);

@@ -15,7 +15,10 @@ pub mod filter;
 mod fleet;
 pub mod http;
 pub mod options;
+mod proofs;
+mod prover;
 mod quiet;
+mod reading;
 pub mod tiers;
 mod veil;
 mod watched;
@@ -35,6 +38,7 @@ pub use self::{
     discovery::Reason,
     figures::{ErrorKind, Errors, Feature, Figures, Snapshot, WatchedFigures},
     options::Options,
+    reading::Reading,
 };
 use self::{
     discovery::{Discovery, News},
@@ -70,6 +74,8 @@ pub struct Parts {
     pub host: String,
     /// Where the machine's files are.
     pub root: Arc<Root>,
+    /// Dumps are taken in turns with proofs.
+    pub reading: Reading,
 }
 
 /// What the agent tells of its own course.
@@ -115,7 +121,7 @@ pub async fn run(
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     owner: &mut dyn Owner,
 ) -> anyhow::Result<()> {
-    let Parts { mut kernel, hit_ns, features, options, host, root } = parts;
+    let Parts { mut kernel, hit_ns, features, options, host, root, reading } = parts;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -128,7 +134,8 @@ pub async fn run(
         kernel.announce_execs(true)?;
     }
     let discovery = Discovery::start(options.discover.clone(), Arc::clone(&root), news_sender)?;
-    let mut fleet = Fleet::new(Parts { kernel, hit_ns, features, options, host, root }, ended_sender);
+    let mut fleet =
+        Fleet::new(Parts { kernel, hit_ns, features, options, host, root, reading }, ended_sender);
     let mut turns = pin!(tokio::time::interval(TURN));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut scanned = false;

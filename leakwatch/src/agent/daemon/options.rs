@@ -19,6 +19,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// When to place probes.
     pub promote: Promote,
+    /// When to prove that goroutines wait for ever.
+    pub prove: Prove,
     /// What is told of programs.
     pub redact: Redact,
     /// Where to send to.
@@ -164,6 +166,19 @@ pub struct Promote {
     pub rest: Duration,
 }
 
+/// When to prove which goroutines nothing alive can wake: of processes that look as if they leaked, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prove {
+    /// Ever.
+    pub enabled: bool,
+    /// Least time between two proofs of one process.
+    pub every: Duration,
+    /// Processes with more resident memory, bytes, are not proven.
+    pub largest: u64,
+    /// Percent of one core that all proofs together may take.
+    pub cpu_percent: f64,
+}
+
 impl Default for Http {
     fn default() -> Self {
         Self {
@@ -204,6 +219,12 @@ impl Default for Discover {
 impl Default for Sampling {
     fn default() -> Self {
         Self { interval: Duration::from_secs(10), stacks: true, cpu_percent: 1.0 }
+    }
+}
+
+impl Default for Prove {
+    fn default() -> Self {
+        Self { enabled: true, every: Duration::from_mins(1), largest: 1 << 30, cpu_percent: 1.0 }
     }
 }
 

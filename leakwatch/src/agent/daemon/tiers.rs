@@ -9,7 +9,7 @@
 use super::options::{Budget, Promote};
 use crate::{
     agent::process::nanoseconds,
-    report::{ProcessReport, Verdict},
+    report::{ProcessReport, SiteReport, Verdict},
 };
 
 /// How a process is counted.
@@ -193,9 +193,14 @@ fn ends_ns(part: f64, now_ns: u64, budget: &Budget) -> u64 {
     now_ns.saturating_add(nanoseconds(budget.period.mul_f64(part)))
 }
 
-/// Why a process is suspicious; `None`: it is not.
+/// Why a process is suspicious; `None`: it is not. A site with a proof is settled: probes could add nothing to it.
 fn suspicion(report: &ProcessReport, options: &Promote) -> Option<String> {
-    let worst = report.sites.iter().find(|site| matches!(site.verdict, Verdict::Suspect | Verdict::Leak));
+    let is_open = |site: &&SiteReport| match site.verdict {
+        Verdict::Suspect => true,
+        Verdict::Leak => site.proven.is_none_or(|proven| proven == 0),
+        Verdict::NotYet | Verdict::Ok => false,
+    };
+    let worst = report.sites.iter().find(is_open);
     if let Some(site) = worst {
         let name = site.function.as_deref().or(site.task.as_deref()).unwrap_or("a site without a name");
         return Some(format!("{name}: {}", site.verdict.name()));
@@ -261,6 +266,15 @@ mod tests {
         course.placed(0);
         assert_eq!(course.judge(&leaking(), 299 * SECOND, &options), Step::Stay);
         assert!(matches!(course.judge(&leaking(), 300 * SECOND, &options), Step::Demote(_)));
+    }
+
+    #[test]
+    fn what_is_proven_needs_no_probes() {
+        let (options, mut course, mut report) = (options(), Course::default(), leaking());
+        report.sites.first_mut().expect("a site").proven = Some(0);
+        assert!(matches!(course.judge(&report, 0, &options), Step::Promote(_)), "a proof was tried");
+        report.sites.first_mut().expect("a site").proven = Some(3);
+        assert_eq!(course.judge(&report, 0, &options), Step::Stay);
     }
 
     #[test]

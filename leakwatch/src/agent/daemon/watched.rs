@@ -4,7 +4,8 @@ use leakwatch_common::Counter;
 
 use super::{
     options::{Options, Promote, Redact},
-    tiers::Course,
+    proofs::Proving,
+    tiers::{Course, Tier},
     veil::Veiled,
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     host::Root,
     kernel::{Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, Span, TasksAre, float},
+    observe::ProcessSample,
     report::{self, Identities, ProcessInfo, ProcessInput, ProcessReport},
 };
 
@@ -37,6 +39,8 @@ pub(super) struct Watched {
     pub(super) report: ProcessReport,
     /// Through the tiers.
     pub(super) course: Course,
+    /// What is proven of it.
+    pub(super) proving: Proving,
     /// The next look is due then.
     pub(super) due_ns: u64,
     /// What the last look took, ns.
@@ -81,6 +85,7 @@ impl Watched {
             identities: Identities::default(),
             report,
             course: Course::default(),
+            proving: Proving::default(),
             due_ns: now_ns,
             took_ns: 0,
             looks: 0,
@@ -111,6 +116,7 @@ impl Watched {
         let looks = Looks { ages, census: true, stacks, most_bytes: Some(LOOKED_THROUGH) };
         let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
         for sample in samples.into_iter().flatten() {
+            let sample = ProcessSample { proof: self.proving.news(), ..sample };
             let mut names = ImageNames::new(self.session.names());
             self.model.apply(&sample, &mut self.identities.with(&mut names));
         }
@@ -118,6 +124,8 @@ impl Watched {
         let mut names = Veiled::new(ImageNames::new(self.session.names()), redact);
         let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
         self.report = report::assemble_process(input, detector, Span::Watch);
+        let ended = self.session.ended_though_proven();
+        self.proving.look(&self.report, self.course.tier() != Tier::Memory, ended);
         self.session.rest();
         self.looks += u64::from(!self.session.is_looking());
         Ok(clock::monotonic_ns().saturating_sub(begun_ns))

@@ -21,10 +21,17 @@ pub struct Ledger {
     objects: FxHashMap<u64, ProvenObject>,
     /// Addresses of what each waits on, by its number: places in a proof's table mean nothing beyond that proof.
     awaited: FxHashMap<u64, Vec<u64>>,
+    /// Room for as many goroutines; `None`: for all.
+    room: Option<usize>,
     sample: ProofSample,
 }
 
 impl Ledger {
+    /// From now on no more goroutines than this are kept.
+    pub fn keep_at_most(&mut self, goroutines: usize) {
+        self.room = Some(goroutines);
+    }
+
     /// Takes a proof in.
     pub fn take(&mut self, proof: Proof) {
         let sample = &mut self.sample;
@@ -34,18 +41,29 @@ impl Ledger {
         (sample.heap_bytes, sample.own_bytes) = (proof.heap_bytes, proof.own_bytes);
         sample.took_ns = proof.took_ns;
         sample.problems = proof.problems;
+        let room = self.room.unwrap_or(usize::MAX);
         for object in &proof.objects {
-            if self.objects.len() < MOST_OBJECTS || self.objects.contains_key(&object.address) {
+            if self.objects.len() < MOST_OBJECTS.min(room) || self.objects.contains_key(&object.address) {
                 self.objects.insert(object.address, object.clone());
             }
         }
+        let mut left_out = 0;
         for mut task in proof.proven {
+            if self.tasks.len() >= room && !self.tasks.contains_key(&task.id) {
+                left_out += 1;
+                continue;
+            }
             let on = std::mem::take(&mut task.objects);
             let addresses =
                 on.iter().filter_map(|&at| Some(proof.objects.get(at as usize)?.address)).collect();
             self.awaited.insert(task.id, addresses);
             // The wait's beginning is noted late: the latest look knows it if any does.
             self.tasks.insert(task.id, task);
+        }
+        if left_out > 0 {
+            self.sample.problems.push(format!(
+                "{left_out} goroutines more are proven than there is room to remember: they are not counted"
+            ));
         }
         self.count();
     }
@@ -177,6 +195,11 @@ mod tests {
         assert_eq!(ledger.refute(8, "its end was seen"), None);
         let sample = ledger.sample(5, 6);
         assert_eq!((sample.proven, sample.refuted, sample.judged, sample.refutations.len()), (3, 1, 2, 1));
+        ledger.keep_at_most(4);
+        ledger.take(proof(vec![task(7, 1, vec![0]), task(11, 2, vec![]), task(12, 2, vec![])]));
+        let sample = ledger.sample(5, 6);
+        assert_eq!((sample.proven, sample.problems.len()), (4, 1), "{:?}", sample.problems);
+        assert!(sample.problems[0].starts_with("1 goroutines more"), "{:?}", sample.problems);
         ledger.fail("no memory".to_owned());
         assert_eq!(ledger.sample(0, 0).failed, 1);
     }

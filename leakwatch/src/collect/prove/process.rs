@@ -36,6 +36,11 @@ impl Subject {
         Ok(Self { memory: ProcessMemory::open(process)?, process: Process::open(pid)?, heap })
     }
 
+    /// Whose memory it is.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Proves what can be proven. `clock` gives `CLOCK_MONOTONIC` in ns; `pause` waits for so many ns, and says whether to
     /// go on.
     ///

@@ -9,6 +9,7 @@ mod export;
 mod http;
 mod key;
 mod promote;
+mod prove;
 mod redact;
 mod sampling;
 #[cfg(test)]
@@ -30,12 +31,13 @@ use crate::{
 };
 
 /// Sections, in the order in which they are printed.
-static SECTIONS: [Section; 9] = [
+static SECTIONS: [Section; 10] = [
     http::HTTP,
     budget::BUDGET,
     discover::DISCOVER,
     sampling::SAMPLING,
     promote::PROMOTE,
+    prove::PROVE,
     redact::REDACT,
     export::EXPORT,
     export::REMOTE_WRITE,

@@ -119,7 +119,7 @@ fn errors_name_the_line_and_what_is_allowed() {
     refused(
         "[budgets]\n",
         "agent.toml:1: unknown section `budgets` (did you mean `budget`?); there are http, budget, discover, sampling, \
-         promote, redact, export, rule, action",
+         promote, prove, redact, export, rule, action",
     );
     refused(
         "[http]\nlisten = \"off\"\n[[action]]\nname = \"breaker\"\nkind = \"hold\"\n",
@@ -137,6 +137,10 @@ fn errors_name_the_line_and_what_is_allowed() {
     refused(
         "[sampling]\ninterval = \"fast\"\n",
         "agent.toml:2: `interval` is a time such as \"10s\" or \"5m\", at least a tenth of a second, not \"fast\"",
+    );
+    refused(
+        "[prove]\nlargest = \"1GB\"\n",
+        "agent.toml:2: `largest` is a size such as \"256MiB\" or \"2GiB\", not \"1GB\"",
     );
     refused(
         "[discover]\nruntimes = [\"java\"]\n",

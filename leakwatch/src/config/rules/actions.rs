@@ -10,7 +10,11 @@ use toml::{
 };
 
 use super::{
-    super::{ConfigError, error::unknown, reader::Reader},
+    super::{
+        ConfigError,
+        error::unknown,
+        reader::{Reader, bytes},
+    },
     Reads,
     rule::level,
 };
@@ -162,18 +166,6 @@ fn hold(reader: &Reader<'_>, table: &DeTable<'_>, whole: &Whole, who: Reads) -> 
         return Err(reader.error(whole, what));
     }
     Ok(Hold { file, listen })
-}
-
-/// `256MiB` in bytes.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
-    let unit = match text.get(digits.len()..)? {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
 #[cfg(test)]

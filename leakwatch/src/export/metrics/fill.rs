@@ -320,6 +320,12 @@ impl Filler<'_> {
         for (to, count) in &agent.tier_changes {
             self.own(Metric::TierChanges, &[("to", to)], float(*count));
         }
+        if let Some(proofs) = &agent.proofs {
+            self.own(Metric::Proofs, &[("result", "made")], float(proofs.made));
+            self.own(Metric::Proofs, &[("result", "failed")], float(proofs.failed));
+            self.own(Metric::ProofsRefuted, &[], float(proofs.refuted));
+            self.own(Metric::ProofsCpu, &[], proofs.cpu_s);
+        }
         for export in &agent.exports {
             let to = [("to", export.to)];
             self.own(Metric::ExportSent, &to, float(export.sent));

@@ -18,7 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::report::{Report, Timestamp};
+use crate::report::{Report, Timestamp, agent::ProofTotals};
 
 pub use fill::families;
 pub use histogram::{Histogram, NativeBuckets};
@@ -94,6 +94,8 @@ pub struct AgentFigures {
     pub binaries: Option<[u64; 2]>,
     /// Times that processes came to a tier.
     pub tier_changes: Vec<(&'static str, u64)>,
+    /// What became of proofs.
+    pub proofs: Option<ProofTotals>,
     /// Where figures and alerts are sent to.
     pub exports: Vec<ExportFigures>,
 }

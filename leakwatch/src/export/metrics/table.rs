@@ -171,6 +171,12 @@ table! {
         "Binaries that were read because nothing was known of them";
     TierChanges = "leakwatch_tier_changes_total", Counter of Agent ["to"] None,
         "Times that a process got probes (probes), got them for a part of the time (thinned), and lost them (memory)";
+    Proofs = "leakwatch_proofs_total", Counter of Agent ["result"] None,
+        "Proofs of which goroutines nothing alive can wake: that came to their end (made), and that could not be made (failed)";
+    ProofsRefuted = "leakwatch_proofs_refuted_total", Counter of Agent [] None,
+        "Goroutines that were proven to wait for ever, and ended or ran all the same; anything but 0 is an error of leakwatch";
+    ProofsCpu = "leakwatch_proofs_cpu_seconds_total", Counter of Agent [] Some("seconds"),
+        "Processor time that proofs took, a part of that of the agent";
     ExportSent = "leakwatch_export_requests_sent_total", Counter of Agent ["to"] None,
         "Requests that a receiver of metrics or alerts took";
     ExportFailed = "leakwatch_export_requests_failed_total", Counter of Agent ["to"] None,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
-use crate::report::{Container, ProcessReport, SiteReport, Verdict, float, samples};
+use crate::report::{Container, ProcessReport, SiteReport, Verdict, agent::ProofTotals, float, samples};
 
 /// A sample as a reader of the text sees it: its name, its labels, its value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -287,6 +287,7 @@ fn whole() -> (ProcessReport, AgentFigures) {
         features: vec![("probes", true), ("memory", false)],
         binaries: Some([40, 42]),
         tier_changes: vec![("memory", 1), ("thinned", 1), ("probes", 2)],
+        proofs: Some(ProofTotals { made: 7, failed: 1, refuted: 0, cpu_s: 0.25 }),
         totals,
         exports: vec![ExportFigures { to: "remote_write", sent: 4, failed: 1, dropped: 0, queued_bytes: 0 }],
     };
