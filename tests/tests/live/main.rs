@@ -27,6 +27,7 @@ mod places;
 mod processes;
 mod progress;
 mod prove;
+mod proven;
 mod python;
 mod recording;
 mod rights;
