@@ -272,33 +272,6 @@ fn probes_over_the_budget_are_thinned_and_then_taken_off() {
     assert_eq!(host.terminate().code(), Some(0));
 }
 
-/// The next process has this pid, unless that is in use.
-fn choose_next_pid(pid: u32) -> Result<(), String> {
-    let path = "/proc/sys/kernel/ns_last_pid";
-    std::fs::write(path, (pid - 1).to_string()).map_err(|error| format!("{path} cannot be written: {error}"))
-}
-
-#[test]
-fn a_pid_that_is_used_again_is_another_process() {
-    need!(gate::live(), gate::file(&newest()), choose_next_pid(std::process::id()));
-    let host = HostAgent::start("reuse", TARGETS);
-    let again = (0..50).find_map(|_| {
-        let mut first = Target::start(&newest());
-        let pid = first.pid();
-        first.command("spawn chan 77");
-        assert_live_is_true(&host, &mut first);
-        drop(first);
-        choose_next_pid(pid).expect("as before");
-        let second = Target::start(&newest());
-        (second.pid() == pid).then_some(second)
-    });
-    let mut second = again.expect("the same pid once in fifty");
-    second.command("spawn method 5");
-    assert_live_is_true(&host, &mut second);
-    let functions = host.report(second.pid()).expect("watched").process(second.pid()).by_function();
-    assert!(functions.values().all(|counts| counts.live < 77), "the first one's are left: {functions:?}");
-}
-
 #[test]
 fn who_may_ask_for_what() {
     need!(gate::live());

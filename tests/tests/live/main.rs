@@ -23,6 +23,7 @@ mod matrix;
 mod memory;
 mod metrics;
 mod page;
+mod parts;
 mod places;
 mod processes;
 mod progress;

@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use std::sync::Arc;
 
 use super::Snapshot;
+use jiff::SignedDuration;
+
 use crate::{
     agent::clock,
     export::{
@@ -72,6 +74,8 @@ pub struct Exports {
     every: Duration,
     /// `CLOCK_MONOTONIC` from which on the next round is sent, ns.
     due_ns: u64,
+    /// The time that the last round was sent with.
+    sent: Option<Timestamp>,
     /// Alerts that changed since the last round.
     changed: Vec<AlertReport>,
 }
@@ -109,7 +113,7 @@ impl Exports {
         }
         let sender = Sender { host, version: env!("CARGO_PKG_VERSION").to_owned() };
         let relay = Relay::start(relay::Options { sender, remote_write, otlp })?;
-        Ok(Self { relay: Some(relay), every: options.interval, due_ns: 0, changed: Vec::new() })
+        Ok(Self { relay: Some(relay), every: options.interval, ..Self::default() })
     }
 
     /// Alerts that began to fire, or ended.
@@ -128,7 +132,8 @@ impl Exports {
         }
         self.due_ns = now_ns.saturating_add(u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX));
         let families = families(&snapshot.report.processes, &snapshot.metrics(), &Limits::default());
-        let now: Timestamp = clock::now();
+        let now = not_before(self.sent, clock::now());
+        self.sent = Some(now);
         let changed = std::mem::take(&mut self.changed);
         if !relay.take(&Arc::clone(&snapshot.report), families, changed, snapshot.figures.started, now) {
             tracing::warn!("the thread that sends is behind: a round was dropped");
@@ -145,5 +150,37 @@ impl Exports {
         if let Some(relay) = self.relay {
             relay.finish(PATIENCE);
         }
+    }
+}
+
+/// A wall clock that goes back by less than this was put right a little; receivers take no figures out of their order.
+const A_LITTLE: SignedDuration = SignedDuration::from_mins(10);
+
+/// The time of a round, behind that of the last one. A clock that was far ahead is believed when it goes back: what was sent meanwhile
+/// was too far in the future for receivers.
+fn not_before(last: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    match last {
+        Some(last) if last >= now && last.duration_since(now) <= A_LITTLE => {
+            last.checked_add(SignedDuration::from_millis(1)).unwrap_or(now)
+        }
+        _ => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_go_on_when_the_clock_goes_back_a_little() {
+        let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let last = Some(time("2026-10-09T03:00:00Z"));
+        let is = |now: &str, sent: &str| assert_eq!(not_before(last, time(now)), time(sent), "{now}");
+        is("2026-10-09T03:00:10Z", "2026-10-09T03:00:10Z");
+        is("2026-10-09T03:00:00Z", "2026-10-09T03:00:00.001Z");
+        is("2026-10-09T02:59:30Z", "2026-10-09T03:00:00.001Z");
+        is("2026-10-09T02:00:00Z", "2026-10-09T02:00:00Z");
+        is("2026-10-09T04:00:00Z", "2026-10-09T04:00:00Z");
+        assert_eq!(not_before(None, time("2026-10-09T02:00:00Z")), time("2026-10-09T02:00:00Z"));
     }
 }

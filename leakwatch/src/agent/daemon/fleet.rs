@@ -508,6 +508,7 @@ impl Fleet {
     /// What is to be published now.
     pub(super) fn report(&mut self) -> (Report, Figures) {
         let now_ns = clock::monotonic_ns();
+        self.started.follow(clock::now(), now_ns);
         // Of a process whose first look is not over, nothing is known.
         let seen = || self.watches.iter().filter(|(_, watched)| !watched.session.is_unseen());
         let processes: Vec<_> = seen().map(|(_, watched)| watched.report.clone()).collect();
