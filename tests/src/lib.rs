@@ -12,6 +12,7 @@ pub mod browser;
 pub mod chart;
 pub mod churn;
 pub mod corpus;
+pub mod engine;
 pub mod gate;
 pub mod host;
 pub mod matrix;

@@ -116,6 +116,7 @@ fn install(name: &str) -> Result<()> {
         "deploy" => {
             println!("charts        {}", chart_tools()?.display());
             println!("systemd       {}", deploy::systemd()?.display());
+            println!("engines       {}", deploy::engines()?.display());
         }
         "network" => network()?,
         "java" => println!("java          {}", java()?.display()),

@@ -4,6 +4,7 @@
 mod alerts;
 mod browser;
 mod confined;
+mod containers;
 mod custom;
 mod deploy;
 mod documents;

@@ -13,7 +13,7 @@ use crate::folder::Folder;
 
 /// Watches `pid`, which is the target's, while goroutines of it start and end.
 #[track_caller]
-fn is_counted(target: &mut Target, pid: u32, about: &str) {
+pub(crate) fn is_counted(target: &mut Target, pid: u32, about: &str) {
     target.command("spawn chan 50");
     let before = target.truth();
     let agent = Agent::watch(pid, &[]);

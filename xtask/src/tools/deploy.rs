@@ -1,4 +1,5 @@
-//! What looks at `deploy/` as those do who run it: Helm's own SDK, Kubernetes' schemas, systemd's judge of units.
+//! What looks at `deploy/` as those do who run it: Helm's own SDK, Kubernetes' schemas, systemd's judge of units, and container
+//! engines.
 
 use std::path::PathBuf;
 
@@ -23,6 +24,21 @@ const SYSTEMD: [&str; 10] = [
     "libseccomp2",
 ];
 
+/// Debian packages: three container engines with what runs their containers, and the libraries that they load.
+const ENGINES: [&str; 11] = [
+    "podman",
+    "docker.io",
+    "containerd",
+    "runc",
+    "conmon",
+    "libassuan0",
+    "libdevmapper1.02.1",
+    "libglib2.0-0",
+    "libgpgme11",
+    "libseccomp2",
+    "libsubid4",
+];
+
 /// Folder of the Python packages, for `PYTHONPATH`.
 pub(crate) fn chart_tools() -> Result<PathBuf> {
     let python = dir().join("deploy").join("python");
@@ -41,4 +57,16 @@ pub(crate) fn systemd() -> Result<PathBuf> {
         fetch::whole(&systemd, |out| apt::unpack(&SYSTEMD, out))?;
     }
     Ok(systemd)
+}
+
+/// Folder that container engines are unpacked in; none of them is started.
+pub(crate) fn engines() -> Result<PathBuf> {
+    let engines = dir().join("deploy").join("engines");
+    if !engines.exists() {
+        println!(
+            "unpacking podman, docker and containerd from Debian: live tests watch programs in their containers"
+        );
+        fetch::whole(&engines, |out| apt::unpack(&ENGINES, out))?;
+    }
+    Ok(engines)
 }
