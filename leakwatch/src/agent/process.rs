@@ -12,15 +12,15 @@ use tokio::io::{Interest, unix::AsyncFd};
 use crate::{
     collect::{Counting, Session},
     host::{Process, Root, container::Place, engines, pods},
-    report::{self, Container, Pod, ProcessInfo, RuntimeReport},
+    report::{self, Container, Pod, ProcessInfo, RuntimeReport, Timestamp},
 };
 
-/// What reports say of a process besides its figures.
-pub(super) fn info(process: &Process, root: &Root) -> ProcessInfo {
+/// What reports say of a process besides its figures; `booted` is [`crate::host::boot_time`], where it is known.
+pub(super) fn info(process: &Process, booted: Option<Timestamp>, root: &Root) -> ProcessInfo {
     let (container, pod) = home(process, root);
     ProcessInfo {
         pid: process.pid(),
-        start_time: process.start_time().ok(),
+        start_time: booted.and_then(|booted| process.start_time(booted)),
         comm: process.comm().to_owned(),
         exe: Some(process.exe().path.display().to_string()),
         container,

@@ -137,11 +137,11 @@ pub(super) fn take(pid: u32, system: bool, whose: Whose, progress: &Progress) ->
         taken: clock.wall,
         process: DumpProcess {
             pid,
-            start_time: process.start_time().ok(),
+            start_time: host::boot_time().ok().and_then(|booted| process.start_time(booted)),
             comm: process.comm().to_owned(),
             exe: Some(process.exe().path.display().to_string()),
             container: process.container().map(str::to_owned),
-            rss_bytes: process.rss_bytes().ok(),
+            rss_bytes: process.usage().ok().map(|usage| usage.rss_bytes),
             mappings,
         },
         runtimes,

@@ -18,6 +18,7 @@ pub struct Found {
     /// The process.
     pub process: Process,
     pub(super) loaded: Loaded,
+    pub(super) modules: Modules,
     pub(super) libraries: Vec<Library>,
 }
 
@@ -27,10 +28,9 @@ impl Found {
     /// # Errors
     /// When the process ends, may not be looked at, or runs no program that we read.
     pub fn look(process: Process, binaries: &mut Binaries) -> Result<Self, CollectError> {
-        let loaded = Loaded::of_process(&process, binaries)?;
-        let modules = Modules::of_process(&process)?;
+        let (loaded, modules) = Loaded::of_process(&process, binaries)?;
         let libraries = loaded.libraries(&modules, binaries);
-        Ok(Self { process, loaded, libraries })
+        Ok(Self { process, loaded, modules, libraries })
     }
 
     /// The runtimes whose tasks it may have, as far as its files tell; without any it has threads.

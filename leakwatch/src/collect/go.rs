@@ -89,8 +89,9 @@ impl GoRuntime {
         stacks: Stacks,
         mut each: impl FnMut(Seen),
     ) -> Result<(), ReadError> {
-        let mut buffers = Buffers::new(&self.layout);
-        for addresses in self.all_goroutines(memory)?.chunks(BATCH) {
+        let goroutines = self.all_goroutines(memory)?;
+        let mut buffers = Buffers::new(&self.layout, goroutines.len().min(BATCH));
+        for addresses in goroutines.chunks(BATCH) {
             self.read_batch(memory, addresses, stacks, &mut buffers, &mut each);
         }
         Ok(())
@@ -369,7 +370,7 @@ impl Unread {
     }
 }
 
-/// Room for a batch of goroutine structs.
+/// Room for goroutine structs.
 struct Buffers {
     /// Bytes from the struct's start that hold all fields we read.
     span: usize,
@@ -377,7 +378,8 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(layout: &GoLayout) -> Self {
+    /// For so many at once.
+    fn new(layout: &GoLayout, structs: usize) -> Self {
         let (_, last) = window(&[
             (layout.stack_lo, 8),
             (layout.stack_hi, 8),
@@ -393,7 +395,7 @@ impl Buffers {
             (layout.heap.map_or(layout.startpc, |heap| heap.g_tracking_seq), 1),
         ]);
         let span = last as usize;
-        Self { span, structs: vec![0; span * BATCH] }
+        Self { span, structs: vec![0; span * structs] }
     }
 }
 

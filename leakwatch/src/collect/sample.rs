@@ -126,10 +126,10 @@ impl Session {
         if !self.open {
             return Ok(None);
         }
-        // After the table: an event between the two makes a total larger, never smaller.
         let mut counters = match (kernel, &self.watched) {
-            (Some(kernel), Some(watched)) => kernel.counters(watched)?,
-            _ => Counters::default(),
+            // After the table: an event between the two makes a total larger, never smaller.
+            (Some(kernel), Some(watched)) if !self.is_untouched() => kernel.counters(watched)?,
+            _ => before,
         };
         let incarnation = self.incarnation();
         // Of one that nothing in the tables is of, this is all that is known beside its memory.
@@ -205,12 +205,13 @@ impl Session {
         }
         let threads = &self.threads;
         self.children.sites(|number| threads.process_site(number), &mut sites);
+        let usage = self.process.usage().ok();
         Ok(Some(ProcessSample {
             time_ns: now_ns,
             counters,
             sites: sites.into_values().collect(),
-            threads_live: self.process.threads_live().ok(),
-            rss_bytes: self.process.rss_bytes().ok(),
+            threads_live: usage.map(|usage| usage.threads),
+            rss_bytes: usage.map(|usage| usage.rss_bytes),
             census,
             thread_names,
             children: self.children.sample(),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     host::ProcessMemory,
-    images::{Image, Modules},
+    images::Image,
     kernel::Kernel,
     observe::{Counters, SiteId, SiteSample},
 };
@@ -111,10 +111,9 @@ impl Session {
     /// # Errors
     /// As [`Session::attach`].
     pub fn look_on(kernel: Option<&mut Kernel>, found: Found) -> Result<Self, CollectError> {
-        let Found { process, loaded, libraries } = found;
+        let Found { process, loaded, modules, libraries } = found;
         let pid = process.pid();
         let image = Image::new(loaded, libraries);
-        let modules = Modules::of_process(&process)?;
         let memory = ProcessMemory::open(&process)?;
         let runtimes = runtime::recognise(pid, &image, &memory, Mode::Memory)?;
         let mut watched = None;

@@ -138,10 +138,11 @@ impl Session {
     /// # Errors
     /// As [`Self::attach`].
     pub async fn attach_found(kernel: &mut Kernel, found: Found, ask: &Ask) -> Result<Self, CollectError> {
-        let Found { process, loaded, libraries } = found;
+        let Found { process, loaded, mut modules, libraries } = found;
         let pid = process.pid();
         let mut image = Image::new(loaded, libraries);
-        let mut modules = Modules::of_process(&process)?;
+        // It may have been found a while ago.
+        modules.refresh()?;
         let memory = ProcessMemory::open(&process)?;
         let runtimes = if ask.probes.is_empty() {
             recognised(pid, &image, &modules, &memory, ask)?
@@ -214,7 +215,7 @@ impl Session {
     }
 
     /// Says of each runtime which of its tasks could not be read at attach.
-    pub(super) fn note_unreadable(&mut self) {
+    fn note_unreadable(&mut self) {
         for Counted { runtime, .. } in &mut self.runtimes {
             if let Some(count) = self.at_attach.unreadable.get(&runtime.kind) {
                 runtime.problems.push(format!(

@@ -11,6 +11,7 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use memmap2::{Mmap, UncheckedAdvice};
@@ -55,6 +56,8 @@ impl FileIdentity {
 pub struct Executable {
     file: File,
     bytes: Bytes,
+    /// Somebody looked at the bytes since their pages were forgotten.
+    looked_at: AtomicBool,
     identity: FileIdentity,
 }
 
@@ -67,6 +70,18 @@ enum Bytes {
 }
 
 impl Executable {
+    /// Which file a process runs now.
+    ///
+    /// # Errors
+    /// [`HostError::Ended`], [`HostError::NotPermitted`].
+    pub fn identity_of(process: &Process) -> Result<FileIdentity, HostError> {
+        let pid = process.pid();
+        let path = PathBuf::from(format!("/proc/{pid}/exe"));
+        let now =
+            std::fs::metadata(&path).map_err(|error| of_proc(pid, "open the executable", &path, error))?;
+        if process.alive() { Ok(FileIdentity::of(&now)) } else { Err(HostError::Ended { pid }) }
+    }
+
     /// The program that a process runs now.
     ///
     /// # Errors
@@ -94,7 +109,7 @@ impl Executable {
             path: path.clone(),
             error,
         })?;
-        Ok(Self { file, bytes: Bytes::Mapped(map), identity: FileIdentity::of(&metadata) })
+        Ok(Self::new(file, Bytes::Mapped(map), &metadata))
     }
 
     /// A file at rest.
@@ -120,11 +135,16 @@ impl Executable {
         let mut bytes = Vec::new();
         // Files of /proc and /sys say 0 and give more, and a file may grow: the limit holds while reading, too.
         file.by_ref().take(READ_LIMIT).read_to_end(&mut bytes).map_err(|error| failed("read", error))?;
-        Ok(Self { file, bytes: Bytes::Read(bytes), identity: FileIdentity::of(&metadata) })
+        Ok(Self::new(file, Bytes::Read(bytes), &metadata))
+    }
+
+    fn new(file: File, bytes: Bytes, metadata: &Metadata) -> Self {
+        Self { file, bytes, looked_at: AtomicBool::new(false), identity: FileIdentity::of(metadata) }
     }
 
     /// All bytes of the file.
     pub fn bytes(&self) -> &[u8] {
+        self.looked_at.store(true, Ordering::Relaxed);
         match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Read(bytes) => bytes,
@@ -141,13 +161,8 @@ impl Executable {
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn is_run_by(&self, process: &Process) -> Result<bool, HostError> {
-        let path = PathBuf::from(format!("/proc/{}/exe", process.pid()));
-        let now = std::fs::metadata(&path)
-            .map_err(|error| of_proc(process.pid(), "open the executable", &path, error))?;
-        if !process.alive() {
-            return Err(HostError::Ended { pid: process.pid() });
-        }
-        Ok((now.dev(), now.ino()) == (self.identity.dev, self.identity.ino))
+        let now = Self::identity_of(process)?;
+        Ok((now.dev, now.ino) == (self.identity.dev, self.identity.ino))
     }
 
     /// The path to attach uprobes through, good as long as this value lives and in this process only.
@@ -165,10 +180,13 @@ impl Executable {
     }
 
     /// Gives back the memory of pages that were looked at; they are read again when they are needed.
-    pub fn forget_pages(&mut self) {
+    pub fn forget_pages(&self) {
         let Bytes::Mapped(map) = &self.bytes else { return };
-        // SAFETY: nobody borrows the bytes (`&mut self`), and the mapping is a private one of a file that was never
-        // written through: the pages come back with the file's content.
+        if !self.looked_at.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: the mapping is one of a file that was never written through: whoever reads the bytes meanwhile or later
+        // finds the file's content, as before, for the pages come back with it.
         let advised = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
         // It is advice: nothing depends on it.
         drop(advised);
@@ -235,7 +253,7 @@ mod tests {
         let child = Target::sleeping(&path);
         std::fs::rename(&other, &path).expect("replace");
         let process = Process::open(child.pid()).expect("a live child");
-        let mut executable = Executable::of_process(&process).expect("its executable");
+        let executable = Executable::of_process(&process).expect("its executable");
         let expect = std::fs::read("/bin/sleep").expect("read");
         assert!(executable.bytes() == expect);
         executable.forget_pages();

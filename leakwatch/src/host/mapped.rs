@@ -21,7 +21,7 @@ use super::{
     FileIdentity, HostError, Process,
     exe::READ_LIMIT,
     maps::{self, Mapping},
-    process::of_proc,
+    process::{of_proc, read_whole},
 };
 
 /// A process's directory in `/proc`, held open: what is read through it is of this process even if its pid was given
@@ -63,7 +63,7 @@ impl ProcDir {
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn mappings(&self) -> Result<Vec<Mapping>, HostError> {
         let path = self.join("maps");
-        let text = std::fs::read(&path).map_err(|error| of_proc(self.pid, "read the state", &path, error))?;
+        let text = read_whole(&path).map_err(|error| of_proc(self.pid, "read the state", &path, error))?;
         // A process that is ending has lost its memory before its directory says so.
         if text.is_empty() { Err(HostError::Ended { pid: self.pid }) } else { Ok(maps::parse(&text)) }
     }

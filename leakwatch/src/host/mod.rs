@@ -38,7 +38,7 @@ pub use exe::{Executable, FileIdentity};
 pub use find::{Selector, find, pids};
 pub use mapped::{MappedFile, ProcDir};
 pub use memory::{Memory, ProcessMemory, ReadError, ReadRequest, Written};
-pub use process::{Process, identity};
+pub use process::{Process, Usage, boot_time, identity};
 pub use root::Root;
 pub use touched::Touched;
 

@@ -44,6 +44,16 @@ pub struct Process {
     place: Place,
 }
 
+/// What a process has of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Threads.
+    pub threads: u64,
+    /// Resident memory in bytes. The kernel keeps this figure per thread and is off by up to 64 pages for each
+    /// (`SPLIT_RSS_COUNTING`, before 6.2) or per CPU (later).
+    pub rss_bytes: u64,
+}
+
 /// Where `/proc/PID/exe` points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExePath {
@@ -154,21 +164,9 @@ impl Process {
         is_alive(self.pidfd.as_fd())
     }
 
-    /// When it was started, by the wall clock.
-    ///
-    /// # Errors
-    /// When `/proc/stat` cannot be read.
-    pub fn start_time(&self) -> Result<Timestamp, HostError> {
-        let path = Path::new("/proc/stat");
-        let text = std::fs::read_to_string(path).map_err(|error| HostError::File {
-            action: "read",
-            path: path.to_owned(),
-            error,
-        })?;
-        let malformed = |what: &str| HostError::Malformed { path: path.to_owned(), what: what.to_owned() };
-        let boot = parse_boot_time(&text).ok_or_else(|| malformed("no btime line"))?;
-        let boot = Timestamp::from_second(boot).map_err(|error| malformed(&error.to_string()))?;
-        boot.checked_add(self.started_after_boot()).map_err(|error| malformed(&error.to_string()))
+    /// When it was started, by the wall clock; `booted` is [`boot_time`].
+    pub fn start_time(&self, booted: Timestamp) -> Option<Timestamp> {
+        booted.checked_add(self.started_after_boot()).ok()
     }
 
     /// When it was started, as `CLOCK_BOOTTIME` counts, to within a tick.
@@ -176,40 +174,51 @@ impl Process {
         ticks_to_duration(self.id.start_ticks, rustix::param::clock_ticks_per_second())
     }
 
-    /// Threads that it has now.
+    /// What it has of the machine now.
     ///
     /// # Errors
     /// [`HostError::Ended`], or what reading `/proc/PID/stat` said.
-    pub fn threads_live(&self) -> Result<u64, HostError> {
-        Ok(self.stat()?.threads)
-    }
-
-    /// Its resident memory in bytes. The kernel keeps this figure per thread and is off by up to 64 pages for
-    /// each (`SPLIT_RSS_COUNTING`, before 6.2) or per CPU (later).
-    ///
-    /// # Errors
-    /// [`HostError::Ended`], or what reading `/proc/PID/stat` said.
-    pub fn rss_bytes(&self) -> Result<u64, HostError> {
-        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-        Ok(self.stat()?.rss_pages.saturating_mul(page))
-    }
-
-    /// `/proc/PID/stat`, if it is still this process's.
-    fn stat(&self) -> Result<Stat, HostError> {
+    pub fn usage(&self) -> Result<Usage, HostError> {
         let stat = read_stat(self.id.pid)?;
         if stat.start_ticks != self.id.start_ticks || stat.is_zombie() {
             return Err(HostError::Ended { pid: self.id.pid });
         }
-        Ok(stat)
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        Ok(Usage { threads: stat.threads, rss_bytes: stat.rss_pages.saturating_mul(page) })
     }
+
+    /// Device and inode of what it runs now; `None`: that cannot be seen.
+    pub fn program(&self) -> Option<(u64, u64)> {
+        program(self.id.pid)
+    }
+}
+
+/// When the machine was booted, by the wall clock: whoever sets the clock moves it. The file has a line for each
+/// interrupt of the machine and takes its time.
+///
+/// # Errors
+/// When `/proc/stat` cannot be read.
+pub fn boot_time() -> Result<Timestamp, HostError> {
+    let path = Path::new("/proc/stat");
+    let text = std::fs::read_to_string(path).map_err(|error| HostError::File {
+        action: "read",
+        path: path.to_owned(),
+        error,
+    })?;
+    let malformed = |what: &str| HostError::Malformed { path: path.to_owned(), what: what.to_owned() };
+    let boot = parse_boot_time(&text).ok_or_else(|| malformed("no btime line"))?;
+    Timestamp::from_second(boot).map_err(|error| malformed(&error.to_string()))
 }
 
 /// Ticks after boot when this process was started, and device and inode of what it runs, where that can be seen; `None`:
 /// there is no such process. Two looks that say the same saw the same process run the same program.
 pub fn identity(pid: u32) -> Option<(u64, Option<(u64, u64)>)> {
     let stat = read_stat(pid).ok().filter(|stat| !stat.kernel_thread && !stat.is_zombie())?;
-    let exe = std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
-    Some((stat.start_ticks, exe))
+    Some((stat.start_ticks, program(pid)))
+}
+
+fn program(pid: u32) -> Option<(u64, u64)> {
+    std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// Becomes readable when the process has ended: for event loops.
@@ -288,13 +297,20 @@ fn read_exe(pid: u32) -> Result<ExePath, HostError> {
     Ok(ExePath { path: PathBuf::from(std::ffi::OsStr::from_bytes(name)), deleted: true })
 }
 
+/// Bytes that nearly every file of `/proc/PID` has less of.
+const TYPICAL: usize = 4096;
+
 /// Reads a file of `/proc/PID` in one go.
 pub(super) fn read_proc(pid: u32, name: &str) -> Result<Vec<u8>, HostError> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
-    let mut bytes = Vec::with_capacity(1024);
-    File::open(&path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|error| of_proc(pid, "read the state", &path, error))?;
+    read_whole(&path).map_err(|error| of_proc(pid, "read the state", &path, error))
+}
+
+/// The bytes of a file whose size nobody knows before it is read: of `/proc`.
+pub(super) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(TYPICAL);
+    // Of a file without this the standard library asks for the size, in two calls, before it reads.
+    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -330,11 +346,14 @@ mod tests {
         assert!(process.alive());
         assert_eq!(process.pid(), child.pid());
         assert!(process.id().start_ticks > 0);
-        assert!(process.threads_live().expect("threads") >= 1);
-        assert!(process.start_time().expect("a start time") > Timestamp::UNIX_EPOCH);
+        assert!(process.usage().expect("threads").threads >= 1);
+        let booted = boot_time().expect("the machine was booted");
+        assert!(
+            process.start_time(booted).expect("a start time") >= booted && booted > Timestamp::UNIX_EPOCH
+        );
         child.end();
         assert!(!process.alive());
-        assert!(matches!(process.threads_live(), Err(HostError::Ended { .. })));
+        assert!(matches!(process.usage(), Err(HostError::Ended { .. })));
         assert!(matches!(Process::open(child.pid()), Err(HostError::NoSuchProcess { .. })));
     }
 
@@ -344,7 +363,7 @@ mod tests {
         let process = Process::open(me).expect("ourselves");
         assert_eq!(process.exe().path, std::env::current_exe().expect("our path"));
         assert!(!process.exe().deleted);
-        assert!(process.rss_bytes().expect("rss") > 100_000);
+        assert!(process.usage().expect("rss").rss_bytes > 100_000);
     }
 
     #[test]

@@ -9,8 +9,12 @@ use std::{io, path::Path, sync::Arc};
 use leakwatch_inspect::{InspectError, Inspection, tokio_rt};
 use rustc_hash::FxHashMap;
 
-use super::kept::{self, Kept, KeptFacts};
-use crate::host::FileIdentity;
+use super::{
+    ImageError,
+    kept::{self, Kept, KeptFacts},
+    program::{Program, Programs},
+};
+use crate::host::{Executable, FileIdentity, Process};
 
 /// What was found out about a file.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct Binaries {
     most: usize,
     largest_library: u64,
     known: FxHashMap<FileIdentity, Entry>,
+    /// Those of them that are open.
+    programs: Programs,
     asked: u64,
     inspected: u64,
 }
@@ -54,7 +60,14 @@ pub struct Binaries {
 impl Binaries {
     /// Keeps this many at most; 0: none.
     pub fn new(most: usize) -> Self {
-        Self { most, largest_library: u64::MAX, known: FxHashMap::default(), asked: 0, inspected: 0 }
+        Self {
+            most,
+            largest_library: u64::MAX,
+            known: FxHashMap::default(),
+            programs: Programs::default(),
+            asked: 0,
+            inspected: 0,
+        }
     }
 
     /// Larger libraries are taken for ones without a runtime, unread: they would be read into memory as a whole.
@@ -109,12 +122,26 @@ impl Binaries {
         }
     }
 
+    /// The program that a process runs: opened for it, or for another one before.
+    pub(super) fn program_of(&mut self, process: &Process) -> Result<Arc<Program>, ImageError> {
+        if let Some(program) = self.programs.get(Executable::identity_of(process)?) {
+            self.asked = self.asked.saturating_add(1);
+            if let Some(entry) = self.known.get_mut(&program.exe.identity()) {
+                entry.asked = self.asked;
+            }
+            return Ok(program);
+        }
+        let exe = Executable::of_process(process)?;
+        let inspection = self
+            .inspection(exe.identity(), exe.bytes())
+            .map_err(|why| ImageError::Inspect { path: process.exe().path.clone(), why })?;
+        let program = Program::new(exe, inspection);
+        self.programs.insert(&program);
+        Ok(program)
+    }
+
     /// What an executable's bytes tell.
-    pub(super) fn inspection(
-        &mut self,
-        file: FileIdentity,
-        bytes: &[u8],
-    ) -> Result<Arc<Inspection>, InspectError> {
+    fn inspection(&mut self, file: FileIdentity, bytes: &[u8]) -> Result<Arc<Inspection>, InspectError> {
         let facts = self.facts(file, |known| match known {
             Some(Facts::Nothing) | None => Some(of_executable(bytes)),
             Some(_) => None,

@@ -15,6 +15,7 @@ mod modules;
 mod names;
 mod native;
 mod plugins;
+mod program;
 mod sites;
 mod symbols;
 mod tokio_rt;
@@ -29,15 +30,15 @@ use std::{
 
 use leakwatch_inspect::{InspectError, Inspection, Problem};
 
-use crate::host::{Executable, HostError, Memory, Process, maps};
+use crate::host::{Executable, HostError, Memory, ProcDir, Process, maps};
 
 pub use binaries::{Binaries, BinaryFigures};
 pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers, RuntimeStep};
 pub use demangle::{demangle, without_parameters};
 pub use libraries::Library;
 pub use modules::{Module, Modules};
-use names::Names;
 pub use names::{Created, Frame, is_hidden};
+use program::Program;
 pub use sites::{check_bytes, hex};
 pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
 pub use tokio_rt::TaskName;
@@ -83,7 +84,6 @@ pub enum ImageError {
 #[derive(Debug)]
 pub struct Image {
     loaded: Loaded,
-    names: Names,
     libraries: Vec<Library>,
 }
 
@@ -91,9 +91,8 @@ pub struct Image {
 /// them.
 #[derive(Debug)]
 pub struct Loaded {
-    exe: Executable,
+    program: Arc<Program>,
     path: PathBuf,
-    inspection: Arc<Inspection>,
     bias: u64,
 }
 
@@ -108,15 +107,15 @@ const RETRIES: [Duration; 5] = [
 ];
 
 impl Loaded {
-    /// The program that a process runs.
+    /// The program that a process runs, and all modules that it has mapped by then.
     ///
     /// # Errors
     /// When it cannot be opened, is no ELF file that we read, or is not mapped as its headers say.
-    pub fn of_process(process: &Process, binaries: &mut Binaries) -> Result<Self, ImageError> {
+    pub fn of_process(process: &Process, binaries: &mut Binaries) -> Result<(Self, Modules), ImageError> {
         let mut waits = RETRIES.iter();
         loop {
             let failure = match Self::take(process, binaries)? {
-                Ok(loaded) => return Ok(loaded),
+                Ok(taken) => return Ok(taken),
                 Err(failure) => failure,
             };
             match waits.next() {
@@ -127,34 +126,35 @@ impl Loaded {
     }
 
     /// One attempt; an error inside is of the moment, perhaps.
-    fn take(process: &Process, binaries: &mut Binaries) -> Result<Result<Self, ImageError>, ImageError> {
+    fn take(
+        process: &Process,
+        binaries: &mut Binaries,
+    ) -> Result<Result<(Self, Modules), ImageError>, ImageError> {
         let pid = process.pid();
         let path = process.exe().path.clone();
-        let mut exe = Executable::of_process(process)?;
-        let inspection = binaries
-            .inspection(exe.identity(), exe.bytes())
-            .map_err(|why| ImageError::Inspect { path: path.clone(), why })?;
-        let mappings = maps::of_process(process)?;
-        let entry = maps::entry_address(process)?;
+        let program = binaries.program_of(process)?;
+        let dir = ProcDir::of(process)?;
+        let mappings = dir.mappings()?;
+        let entry = if program.stays() { None } else { maps::entry_address(process)? };
         // All three are of one program only if it is still the same.
-        if !exe.is_run_by(process)? {
+        if !program.exe.is_run_by(process)? {
             return Ok(Err(ImageError::Restless { pid }));
         }
-        let link_entry = bias::entry_of(exe.bytes());
-        let found = bias::find(&inspection.elf, link_entry, entry, &mappings, exe.identity().ino);
-        let Some(bias) = found else { return Ok(Err(ImageError::NotMapped { pid, path })) };
-        exe.forget_pages();
-        Ok(Ok(Self { exe, path, inspection, bias }))
+        let Some(bias) = program.bias(entry, &mappings) else {
+            return Ok(Err(ImageError::NotMapped { pid, path }));
+        };
+        program.exe.forget_pages();
+        Ok(Ok((Self { program, path, bias }, Modules::new(dir, mappings))))
     }
 
     /// What the bytes tell.
     pub fn inspection(&self) -> &Inspection {
-        &self.inspection
+        &self.program.inspection
     }
 
     /// The libraries of the process that have a runtime in them.
     pub fn libraries(&self, modules: &Modules, binaries: &mut Binaries) -> Vec<Library> {
-        libraries::find(modules, self.exe.identity().ino, binaries)
+        libraries::find(modules, self.program.exe.identity().ino, binaries)
     }
 }
 
@@ -164,12 +164,12 @@ impl Image {
     /// # Errors
     /// As [`Loaded::of_process`].
     pub fn of_process(process: &Process) -> Result<Self, ImageError> {
-        Ok(Self::new(Loaded::of_process(process, &mut Binaries::new(0))?, Vec::new()))
+        Ok(Self::new(Loaded::of_process(process, &mut Binaries::new(0))?.0, Vec::new()))
     }
 
     /// An image with the libraries that were found for it.
     pub fn new(loaded: Loaded, libraries: Vec<Library>) -> Self {
-        Self { loaded, names: Names::default(), libraries }
+        Self { loaded, libraries }
     }
 
     /// A file that nobody need be running; its addresses are link-time addresses.
@@ -180,18 +180,18 @@ impl Image {
         let exe = Executable::open(path)?;
         let inspection = leakwatch_inspect::inspect(exe.bytes())
             .map_err(|why| ImageError::Inspect { path: path.to_owned(), why })?;
-        let inspection = Arc::new(inspection);
-        Ok(Self::new(Loaded { exe, path: path.to_owned(), inspection, bias: 0 }, Vec::new()))
+        let program = Program::new(exe, Arc::new(inspection));
+        Ok(Self::new(Loaded { program, path: path.to_owned(), bias: 0 }, Vec::new()))
     }
 
     /// Gives back the memory of the file's pages that were looked at.
-    pub fn forget_pages(&mut self) {
-        self.loaded.exe.forget_pages();
+    pub fn forget_pages(&self) {
+        self.loaded.program.exe.forget_pages();
     }
 
     /// What the bytes tell.
     pub fn inspection(&self) -> &Inspection {
-        &self.loaded.inspection
+        self.loaded.inspection()
     }
 
     /// Looks for libraries of the process that have a runtime in them.
@@ -216,18 +216,18 @@ impl Image {
 
     /// The path to attach uprobes through while this image lives, see [`Executable::attach_path`].
     pub fn attach_path(&self) -> PathBuf {
-        self.loaded.exe.attach_path()
+        self.loaded.program.exe.attach_path()
     }
 
     /// The file.
     pub fn executable(&self) -> &Executable {
-        &self.loaded.exe
+        &self.loaded.program.exe
     }
 
     /// Compares the instructions at the probe sites with those in the process's memory: a probe that does not sit on
     /// the start of the instruction that we chose would corrupt the program. No problem means no difference.
     pub fn check_sites(&self, memory: &impl Memory) -> Vec<Problem> {
-        let own = std::iter::once((&*self.loaded.inspection, self.loaded.bias));
+        let own = std::iter::once((self.inspection(), self.loaded.bias));
         let of_libraries = self.libraries.iter().map(|library| (&*library.inspection, library.bias));
         own.chain(of_libraries)
             .flat_map(|(inspection, bias)| {
@@ -244,41 +244,41 @@ impl Image {
     /// The place that started a task, from the return address that the runtime stored (Go: `g.gopc`): named as in the
     /// runtime's `created by`, that is the function as linked, not the one inlined there, and the line of the `go`
     /// statement.
-    pub fn site_name(&mut self, pc: u64) -> Created {
+    pub fn site_name(&self, pc: u64) -> Created {
         let pc = pc.wrapping_sub(self.loaded.bias);
-        self.names.created(&self.loaded.exe, &self.loaded.inspection, pc)
+        self.loaded.program.created(pc)
     }
 
     /// The tokio type of task whose vtable is at this run-time address.
     pub fn task_name(&self, vtable: u64) -> Option<TaskName> {
         let of_library =
             |library: &Library| tokio_rt::name(&library.inspection.tokio, vtable.wrapping_sub(library.bias));
-        tokio_rt::name(&self.loaded.inspection.tokio, vtable.wrapping_sub(self.loaded.bias))
+        tokio_rt::name(&self.inspection().tokio, vtable.wrapping_sub(self.loaded.bias))
             .or_else(|| self.libraries.iter().find_map(of_library))
     }
 
     /// The function that holds a run-time address, as the runtime prints it.
-    pub fn function_name(&mut self, pc: u64) -> Option<String> {
+    pub fn function_name(&self, pc: u64) -> Option<String> {
         let pc = pc.wrapping_sub(self.loaded.bias);
-        self.names.function(&self.loaded.exe, &self.loaded.inspection, pc)
+        self.loaded.program.function(pc)
     }
 
     /// Whether tasks that begin at this address are the runtime's own, by the runtime's rule at their creation.
-    pub fn is_system(&mut self, entry: u64) -> bool {
+    pub fn is_system(&self, entry: u64) -> bool {
         self.function_name(entry).is_some_and(|name| names::is_system(&name))
     }
 
     /// The frames at a return address of a stack, innermost first; several where code was inlined, none when no
     /// function holds the address.
-    pub fn frames(&mut self, pc: u64) -> Vec<Frame> {
+    pub fn frames(&self, pc: u64) -> Vec<Frame> {
         let pc = pc.wrapping_sub(self.loaded.bias);
-        self.names.frames(&self.loaded.exe, &self.loaded.inspection, pc)
+        self.loaded.program.frames(pc)
     }
 }
 
 /// The frames at a return address of a native stack, innermost first: the executable knows those of its own runtime
 /// best.
-pub fn frames(image: &mut Image, modules: &mut Modules, pc: u64) -> Vec<Frame> {
+pub fn frames(image: &Image, modules: &mut Modules, pc: u64) -> Vec<Frame> {
     let known = if image.inspection().go.is_some() { image.frames(pc) } else { Vec::new() };
     if known.is_empty() { modules.frames(pc) } else { known }
 }

@@ -193,6 +193,12 @@ impl Modules {
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn of_process(process: &Process) -> Result<Self, HostError> {
         let dir = ProcDir::of(process)?;
+        let mappings = dir.mappings()?;
+        Ok(Self::new(dir, mappings))
+    }
+
+    /// Those of these mappings, which are of the process with this directory.
+    pub(super) fn new(dir: ProcDir, mappings: Vec<Mapping>) -> Self {
         let mut modules = Self {
             dir,
             files: Vec::new(),
@@ -203,8 +209,8 @@ impl Modules {
             created: FxHashMap::default(),
             frames: FxHashMap::default(),
         };
-        modules.refresh()?;
-        Ok(modules)
+        modules.take(mappings);
+        modules
     }
 
     /// Looks at the mappings anew; what was read of modules that are still there is kept. `true`: something changed.
@@ -213,6 +219,11 @@ impl Modules {
     /// [`HostError::Ended`], [`HostError::NotPermitted`]; what was known stays.
     pub fn refresh(&mut self) -> Result<bool, HostError> {
         let mappings = self.dir.mappings()?;
+        Ok(self.take(mappings))
+    }
+
+    /// Becomes those of these mappings; `true`: something changed.
+    fn take(&mut self, mappings: Vec<Mapping>) -> bool {
         let before: Vec<_> =
             self.code.iter().map(|(range, at)| (range.clone(), self.files[*at].file)).collect();
         let mut old: FxHashMap<_, Module> =
@@ -258,7 +269,7 @@ impl Modules {
             self.created.clear();
             self.frames.clear();
         }
-        Ok(changed)
+        changed
     }
 
     /// The process's directory in `/proc`, through which the modules are reached.

@@ -2,7 +2,7 @@
 //!
 //! Read once, when the first name is asked for: programs with a runtime of their own tables (Go) never come here.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use addr2line::Context;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
@@ -15,7 +15,7 @@ use super::{
 /// Most bytes of one DWARF section that are believed and held. Line tables of the largest programs known fit.
 const SECTION_LIMIT: u64 = 1 << 30;
 
-type Reader = gimli::EndianRcSlice<gimli::RunTimeEndian>;
+type Reader = gimli::EndianArcSlice<gimli::RunTimeEndian>;
 
 /// A function's place.
 struct Symbol {
@@ -142,5 +142,5 @@ fn section(file: &object::File<'_>, name: &str) -> Reader {
         .filter(|data| data.uncompressed_size <= SECTION_LIMIT)
         .and_then(|data| data.decompress().ok())
         .unwrap_or_default();
-    Reader::new(Rc::from(&*data), gimli::RunTimeEndian::Little)
+    Reader::new(Arc::from(&*data), gimli::RunTimeEndian::Little)
 }

@@ -27,9 +27,10 @@ impl Image {
     /// Its function tables, and the functions that a walk has to know; `None`: it is no program of Go.
     pub(super) fn go_tables<'a>(&'a self, modules: &'a Modules) -> Option<(Tables<'a>, SpecialIds)> {
         let loaded = &self.loaded;
-        let table = Pclntab::new(loaded.exe.bytes(), loaded.inspection.go.as_ref()?.pclntab.as_ref()?)?;
+        let table =
+            Pclntab::new(loaded.program.exe.bytes(), loaded.inspection().go.as_ref()?.pclntab.as_ref()?)?;
         let mut tables = vec![(table, loaded.bias)];
-        tables.extend(modules.plugins(loaded.exe.identity().ino));
+        tables.extend(modules.plugins(loaded.program.exe.identity().ino));
         Some((tables, table.special_ids()))
     }
 }

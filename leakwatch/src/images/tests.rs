@@ -26,7 +26,7 @@ fn our_own_bias() {
 
 #[test]
 fn a_program_without_a_runtime_has_the_names_of_its_symbols() {
-    let (process, mut image) = ourselves();
+    let (process, image) = ourselves();
     let memory = ProcessMemory::open(&process).expect("our memory");
     let code = ourselves as *const () as u64;
     let name = image.function_name(code);

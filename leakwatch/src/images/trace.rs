@@ -97,7 +97,7 @@ impl Image {
     /// For tracebacks; `None` without the tables of a Go program.
     pub fn tracer<'a>(&'a self, modules: &'a Modules) -> Option<Tracer<'a>> {
         let (tables, ids) = self.go_tables(modules)?;
-        let quantum = match self.loaded.inspection.elf.arch {
+        let quantum = match self.inspection().elf.arch {
             Arch::X86_64 => 1,
             Arch::Aarch64 => 4,
         };

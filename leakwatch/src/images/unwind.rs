@@ -26,7 +26,7 @@ impl Image {
     /// For walks over its goroutines' stacks; `None` without the tables of a Go program.
     pub fn unwinder<'a>(&'a self, modules: &'a Modules) -> Option<Unwinder<'a>> {
         let (tables, ids) = self.go_tables(modules)?;
-        Some(Unwinder { tables, arch: self.loaded.inspection.elf.arch, ids, steps: FxHashMap::default() })
+        Some(Unwinder { tables, arch: self.inspection().elf.arch, ids, steps: FxHashMap::default() })
     }
 }
 

@@ -336,8 +336,9 @@ fn after_many_came_and_went_it_has_what_it_had() {
     let (before, after) = (churned.before, churned.after);
     // A process takes five or so; a connection of our own may be open when they are counted.
     assert!(after.open_fds <= before.open_fds + 4, "{churned:?}");
-    assert_eq!(after.threads, before.threads, "{churned:?}");
+    assert_eq!((after.bpf, after.threads), (before.bpf, before.threads), "{churned:?}");
     assert_eq!(after.series, before.series, "{churned:?}");
+    assert!(churned.forks[0] > 0 && churned.forks[0] == churned.forks[1], "{churned:?}");
     // What the allocator keeps is not much, and no more with each of them.
     assert!(churned.full_again.rss_bytes < churned.full.rss_bytes + (24 << 20), "{churned:?}");
     assert_eq!(host.about()["errors"]["kernel"], 0);

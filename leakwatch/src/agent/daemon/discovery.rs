@@ -238,27 +238,33 @@ impl Finder {
         if pid == std::process::id() {
             return;
         }
-        let Some((start_ticks, exe)) = host::identity(pid) else { return };
-        let left_out = match self.look(pid) {
+        let process = match Process::open(pid) {
+            Ok(process) => process,
+            Err(error) => {
+                let known = host::identity(pid).zip(why_not(pid, &error.into()));
+                self.known.extend(known.map(|((start_ticks, exe), reason)| {
+                    (pid, Known { start_ticks, exe, left_out: Some(reason) })
+                }));
+                return;
+            }
+        };
+        // Before it is looked at: one that executes another program meanwhile is looked at again.
+        let (start_ticks, exe) = (process.id().start_ticks, process.program());
+        let left_out = match self.look(process) {
             Ok(Ok(found)) => {
                 self.tell(News::Found(Box::new(found)));
                 None
             }
             Ok(Err(reason)) => Some(reason),
-            Err(error) => match reason_of(&error) {
-                Some(reason) => {
-                    tracing::debug!("pid {pid} is not watched: {error}");
-                    Some(reason)
-                }
-                // Gone, or never a program.
-                None => return,
-            },
+            Err(error) => {
+                let Some(reason) = why_not(pid, &error) else { return };
+                Some(reason)
+            }
         };
         self.known.insert(pid, Known { start_ticks, exe, left_out });
     }
 
-    fn look(&mut self, pid: u32) -> Result<Result<Found, Reason>, CollectError> {
-        let process = Process::open(pid)?;
+    fn look(&mut self, process: Process) -> Result<Result<Found, Reason>, CollectError> {
         if !wants(&self.wanted, &self.root, &process) {
             return Ok(Err(Reason::Filtered));
         }
@@ -276,6 +282,15 @@ impl Finder {
         // Nobody listens any more when the agent stops.
         drop(self.news.send(news));
     }
+}
+
+/// Why a process is not watched that cannot be looked at; `None`: it is none any more, or never was one.
+fn why_not(pid: u32, error: &CollectError) -> Option<Reason> {
+    let reason = reason_of(error);
+    if reason.is_some() {
+        tracing::debug!("pid {pid} is not watched: {error}");
+    }
+    reason
 }
 
 /// What an error means for a process; `None`: it is none any more, or never was one.

@@ -22,14 +22,14 @@ use crate::{
     detect::Detector,
     export::metrics::Totals,
     host::{
-        Root,
+        self, Root,
         own::{self, Own},
     },
     images::BinaryFigures,
     kernel::Kernel,
     model::{Span, float, seconds},
     observe::{Event, StackCopy},
-    report::{Context, Environment, Report, WallClock, alerting::Alerting},
+    report::{Context, Environment, Report, Timestamp, WallClock, alerting::Alerting},
 };
 
 /// Time that looks may take in one turn before the others have to wait for the next, ns.
@@ -64,6 +64,8 @@ pub(super) struct Fleet {
     ended: UnboundedSender<u64>,
     next_number: u64,
     started: WallClock,
+    /// When the machine was booted, if somebody asked in this turn.
+    booted: Option<Timestamp>,
     host: String,
     root: Arc<Root>,
     environment: Environment,
@@ -113,6 +115,7 @@ impl Fleet {
             ended,
             next_number: 0,
             started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
+            booted: None,
             host,
             root,
             environment: environment(),
@@ -210,7 +213,9 @@ impl Fleet {
         self.numbers.insert(number, pid);
         self.attached += 1;
         debug!(pid, comm = session.process().comm(), "watched");
-        let mut watched = Watched::new(number, session, &self.detector, &self.options.redact, &self.root);
+        self.booted = self.booted.or_else(|| host::boot_time().ok());
+        let info = process::info(session.process(), self.booted, &self.root);
+        let mut watched = Watched::new(number, session, info, &self.detector, &self.options.redact);
         if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
             self.complain(ErrorKind::Kernel, &error);
         }
@@ -301,6 +306,7 @@ impl Fleet {
     /// One turn: looks at who is due, keeps the budgets, and moves processes between the tiers.
     pub(super) async fn turn(&mut self) {
         let begun_ns = clock::monotonic_ns();
+        self.booted = None;
         let grown = self.young.extract_if(.., |_, found| age(found) >= THREADS_OF_AGE);
         for (_, found) in grown.collect::<Vec<_>>() {
             self.attach(found).await;

@@ -12,7 +12,6 @@ use crate::{
     agent::{clock, names::ImageNames, process},
     collect::{Looks, SAMPLED_SINCE, Session, sample_all},
     detect::Detector,
-    host::Root,
     kernel::{Kernel, KernelError},
     model::{Attach, Limits, ProcessModel, Span, TasksAre, float},
     observe::ProcessSample,
@@ -55,19 +54,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// A process that was just attached.
+    /// A process that was just attached, and not looked at yet; `info` is what [`process::info`] says of it.
     pub(super) fn new(
         number: u64,
         mut session: Session,
+        info: ProcessInfo,
         detector: &Detector,
         redact: &Redact,
-        root: &Root,
     ) -> Self {
         let id = session.process().id();
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let now_ns = clock::monotonic_ns();
         let attach = Attach { process: id, time_ns: now_ns, tasks };
-        let mut info = ProcessInfo { blind: session.blind(), ..process::info(session.process(), root) };
+        let mut info = ProcessInfo { blind: session.blind(), ..info };
         info.runtimes = process::runtimes(&session);
         info.build_id = session.image().inspection().elf.build_id();
         let model = ProcessModel::new(attach, LIMITS);

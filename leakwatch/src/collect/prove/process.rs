@@ -126,6 +126,6 @@ impl Surroundings for Subject {
     }
 
     fn resident_bytes(&self) -> u64 {
-        self.process.rss_bytes().unwrap_or(0)
+        self.process.usage().map_or(0, |usage| usage.rss_bytes)
     }
 }
