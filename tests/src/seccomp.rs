@@ -63,7 +63,7 @@ impl Filters {
     }
 }
 
-/// Runs a program of classic BPF over the data of a call (linux/filter.h, linux/bpf_common.h): what it returns.
+/// Runs a program of classic BPF over the data of a call (`linux/filter.h`, `linux/bpf_common.h`): what it returns.
 #[track_caller]
 fn run(program: &[(u16, u8, u8, u32)], arch: u32, number: u32) -> u32 {
     let (mut at, mut accumulator) = (0_usize, 0);

@@ -131,7 +131,7 @@ const EXECUTING: &[libc::c_long] = &[libc::SYS_execve, libc::SYS_execveat];
 /// What is set in the numbers of the x32 calls that an x86-64 kernel may have beside its own (`__X32_SYSCALL_BIT`).
 const X32: libc::c_long = 0x4000_0000;
 
-/// Calls that x32 has another number for, and that one: arch/x86/entry/syscalls/syscall_64.tbl of Linux 6.18.
+/// Calls that x32 has another number for, and that one: `arch/x86/entry/syscalls/syscall_64.tbl` of Linux 6.18.
 const X32_NUMBERS: &[(libc::c_long, libc::c_long)] = &[
     (libc::SYS_execve, 520),
     (libc::SYS_ptrace, 521),
