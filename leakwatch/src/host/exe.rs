@@ -5,10 +5,10 @@
 
 use std::{
     fs::{File, Metadata, OpenOptions},
-    io::Read,
+    io::{self, Read},
     os::{
         fd::AsRawFd,
-        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -23,6 +23,9 @@ use super::{HostError, Process, process::of_proc};
 const MAP_LIMIT: u64 = 16 << 30;
 /// Most bytes of a file at rest that are read.
 pub(super) const READ_LIMIT: u64 = 1 << 30;
+
+/// Bytes that are read at once to be compared.
+const PIECE: usize = 256 << 10;
 
 /// Which file it is, and which content: a file that was rewritten in place has the same `dev` and `ino`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +154,29 @@ impl Executable {
         }
     }
 
+    /// Both have the same content, byte by byte, whatever they say of themselves.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn is_alike(&self, other: &Self) -> io::Result<bool> {
+        if self.identity.size != other.identity.size {
+            return Ok(false);
+        }
+        // Read, not mapped: none of it is to stay in our memory.
+        let (mut ours, mut theirs) = (vec![0; PIECE], vec![0; PIECE]);
+        let mut at = 0;
+        loop {
+            let read = read_piece(&self.file, &mut ours, at)?;
+            if read != read_piece(&other.file, &mut theirs, at)? || ours.get(..read) != theirs.get(..read) {
+                return Ok(false);
+            }
+            if read < PIECE {
+                return Ok(true);
+            }
+            at += PIECE as u64;
+        }
+    }
+
     /// Which file and which content.
     pub fn identity(&self) -> FileIdentity {
         self.identity
@@ -191,6 +217,18 @@ impl Executable {
         // It is advice: nothing depends on it.
         drop(advised);
     }
+}
+
+/// Fills the piece from there on, as far as the file goes.
+fn read_piece(file: &File, piece: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while let Some(rest) = piece.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + read as u64)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(read)
 }
 
 fn regular(path: &Path, metadata: &Metadata) -> Result<(), HostError> {
@@ -242,6 +280,27 @@ mod tests {
         let path = dir.path().join("sparse");
         File::create(&path).and_then(|file| file.set_len(READ_LIMIT + 1)).expect("a sparse file");
         assert!(matches!(Executable::open(&path), Err(HostError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn alike_is_the_same_in_every_byte() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).expect("written");
+            Executable::open(&path).expect("open")
+        };
+        let bytes = vec![7; PIECE * 2];
+        let (one, two) = (file("one", &bytes), file("two", &bytes));
+        assert_ne!(one.identity(), two.identity());
+        assert!(one.is_alike(&two).expect("read") && one.is_alike(&one).expect("read"));
+        for place in [0, PIECE, PIECE * 2 - 1] {
+            let mut other = bytes.clone();
+            other[place] = 8;
+            assert!(!one.is_alike(&file("other", &other)).expect("read"), "{place}");
+        }
+        assert!(!one.is_alike(&file("short", &bytes[1..])).expect("read"));
+        assert!(file("none", b"").is_alike(&file("nothing", b"")).expect("read"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub mod root;
 pub mod sockets;
 mod stat;
 #[cfg(test)]
-mod target;
+pub(crate) mod target;
 pub mod threads;
 mod touched;
 pub mod tracefs;

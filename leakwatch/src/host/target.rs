@@ -6,25 +6,25 @@ use std::{
 };
 
 /// A child that is killed and reaped, whatever the test does.
-pub(super) struct Target(pub(super) Child);
+pub(crate) struct Target(pub(crate) Child);
 
 impl Target {
     /// Starts it with its input and output piped.
-    pub(super) fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the child starts"))
     }
 
     /// A child that does nothing for long.
-    pub(super) fn sleeping(program: impl AsRef<Path>) -> Self {
+    pub(crate) fn sleeping(program: impl AsRef<Path>) -> Self {
         Self::start(Command::new(program.as_ref()).arg("1000"))
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// Kills and reaps it now.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.0.kill().expect("it is killed");
         self.0.wait().expect("it is reaped");
     }
@@ -39,6 +39,6 @@ impl Drop for Target {
 
 /// Copies a program by another process: a file that any thread of ours has open for writing while another thread
 /// forks cannot be executed for a moment (ETXTBSY).
-pub(super) fn copy(from: &str, to: &Path) {
+pub(crate) fn copy(from: &str, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().expect("cp starts").success());
 }

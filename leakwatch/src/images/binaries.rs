@@ -1,6 +1,7 @@
 //! What is known of binaries that were read before: many processes run the same one.
 //!
-//! A file is known by its identity: device, inode, size and last change. What cannot be inspected is remembered, too.
+//! A file is known by its identity: device, inode, size and last change. What cannot be inspected is remembered, too. A copy of a
+//! program that runs is known by its bytes, all of them: what a file says of itself, such as its build id, is foreign input.
 //! Bounded: the binary that was asked for the longest ago goes first. It can be kept in a file (`kept`). It must never take a
 //! path for an identity.
 
@@ -132,12 +133,28 @@ impl Binaries {
             return Ok(program);
         }
         let exe = Executable::of_process(process)?;
+        self.share(&exe);
         let inspection = self
             .inspection(exe.identity(), exe.bytes())
             .map_err(|why| ImageError::Inspect { path: process.exe().path.clone(), why })?;
         let program = Program::new(exe, inspection);
         self.programs.insert(&program);
         Ok(program)
+    }
+
+    /// A file that is not known may be a copy of one that runs: containers have the same program in layers of their own. Its
+    /// build id would say so, but anybody can write another's into a file: the bytes are compared, which takes a
+    /// fifth of the time that it takes to inspect them.
+    fn share(&mut self, exe: &Executable) {
+        let file = exe.identity();
+        if self.most == 0 || self.known.contains_key(&file) {
+            return;
+        }
+        if let Some(program) = self.programs.alike(exe) {
+            self.make_room(&file);
+            let facts = Facts::Known(Arc::clone(&program.inspection));
+            self.known.insert(file, Entry { facts, asked: self.asked });
+        }
     }
 
     /// What an executable's bytes tell.
@@ -220,6 +237,7 @@ fn of_library(bytes: Option<&[u8]>) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::target::{Target, copy};
 
     fn file(ino: u64) -> FileIdentity {
         FileIdentity { dev: 1, ino, size: 2, mtime: 3, mtime_ns: 4 }
@@ -237,6 +255,42 @@ mod tests {
         let second = binaries.inspection(file(1), b"not looked at").expect("known");
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(binaries.figures(), BinaryFigures { known: 1, inspected: 1, reused: 1 });
+    }
+
+    /// Containers have the same program in layers of their own; a file that only says that it is the same is another.
+    #[test]
+    fn a_copy_of_what_runs_is_not_inspected_and_one_that_differs_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = ["layer1", "layer2", "forged"].map(|name| folder.path().join(name));
+        copy("/bin/sleep", &paths[0]);
+        copy("/bin/sleep", &paths[1]);
+        // Its size and its build id are those of the others.
+        let mut bytes = std::fs::read("/bin/sleep").expect("there");
+        *bytes.last_mut().expect("some") ^= 1;
+        let other = folder.path().join("bytes");
+        std::fs::write(&other, bytes).expect("written");
+        copy(other.to_str().expect("a text"), &paths[2]);
+        std::fs::set_permissions(&paths[2], std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("ours");
+        let running = paths.map(|path| Target::sleeping(&path));
+        let open = |target: &Target| Process::open(target.pid()).expect("a live child");
+        let mut binaries = Binaries::new(8);
+        let [first, second, forged] =
+            running.each_ref().map(|target| binaries.program_of(&open(target)).expect("an ELF file"));
+        assert!(Arc::ptr_eq(&first.inspection, &second.inspection) && !Arc::ptr_eq(&first, &second));
+        assert!(
+            !Arc::ptr_eq(&first.inspection, &forged.inspection),
+            "it has their build id, and another content"
+        );
+        assert_eq!(first.inspection.elf.build_id(), forged.inspection.elf.build_id());
+        assert_eq!(binaries.figures(), BinaryFigures { known: 3, inspected: 2, reused: 1 });
+        // Nothing is left open for those that may come: one that comes when nobody runs it is inspected.
+        drop((first, second, forged));
+        let later = folder.path().join("layer4");
+        copy("/bin/sleep", &later);
+        let later = Target::sleeping(&later);
+        binaries.program_of(&open(&later)).expect("an ELF file");
+        assert_eq!(binaries.figures().inspected, 3);
     }
 
     #[test]

@@ -69,6 +69,14 @@ impl Programs {
         self.0.get(&file)?.upgrade()
     }
 
+    /// One of another file with the same content.
+    pub(super) fn alike(&self, exe: &Executable) -> Option<Arc<Program>> {
+        let same_size = self.0.iter().filter(|(file, _)| file.size == exe.identity().size);
+        let mut alive = same_size.filter_map(|(_, program)| program.upgrade());
+        // What cannot be read now is inspected, and says there what is wrong with it.
+        alive.find(|program| program.exe.is_alike(exe).unwrap_or(false))
+    }
+
     /// From now on this one.
     pub(super) fn insert(&mut self, program: &Arc<Program>) {
         self.0.retain(|_, program| program.strong_count() > 0);
