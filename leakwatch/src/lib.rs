@@ -4,6 +4,7 @@
 //! (`cargo xtask tidy` holds the exact table):
 //!
 //! * `observe`: plain data that collection tells the model
+//! * `folder`: folders that are written to by whoever runs as root for a long time
 //! * `host`: processes, their memory and files, the machine's features
 //! * `images`: binaries of processes, inspected, with names for addresses
 //! * `kernel`: the eBPF side; the only floor that names aya
@@ -28,6 +29,7 @@ pub mod config;
 pub mod detect;
 pub mod export;
 pub mod fleet;
+pub mod folder;
 pub mod host;
 pub mod http;
 pub mod images;

@@ -1,19 +1,12 @@
-//! A folder of dumps that never holds more than it may. Everything in it goes by its descriptor: a name that somebody
-//! turns into a link leads nowhere else.
+//! A folder of dumps that never holds more than it may.
 
 use std::{
-    fs::{DirBuilder, File},
     io::{self, Write},
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::DirBuilderExt as _,
-    },
     sync::Mutex,
 };
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, statat, unlinkat};
-
 use super::{AlertError, Dump};
+use crate::folder;
 
 /// How our files begin; others are left alone and do not count.
 const OURS: &str = "leakwatch-";
@@ -24,7 +17,7 @@ pub(super) type Content<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
 /// The folder.
 #[derive(Debug)]
 pub(super) struct Folder {
-    fd: OwnedFd,
+    open: folder::Folder,
     most_files: usize,
     most_bytes: u64,
     /// One writes at a time.
@@ -45,22 +38,10 @@ impl Folder {
     /// # Errors
     /// When it cannot be made or opened, is a link, or is somebody else's to write to.
     pub(super) fn open(dump: &Dump) -> Result<Self, AlertError> {
-        let failed = |what: String| AlertError::Folder { path: dump.dir.clone(), what };
-        match DirBuilder::new().mode(0o700).create(&dump.dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error.to_string())),
-        }
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&dump.dir, flags, Mode::empty())
-            .map_err(|error| failed(format!("it is no folder, or a link to one: {error}")))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|error| failed(error.to_string()))?;
-        let mine = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == 0;
-        if !mine || stat.st_mode & 0o022 != 0 {
-            return Err(failed("others may write to it; give it to yourself, with mode 0700".to_owned()));
-        }
+        let open = folder::Folder::of_ours(&dump.dir)
+            .map_err(|error| AlertError::Folder { path: dump.dir.clone(), what: error.to_string() })?;
         let most_files = usize::try_from(dump.most_files).unwrap_or(usize::MAX);
-        Ok(Self { fd, most_files, most_bytes: dump.most_bytes, writing: Mutex::new(()) })
+        Ok(Self { open, most_files, most_bytes: dump.most_bytes, writing: Mutex::new(()) })
     }
 
     /// Writes some files, each whole or not at all; older ones of ours give way.
@@ -76,21 +57,20 @@ impl Folder {
                 Err(error) => {
                     // It is not there when its name was taken; that one is not ours to remove.
                     let taken = error.kind() == io::ErrorKind::AlreadyExists;
-                    if !taken && let Err(left) = unlinkat(&self.fd, &temporary, AtFlags::empty()) {
+                    if !taken && let Err(left) = self.open.remove(&temporary) {
                         tracing::debug!("{temporary} stays: {left}");
                     }
                     return Err(error);
                 }
             };
             self.make_room(&temporary, bytes)?;
-            renameat(&self.fd, &temporary, &self.fd, name)?;
+            self.open.rename(&temporary, name)?;
         }
         Ok(())
     }
 
     fn write_one(&self, name: &str, content: Content<'_>) -> io::Result<u64> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?);
+        let file = self.open.create(name)?;
         let mut out = Bounded { inner: io::BufWriter::new(file), written: 0, most: self.most_bytes };
         content(&mut out)?;
         out.flush()?;
@@ -107,33 +87,19 @@ impl Folder {
         while entries.len() >= self.most_files || held.saturating_add(bytes) > self.most_bytes {
             let Some(oldest) = entries.pop() else { break };
             held -= oldest.bytes;
-            unlinkat(&self.fd, &oldest.name, AtFlags::empty())?;
+            self.open.remove(&oldest.name)?;
         }
         Ok(())
     }
 
     fn entries(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in Dir::read_from(self.fd.as_fd())? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            if !name.starts_with(OURS) {
-                continue;
-            }
-            let stat = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                // Somebody else removed it.
-                Err(rustix::io::Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-                continue;
-            }
-            let written = (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
-            let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-            entries.push(Entry { name: name.to_owned(), bytes, written });
-        }
-        Ok(entries)
+        let files = self.open.files()?.into_iter().filter(|(name, _)| name.starts_with(OURS));
+        let entry = files.map(|(name, stat)| Entry {
+            name,
+            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            written: (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+        });
+        Ok(entry.collect())
     }
 }
 
@@ -226,7 +192,7 @@ mod tests {
         std::os::unix::fs::symlink(dir.path().join("dumps"), &link).expect("a link");
         assert!(Folder::open(&Dump { dir: link, ..Dump::default() }).is_err());
         let open = dir.path().join("open");
-        DirBuilder::new().mode(0o777).create(&open).expect("a folder");
+        fs::create_dir(&open).expect("a folder");
         fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("for all");
         assert!(Folder::open(&Dump { dir: open, ..Dump::default() }).is_err());
     }

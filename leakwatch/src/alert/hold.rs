@@ -5,10 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Permissions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     net::{SocketAddr, TcpListener},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -24,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{AlertError, tally::Tally};
 use crate::export::{HOLD_SCHEMA, hold_to_json};
+use crate::folder::{self, Folder};
 use crate::report::alerting::{AlertReport, AlertState};
 
 /// Alerts that one hold remembers; what is held does not depend on how many there are.
@@ -134,26 +133,20 @@ impl HoldFile {
     /// When its folder is not there, or the name is taken by what is not ours.
     pub(super) fn open(path: &Path) -> Result<Self, AlertError> {
         let failed = |what: String| AlertError::HoldFile { path: path.to_owned(), what };
-        if !folder(path).is_dir() {
-            return Err(failed("its folder is not there".to_owned()));
-        }
         let file = Self(path.to_owned());
-        match file.is_ours() {
-            Ok(true) => file.remove().map_err(|error| failed(error.to_string()))?,
-            Ok(false) => return Err(failed("there is a file that leakwatch did not make".to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error.to_string())),
-        }
+        file.remove().map_err(|error| failed(error.to_string()))?;
         Ok(file)
     }
 
-    /// It begins as ours do. A link is never followed.
-    fn is_ours(&self) -> io::Result<bool> {
-        let open =
-            File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&self.0)?;
-        if !open.metadata()?.is_file() {
-            return Ok(false);
-        }
+    /// Its folder, as it is now, and its name there.
+    fn place(&self) -> io::Result<(Folder, &str)> {
+        let (folder, name) = folder::split(&self.0)?;
+        Ok((Folder::of_anybody(folder)?, name))
+    }
+
+    /// It is not writable by others and begins as ours do.
+    fn is_ours(folder: &Folder, name: &str) -> io::Result<bool> {
+        let open = folder.read(name)?;
         let mut begin = Vec::new();
         open.take(256).read_to_end(&mut begin)?;
         let marker = format!("{{\n  \"schema\": \"{HOLD_SCHEMA}\"");
@@ -162,26 +155,20 @@ impl HoldFile {
 
     /// Puts it there, whole, for everybody to read.
     fn write(&self, body: &str) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder(&self.0))?;
-        file.write_all(body.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-        file.persist(&self.0)?;
-        Ok(())
+        let (folder, name) = self.place()?;
+        folder.replace(name, body.as_bytes(), 0o644)
     }
 
     /// Takes it away, if it is there and ours.
     fn remove(&self) -> io::Result<()> {
-        match self.is_ours() {
-            Ok(true) => fs::remove_file(&self.0),
-            Ok(false) => Err(io::Error::other("it is not the one that leakwatch made")),
+        let (folder, name) = self.place()?;
+        match Self::is_ours(&folder, name) {
+            Ok(true) => folder.remove(name),
+            Ok(false) => Err(io::Error::other("there is a file that leakwatch did not make")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Keeps the file of a hold as it should be, until leakwatch ends.
@@ -272,6 +259,8 @@ fn asked(query: &str) -> Result<Option<u32>, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     fn alert(id: u64, pid: u32, state: AlertState) -> Arc<AlertReport> {
@@ -298,7 +287,8 @@ mod tests {
         let path = dir.path().join("hold");
         let file = HoldFile::open(&path).expect("nothing is there");
         file.write(&hold_to_json(&[&AlertReport::default()])).expect("written");
-        assert!(file.is_ours().expect("there"));
+        let (folder, name) = file.place().expect("it is there");
+        assert!(HoldFile::is_ours(&folder, name).expect("there"));
         assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o644);
         HoldFile::open(&path).expect("what was left behind is taken away");
         assert!(!path.exists());

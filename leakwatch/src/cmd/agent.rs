@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use tokio::sync::watch;
 
 use super::{
@@ -79,7 +79,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     features_given_up(&mut features, &actions);
     // After the rights are given up: their threads have no more than this one.
     let host = args.host_name.clone().unwrap_or_else(host::name);
-    let exports = Exports::start(&options.export, host.clone()).context("nothing can be sent")?;
+    let exports = Exports::start(&options.export, host.clone())?;
     let reading = Reading::default();
     let dumper = reading.in_turns(alarms::dumper());
     let alarms = alarms::start(alarms, host.clone(), Arc::clone(&dumper))?;

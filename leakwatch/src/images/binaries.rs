@@ -381,7 +381,7 @@ mod tests {
         assert!(!link.is_symlink() && std::fs::read_to_string(&target).expect("there") == good);
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         std::fs::set_permissions(&link, open).expect("for all");
-        assert_eq!(refused(&link), "others may write it");
+        assert!(refused(&link).starts_with("others may write to it"));
         assert_eq!(
             Binaries::new(8).read(&folder.path().join("none")).expect_err("none").kind(),
             io::ErrorKind::NotFound

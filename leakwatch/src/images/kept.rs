@@ -5,10 +5,8 @@
 //! or read or write more than [`MOST_BYTES`].
 
 use std::{
-    fs::{DirBuilder, File, Permissions},
     hash::Hasher as _,
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    io::{self, Read as _},
     path::Path,
 };
 
@@ -16,7 +14,10 @@ use leakwatch_inspect::{InspectError, Inspection};
 use rustc_hash::FxHasher;
 use serde::{Deserialize, Serialize};
 
-use crate::host::FileIdentity;
+use crate::{
+    folder::{self, Folder},
+    host::FileIdentity,
+};
 
 /// Most bytes of the file; some thousand binaries.
 pub(super) const MOST_BYTES: usize = 32 << 20;
@@ -70,12 +71,8 @@ pub(super) fn write<'a>(
     path: &Path,
     binaries: impl Iterator<Item = Kept<&'a Inspection, &'a InspectError>>,
 ) -> io::Result<()> {
-    let folder = folder(path);
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    is_ours(&folder.metadata()?)?;
+    let (folder, name) = folder::split(path)?;
+    let folder = Folder::of_ours(folder)?;
     let mut body = Vec::new();
     for kept in binaries {
         let mut line = serde_json::to_vec(&kept)?;
@@ -85,13 +82,9 @@ pub(super) fn write<'a>(
         }
         body.extend_from_slice(&line);
     }
-    // A name that nobody can guess, then renamed: a link in its place is replaced, not followed.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(header(&body).as_bytes())?;
-    file.write_all(&body)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o600))?;
-    file.persist(path)?;
-    Ok(())
+    let mut whole = header(&body).into_bytes();
+    whole.append(&mut body);
+    folder.replace(name, &whole, 0o600)
 }
 
 /// Reads them.
@@ -100,12 +93,8 @@ pub(super) fn write<'a>(
 /// When there is no file, it is a link or others' to write to, or it is damaged or of another leakwatch.
 pub(super) fn read(path: &Path) -> io::Result<Vec<Kept<Inspection, InspectError>>> {
     let refused = |what: &str| io::Error::other(what.to_owned());
-    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(refused("it is no file"));
-    }
-    is_ours(&metadata)?;
+    let (folder, name) = folder::split(path)?;
+    let file = Folder::of_anybody(folder)?.read(name)?;
     let mut bytes = Vec::new();
     file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MOST_BYTES {
@@ -121,17 +110,4 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<Kept<Inspection, InspectError>
     }
     let lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).map_err(io::Error::from)).collect()
-}
-
-/// Nobody else may write there.
-fn is_ours(metadata: &std::fs::Metadata) -> io::Result<()> {
-    let mine = metadata.uid() == rustix::process::geteuid().as_raw() || metadata.uid() == 0;
-    if mine && metadata.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(io::Error::other("others may write it"))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

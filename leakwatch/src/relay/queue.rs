@@ -13,12 +13,13 @@
 //!
 //! It never blocks on a receiver, knows no time, and trusts no length that it reads.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
+
+use crate::folder::Folder;
 
 /// Bytes before a record: its length, its weight, its checksum.
 const HEADER: usize = 16;
@@ -88,7 +89,9 @@ struct Position {
 /// The queue.
 #[derive(Debug)]
 pub struct Queue {
-    folder: PathBuf,
+    folder: Folder,
+    /// What it is called.
+    path: PathBuf,
     limits: Limits,
     /// Locked for as long as the queue is open.
     _lock: File,
@@ -111,30 +114,25 @@ impl Queue {
             let path = path.to_owned();
             move |source| QueueError::Io { what, path, source }
         };
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(failed("make", folder))?;
+        let open = Folder::of_ours(folder).map_err(failed("use", folder))?;
         let path = folder.join("lock");
-        let lock = options().write(true).create(true).truncate(false).open(&path);
-        let lock = lock.map_err(failed("open", &path))?;
+        let lock = open.lock_file("lock").map_err(failed("open", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(QueueError::Taken { folder: folder.to_owned() }),
-            Err(fs::TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
+            Err(TryLockError::WouldBlock) => return Err(QueueError::Taken { folder: folder.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
-        let mut segments = Vec::new();
-        for entry in fs::read_dir(folder).map_err(failed("read", folder))? {
-            let entry = entry.map_err(failed("read", folder))?;
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u64>().ok());
-            let data = entry.metadata().map_err(failed("look at", &entry.path()))?;
-            if let Some(number) = number.filter(|_| data.is_file()) {
-                segments.push((number, data.len()));
-            }
-        }
+        let files = open.files().map_err(failed("read", folder))?;
+        let segment = |(name, stat): (String, rustix::fs::Stat)| {
+            let number = name.strip_suffix(".seg")?.parse::<u64>().ok()?;
+            Some((number, u64::try_from(stat.st_size).ok()?))
+        };
+        let mut segments: Vec<(u64, u64)> = files.into_iter().filter_map(segment).collect();
         segments.sort_unstable();
         let mut queue = Self {
-            position: read_position(&folder.join("position")),
-            folder: folder.to_owned(),
+            position: read_position(&open),
+            folder: open,
+            path: folder.to_owned(),
             limits,
             _lock: lock,
             segments,
@@ -175,7 +173,7 @@ impl Queue {
         };
         if let Err(source) = file.write_all(&framed) {
             // What was written of it is a cut tail: the next record goes to a new segment.
-            let path = segment(&self.folder, *number);
+            let path = self.path.join(segment(*number));
             self.writing = None;
             return Err(QueueError::Io { what: "write", path, source });
         }
@@ -221,20 +219,17 @@ impl Queue {
     /// When the position cannot be written: the record comes again after a restart.
     pub fn advance(&mut self, record: &Record) -> Result<(), QueueError> {
         self.position.offset += (HEADER + record.bytes.len()) as u64;
-        let path = self.folder.join("position");
-        let partial = self.folder.join("position.new");
         let mut bytes = Vec::with_capacity(20);
         bytes.extend_from_slice(&self.position.segment.to_le_bytes());
         bytes.extend_from_slice(&self.position.offset.to_le_bytes());
         let mut sum = Crc::new();
         sum.update(&bytes);
         bytes.extend_from_slice(&sum.sum().to_le_bytes());
-        let write = || -> io::Result<()> {
-            let mut file = options().write(true).create(true).truncate(true).open(&partial)?;
-            file.write_all(&bytes)?;
-            fs::rename(&partial, &path)
-        };
-        write().map_err(|source| QueueError::Io { what: "write", path: path.clone(), source })
+        self.folder.replace("position", &bytes, 0o600).map_err(|source| QueueError::Io {
+            what: "write",
+            path: self.path.join("position"),
+            source,
+        })
     }
 
     /// Has the disk keep what was pushed.
@@ -243,7 +238,7 @@ impl Queue {
     /// When the disk fails.
     pub fn sync(&mut self) -> Result<(), QueueError> {
         let Some(file) = &self.writing else { return Ok(()) };
-        file.sync_data().map_err(|source| QueueError::Io { what: "write", path: self.folder.clone(), source })
+        file.sync_data().map_err(|source| QueueError::Io { what: "write", path: self.path.clone(), source })
     }
 
     /// Bytes of all segments, those of the oldest that were taken already among them.
@@ -274,8 +269,9 @@ impl Queue {
         }
         let last = self.segments.last().map_or(0, |(number, _)| *number).max(self.position.segment);
         let number = last.saturating_add(1);
-        let path = segment(&self.folder, number);
-        let file = options().append(true).create_new(true).open(&path);
+        let name = segment(number);
+        let file = self.folder.create(&name);
+        let path = self.path.join(name);
         self.writing = Some(file.map_err(|source| QueueError::Io { what: "make", path, source })?);
         self.segments.push((number, 0));
         Ok(())
@@ -289,21 +285,20 @@ impl Queue {
             self.reading = None;
         }
         self.segments.retain(|(other, _)| *other != number);
-        let path = segment(&self.folder, number);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(QueueError::Io { what: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        let name = segment(number);
+        self.folder.remove(&name).map_err(|source| QueueError::Io {
+            what: "remove",
+            path: self.path.join(name),
+            source,
+        })
     }
 
     /// The record at this place; `None` when there is no whole one.
     fn read_at(&mut self, number: u64, offset: u64) -> Result<Option<Record>, QueueError> {
-        let path = segment(&self.folder, number);
-        let failed = |source| QueueError::Io { what: "read", path: path.clone(), source };
+        let name = segment(number);
+        let failed = |source| QueueError::Io { what: "read", path: self.path.join(&name), source };
         if self.reading.as_ref().is_none_or(|(open, _)| *open != number) {
-            self.reading = Some((number, options().read(true).open(&path).map_err(failed)?));
+            self.reading = Some((number, self.folder.read(&name).map_err(failed)?));
         }
         let Some((_, file)) = self.reading.as_mut() else { return Ok(None) };
         match whole_record(file, offset) {
@@ -324,15 +319,8 @@ impl Queue {
     }
 }
 
-/// Files of the queue are its owner's alone, and never behind a link.
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-    options
-}
-
-fn segment(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:08}.seg"))
+fn segment(number: u64) -> String {
+    format!("{number:08}.seg")
 }
 
 fn whole_record(file: &mut File, offset: u64) -> io::Result<Option<Record>> {
@@ -363,9 +351,9 @@ fn checksum(weight: u64, bytes: &[u8]) -> u32 {
 }
 
 /// The position that was written last; the beginning where there is none that is whole.
-fn read_position(path: &Path) -> Position {
+fn read_position(folder: &Folder) -> Position {
     let mut bytes = Vec::new();
-    let file = options().read(true).open(path);
+    let file = folder.read("position");
     if file.and_then(|file| file.take(64).read_to_end(&mut bytes)).is_err() {
         return Position::default();
     }
@@ -382,7 +370,7 @@ fn read_position(path: &Path) -> Position {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, fs};
 
     use proptest::prelude::*;
 
@@ -487,8 +475,8 @@ mod tests {
                         drop(queue.take());
                         if let Some((number, length)) = last {
                             let keep = length.saturating_sub(size as u64 % 64);
-                            let path = segment(folder.path(), number);
-                            let file = OpenOptions::new().write(true).open(path).expect("a segment");
+                            let path = folder.path().join(segment(number));
+                            let file = fs::OpenOptions::new().write(true).open(path).expect("a segment");
                             file.set_len(keep).expect("cut");
                         }
                         let mut again = Queue::open(folder.path(), SMALL).expect("a queue");

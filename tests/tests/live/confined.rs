@@ -13,7 +13,7 @@ use crate::folder::Folder;
 /// Of nobody: what runs on the machine is not read.
 const NOBODY: &str = "[discover]\ninclude = [{ comm = \"nobody\" }]\n";
 
-/// `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN`, `CAP_PERFMON`, `CAP_BPF`
+/// `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, `CAP_SYS_ADMIN`, `CAP_PERFMON`, `CAP_BPF`.
 const KEPT: [u32; 5] = [2, 19, 21, 38, 39];
 
 /// What it has no use for, whatever it is told to do.
@@ -50,9 +50,9 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_setgroups,
 ];
 
-/// What the x32 calls of an x86-64 kernel have other numbers for (`arch/x86/entry/syscalls/syscall_64.tbl`): execve, execveat,
-/// ptrace, `process_vm_writev`, `kexec_load`.
+/// What the x32 calls of an x86-64 kernel have other numbers for (`arch/x86/entry/syscalls/syscall_64.tbl`): `execve` and `execveat`.
 const X32_EXECUTING: [u32; 2] = [520, 545];
+/// And `ptrace`, `process_vm_writev`, `kexec_load`.
 const X32_OTHERS: [u32; 3] = [521, 540, 528];
 
 /// What it cannot do without.

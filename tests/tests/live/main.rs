@@ -42,3 +42,4 @@ mod threads;
 mod tokio;
 mod trust;
 mod verdicts;
+mod written;

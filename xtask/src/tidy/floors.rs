@@ -20,10 +20,11 @@ struct Floor {
 const FLOORS: &[Floor] = &[
     Floor { name: "observe", may: &[], why: "plain data: what collection tells the model" },
     Floor { name: "host", may: &["observe"], why: "processes and memory are named by observe's ids" },
+    Floor { name: "folder", may: &[], why: "one place writes files that nobody asked for by hand" },
     Floor {
         name: "images",
-        may: &["observe", "host"],
-        why: "reads binaries through host, facts through inspect",
+        may: &["observe", "host", "folder"],
+        why: "reads binaries through host, facts through inspect, and keeps what it read",
     },
     Floor { name: "kernel", may: &["observe"], why: "loads, attaches, and hands out observations" },
     Floor {
@@ -54,12 +55,12 @@ const FLOORS: &[Floor] = &[
     },
     Floor {
         name: "alert",
-        may: &["report", "rules", "text", "export", "http"],
+        may: &["report", "rules", "text", "export", "http", "folder"],
         why: "does what is to be done when a rule fires, on a thread of its own",
     },
     Floor {
         name: "relay",
-        may: &["report", "export", "http"],
+        may: &["report", "export", "http", "folder"],
         why: "sends what export encodes; a queue, retries and sockets are no part of an encoding",
     },
     Floor {
