@@ -4,13 +4,16 @@
 //! `/var/lib` and `/run` below it, and runs in mount and pid namespaces of its own, so that its mounts, its helpers and its
 //! containers end with it, however the test ends. Networks they have none: nothing is asked of a registry.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::matrix;
 use crate::process::{Guard, eventually};
@@ -61,24 +64,38 @@ pub fn gate() -> Result<(), String> {
     Err(format!("needs {}; `cargo xtask tools deploy` unpacks it", podman.display()))
 }
 
+/// Lets a container of the agent's image run an executable that is not linked as the image's is: with the machine's libraries.
+pub fn with_libraries_of(podman: &mut Command, executable: &Path) {
+    const LOADER: &[u8] = b"/lib64/ld-linux-x86-64.so.2";
+    let mut head = Vec::new();
+    let file = fs::File::open(executable).expect("the executable");
+    file.take(1 << 16).read_to_end(&mut head).expect("read");
+    if head.windows(LOADER.len()).any(|bytes| bytes == LOADER) {
+        podman.args(["--volume=/lib64:/lib64:ro", "--volume=/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu:ro"]);
+    }
+}
+
 fn packages() -> PathBuf {
     matrix::work_dir().join("tools/deploy/engines")
 }
 
+/// Folders of the packages, as a list of paths.
+fn paths(folders: [&str; 2]) -> String {
+    folders.map(|folder| packages().join(folder).display().to_string()).join(":")
+}
+
+/// Where the packages' programs find their libraries.
+fn libraries() -> String {
+    paths(["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"])
+}
+
 /// A command that finds the packages' programs and libraries, and no configuration of the machine's.
 fn command(program: &str, home: &Path) -> Command {
-    let below = |folders: &[&str]| {
-        folders
-            .iter()
-            .map(|folder| packages().join(folder).display().to_string())
-            .collect::<Vec<_>>()
-            .join(":")
-    };
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(program);
     command
-        .env("PATH", format!("{}:{path}", below(&["usr/bin", "usr/sbin"])))
-        .env("LD_LIBRARY_PATH", below(&["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]))
+        .env("PATH", format!("{}:{path}", paths(["usr/bin", "usr/sbin"])))
+        .env("LD_LIBRARY_PATH", libraries())
         .env("HOME", home)
         .env("TMPDIR", home)
         .env("CONTAINERS_CONF", home.join("containers.conf"));
@@ -87,11 +104,15 @@ fn command(program: &str, home: &Path) -> Command {
 
 /// The same in namespaces of its own: it ends with whoever started it, and all below it with it.
 fn enclosed(program: &str, home: &Path) -> Command {
-    const PREPARE: &str = "mount -t tmpfs nodev /run; exec \"$@\"";
+    apart(program, home, &["--pid", "--fork", "--kill-child", "--mount-proc"])
+}
+
+/// The same in a mount namespace with a `/run` and locks of its own, and in these besides.
+fn apart(program: &str, home: &Path, namespaces: &[&str]) -> Command {
+    const PREPARE: &str = "mount -t tmpfs nodev /run; mount -t tmpfs nodev /dev/shm; exec \"$@\"";
     let mut command = command("unshare", home);
-    command
-        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["sh", "-e", "-c", PREPARE, "sh", program]);
+    command.args(["--mount", "--propagation", "private"]).args(namespaces);
+    command.args(["sh", "-e", "-c", PREPARE, "sh", program]);
     command
 }
 
@@ -107,7 +128,9 @@ impl Engine {
     /// Starts it, and makes an image of this program, which needs no library.
     #[track_caller]
     pub fn start(kind: Kind, program: &Path) -> Self {
-        let folder = std::env::temp_dir().join(format!("leakwatch-{kind:?}-{}", std::process::id()));
+        static ENGINES: AtomicU32 = AtomicU32::new(0);
+        let number = ENGINES.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("leakwatch-engine-{}-{number}", std::process::id()));
         let engine = Self { kind, folder, daemon: None };
         let below = |path: &str| engine.folder.join(path);
         for path in ["home/.config/containers", "run", "var/lib", "image"] {
@@ -127,18 +150,16 @@ impl Engine {
             r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
         )
         .expect("written");
-        // conmon gives its children no environment.
-        let (runc, script) = (packages().join("usr/sbin/runc"), below("home/runc"));
-        let libraries = packages().join("usr/lib/x86_64-linux-gnu");
-        let text =
-            format!("#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n", libraries.display(), runc.display());
+        // podman gives conmon no environment, and conmon starts runc and podman.
+        let (conmon, script) = (packages().join("usr/bin/conmon"), below("home/conmon"));
+        let text = format!("#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n", libraries(), conmon.display());
         fs::write(&script, text).expect("written");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("set");
         let conf = format!(
             "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"\n\
              conmon_path = ['{}']\n[engine.runtimes]\nrunc = ['{}']\n",
-            packages().join("usr/bin/conmon").display(),
-            script.display()
+            script.display(),
+            packages().join("usr/sbin/runc").display()
         );
         fs::write(below("home/containers.conf"), conf).expect("written");
         match kind {
@@ -189,6 +210,35 @@ impl Engine {
         engine
     }
 
+    /// Makes the image that `deploy/` has the recipe of, with this executable instead of one that is built for it.
+    #[track_caller]
+    pub fn build(&self, executable: &Path, image: &str) {
+        assert_eq!(self.kind, Kind::Podman, "the others build no images here");
+        let context = self.folder.join("build");
+        // What the recipe's first stage leaves for its last, which is the image.
+        let built = context.join("src/target/x86_64-unknown-linux-musl/release/leakwatch");
+        let authorities = context.join("etc/ssl/certs/ca-certificates.crt");
+        for file in [&built, &authorities] {
+            fs::create_dir_all(file.parent().expect("in a folder")).expect("a folder");
+        }
+        // As the recipe does it.
+        output(Command::new("strip").args(["--strip-debug", "-o"]).arg(built).arg(executable));
+        fs::write(authorities, "").expect("written");
+        let mut build = self.podman();
+        build.args(["build", "--tag", image, "--build-context"]).arg(format!("build={}", context.display()));
+        build.arg("--file").arg(matrix::repository().join("deploy/image/Containerfile")).arg(&context);
+        output(&mut build);
+    }
+
+    /// `podman run` of a container that sees the machine's processes; those of it are killed with the engine.
+    #[track_caller]
+    pub fn run_on_machine(&self, name: &str) -> Command {
+        let mut podman = self.set_up(apart("podman", &self.home(), &[]));
+        podman.args(["run", "--name", name]).args(limits());
+        podman.arg("--cidfile").arg(self.folder.join(format!("{name}.id")));
+        podman
+    }
+
     /// Where it keeps things, as it would below the machine's root.
     pub fn root(&self) -> &Path {
         &self.folder
@@ -201,8 +251,7 @@ impl Engine {
         let mut run = match self.kind {
             Kind::Podman => {
                 let mut run = self.podman();
-                // Without CAP_SYS_RESOURCE nobody gives more files than he may have himself.
-                run.args(["run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]);
+                run.arg("run").args(limits());
                 run
             }
             Kind::Docker => {
@@ -251,7 +300,10 @@ impl Engine {
     }
 
     fn podman(&self) -> Command {
-        let mut podman = enclosed("podman", &self.home());
+        self.set_up(enclosed("podman", &self.home()))
+    }
+
+    fn set_up(&self, mut podman: Command) -> Command {
         podman.arg("--root").arg(self.folder.join("var/lib/containers/storage"));
         podman.args(["--storage-driver", "overlay"]);
         podman
@@ -269,6 +321,18 @@ impl Engine {
         ctr
     }
 
+    /// Kills what is left of containers that see the machine's processes: nobody else's end takes them with it.
+    fn kill_on_machine(&self) {
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let files = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "id"));
+        for id in files.filter_map(|file| fs::read_to_string(file.path()).ok()) {
+            for pid in inhabitants(id.trim()) {
+                // One that ended by itself is what is wanted, too.
+                let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
     #[track_caller]
     fn wait(&self, what: &str, is: impl Fn(&Self) -> bool) {
         let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -279,6 +343,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.daemon = None;
+        self.kill_on_machine();
         let own = match self.kind {
             Kind::Podman => "libpod_parent",
             Kind::Docker => "docker",
@@ -308,6 +373,14 @@ fn remove_groups(group: &Path) {
     drop(fs::remove_dir(group));
 }
 
+/// As many open files as we may have: podman's default may be more, which takes `CAP_SYS_RESOURCE`.
+fn limits() -> [String; 2] {
+    let own = fs::read_to_string("/proc/self/limits").expect("our limits");
+    let line = own.lines().find_map(|line| line.strip_prefix("Max open files")).expect("the limit");
+    let hard = line.split_whitespace().nth(1).expect("the hard one");
+    [format!("--ulimit=nofile={hard}:{hard}"), "--ulimit=nproc=1024:1024".to_owned()]
+}
+
 /// A daemon whose words go to a file.
 #[track_caller]
 fn quiet(command: &mut Command, log: &Path) -> Guard {
@@ -317,15 +390,18 @@ fn quiet(command: &mut Command, log: &Path) -> Guard {
     Guard::start_as_is(command.stdin(Stdio::null()).stdout(file).stderr(again))
 }
 
-/// The program in the container with this id.
+/// Processes in the container with this id.
+fn inhabitants(id: &str) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let groups = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    pids.filter(|pid| !id.is_empty() && groups(pid).contains(id)).collect()
+}
+
+/// The one program of the container with this id.
 fn inhabitant(id: &str) -> Option<u32> {
-    let pids =
-        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let found: BTreeSet<u32> = pids
-        .filter(|pid| {
-            let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            read("comm").trim() == "truth" && read("cgroup").contains(id)
-        })
-        .collect();
-    found.first().copied().filter(|_| found.len() == 1)
+    let is_it =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "truth\n");
+    let found: Vec<i32> = inhabitants(id).into_iter().filter(is_it).collect();
+    if let [pid] = found.as_slice() { u32::try_from(*pid).ok() } else { None }
 }

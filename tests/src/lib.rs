@@ -18,6 +18,7 @@ pub mod host;
 pub mod matrix;
 pub mod namespace;
 pub mod native;
+pub mod pod;
 pub mod process;
 pub mod prometheus;
 pub mod receivers;

@@ -1,8 +1,8 @@
 //! Runs leakwatch with the rights that `deploy/` gives it, and with fewer: capabilities, what it sees of the files, what is
 //! mounted.
 //!
-//! There is no service manager and no container engine on a test machine: `unshare` and `setpriv` make of the same parts of the
-//! kernel what those would. What is only systemd's or an engine's own is not tried by this.
+//! There is no service manager on a test machine: `unshare` and `setpriv` make of the same parts of the kernel what it would, and
+//! what an engine would (`pod` has a real one). What is only systemd's own is not tried by this.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ fi
 root=$(mktemp -d)
 mount -t tmpfs nodev "$root"
 cd "$root"
-mkdir -p usr proc sys dev etc/leakwatch var/lib/leakwatch var/log/pods
+mkdir -p usr proc sys dev etc/leakwatch var/lib/leakwatch
 for name in bin sbin lib lib64; do ln -s "usr/$name" "$name"; done
 touch leakwatch etc/leakwatch/agent.toml
 mount --bind /usr usr

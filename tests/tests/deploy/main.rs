@@ -116,7 +116,7 @@ fn the_daemonset_has_the_rights_of_the_unit_and_no_more() {
     }
     let paths = pod["volumes"].as_array().expect("volumes").iter();
     let paths: BTreeSet<&str> = paths.filter_map(|volume| volume["hostPath"]["path"].as_str()).collect();
-    assert_eq!(paths, ["/sys/kernel/tracing", "/var/lib/leakwatch", "/var/log/pods"].into());
+    assert_eq!(paths, ["/sys/kernel/tracing", "/var/lib/leakwatch"].into());
 }
 
 #[test]

@@ -2,15 +2,20 @@
 //! the machine.
 
 use leakwatch_tests::engine::{self, Contained, Engine, IMAGE, Kind};
-use leakwatch_tests::{Agent, HostAgent, agent, gate, matrix, need};
+use leakwatch_tests::pod::{self, Node};
+use leakwatch_tests::{Agent, HostAgent, Target, agent, chart, gate, matrix, need};
+use serde_json::json;
 
 use crate::places::is_counted;
 
-/// Of containers of the image alone; probes as soon as something grows.
-fn prompt() -> String {
+/// What the image of the agent is called.
+const AGENT: &str = "localhost/leakwatch:test";
+
+/// Of these alone; probes as soon as something grows.
+fn prompt(include: &str) -> String {
     format!(
         "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\ngrowth_per_min = 30\nhold = \"1m\"\n\
-         [discover]\ninclude = [{{ image = \"{IMAGE}\" }}]\nrescan = \"1s\"\n\
+         [discover]\ninclude = [{{ {include} }}]\nrescan = \"1s\"\n\
          [budget]\nprocess_percent = 100\nhost_percent = 100\n"
     )
 }
@@ -21,7 +26,7 @@ fn is_at_home(kind: Kind, engine_is: &str) {
     let engine = Engine::start(kind, &matrix::any_go_target().path);
     let Contained { mut target, pid, id } = engine.run("cart");
     let root = engine.root().display().to_string();
-    let host = HostAgent::start_with("containers", &prompt(), |config| {
+    let host = HostAgent::start_with("containers", &prompt(&format!("image = \"{IMAGE}\"")), |config| {
         agent::command(["agent", "--host-root", &root, "--config", config.to_str().expect("a text")])
     });
     host.wait_until("the program in the container", |host| host.process(pid).is_some());
@@ -43,18 +48,7 @@ fn is_at_home(kind: Kind, engine_is: &str) {
         "{metrics}"
     );
 
-    target.command("spawn chan 50");
-    host.wait_live(pid, target.check().num_goroutine);
-    host.wait_until("probes", |host| {
-        target.command("spawn chan 5");
-        host.process(pid).expect("watched")["tier"] == "probes"
-    });
-    let started = |host: &HostAgent| host.report(pid).expect("watched").process(pid).tasks().started;
-    host.wait_live(pid, target.check().num_goroutine);
-    let (before, known) = (target.check(), started(&host));
-    target.command("storm 1000");
-    let after = target.check();
-    host.wait_until("every start", |host| started(host) - known == after.started - before.started);
+    is_counted_by(&host, pid, &mut target);
     assert_eq!(host.terminate().code(), Some(0));
 
     is_counted(&mut target, pid, "process in a container");
@@ -65,6 +59,23 @@ fn is_at_home(kind: Kind, engine_is: &str) {
     target.command("storm 1000");
     let after = target.check();
     agent.interrupt().report().process(pid).assert_is(&before, &after, &group);
+}
+
+/// The agent knows each goroutine that is alive and, once it has placed probes, each start.
+#[track_caller]
+fn is_counted_by(host: &HostAgent, pid: u32, target: &mut Target) {
+    target.command("spawn chan 50");
+    host.wait_live(pid, target.check().num_goroutine);
+    host.wait_until("probes", |host| {
+        target.command("spawn chan 5");
+        host.process(pid).expect("watched")["tier"] == "probes"
+    });
+    let started = |host: &HostAgent| host.report(pid).expect("watched").process(pid).tasks().started;
+    host.wait_live(pid, target.check().num_goroutine);
+    let (before, known) = (target.check(), started(host));
+    target.command("storm 1000");
+    let after = target.check();
+    host.wait_until("every start", |host| started(host) - known == after.started - before.started);
 }
 
 /// The control group of a process, as the first hierarchy has it.
@@ -90,4 +101,45 @@ fn a_program_in_a_container_of_docker() {
 fn a_program_in_a_container_of_containerd() {
     need!(gate::live(), gate::file(&matrix::any_go_target().path), engine::gate());
     is_at_home(Kind::Containerd, "containerd");
+}
+
+/// The chart's pod, from the image that `deploy/` has the recipe of: on this machine as on a node.
+#[test]
+fn the_daemonset_watches_the_machine_and_its_containers() {
+    need!(gate::live(), gate::file(&matrix::any_go_target().path), engine::gate(), chart::gate());
+    let truth = matrix::any_go_target().path;
+    // One for the agent, one for what it watches: podman takes each `/run` for a machine that was started anew.
+    let (node, engine) = (Engine::start(Kind::Podman, &truth), Engine::start(Kind::Podman, &truth));
+    let executable = agent::binary().expect("built");
+    node.build(&executable, AGENT);
+    // Not even this test may look at the root of process 1 here, where the agent looks for the machine's files.
+    let root = format!("--host-root=/proc/{}/root{}", std::process::id(), engine.root().display());
+    let rendered = chart::render(&[json!({ "extraArgs": [root] })], &[]).remove(0);
+    let state = node.root().join("state");
+    std::fs::create_dir(&state).expect("a folder");
+    let mut outside = Target::start(&truth);
+    let Contained { target: mut inside, pid, .. } = engine.run("cart");
+    let host = HostAgent::start_with("daemonset", &prompt("exe = \".*/truth\""), |config| {
+        let mut command = node.run_on_machine("agent");
+        engine::with_libraries_of(&mut command, &executable);
+        let stands_for = Node { name: "node-1", image: AGENT, config, state: &state };
+        pod::run(&mut command, &rendered, stands_for);
+        command
+    });
+    let about = host.about();
+    assert_eq!(about["host"], "node-1");
+    for feature in about["features"].as_array().expect("features") {
+        assert!(feature["on"] == true || feature["name"] == "memory", "{feature}");
+    }
+    for (pid, target) in [(outside.pid(), &mut outside), (pid, &mut inside)] {
+        is_counted_by(&host, pid, target);
+    }
+    let info = |pid: u32| {
+        let metrics = host.get("/metrics", &[]).body;
+        let mut lines = metrics.lines().filter(|line| line.starts_with("leakwatch_process_info{"));
+        lines.find(|line| line.contains(&format!("{{pid=\"{pid}\""))).expect("scraped").to_owned()
+    };
+    assert!(info(pid).contains(&format!("image=\"{IMAGE}\",container_name=\"cart\"")), "{}", info(pid));
+    assert!(!info(outside.pid()).contains("image="), "{}", info(outside.pid()));
+    assert_eq!(host.terminate().code(), Some(0));
 }
