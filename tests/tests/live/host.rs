@@ -357,3 +357,36 @@ fn rules_of_its_configuration_fire_and_resolve() {
     let over = host.wait_said("many");
     assert!(over.contains("resolved"), "{over}");
 }
+
+#[test]
+fn a_reload_that_cannot_be_taken_is_refused_as_a_whole() {
+    need!(gate::live(), gate::file(&newest()));
+    let mut target = Target::start(&newest());
+    target.command("spawn chan 10");
+    let rule = "[[rule]]\nname = \"many\"\nwhen = \"tasks.live > 100000000\"\n";
+    let action = "[[action]]\nkind = \"log\"\n";
+    let host = HostAgent::start("refused", &format!("{TARGETS}{rule}{action}"));
+    assert_live_is_true(&host, &mut target);
+    // Each changes what is read again, too: nothing of it is taken.
+    let nobody = TARGETS.replace("truth", "nobody");
+    let changed = [
+        ("[[action]]", format!("{nobody}{rule}{action}level = \"P0\"\n")),
+        (
+            "[[action]]",
+            format!("{nobody}{rule}{action}[[action]]\nkind = \"command\"\ncommand = [\"/bin/true\"]\n"),
+        ),
+        ("[redact]", format!("{nobody}{rule}{action}[redact]\nsymbols = true\n")),
+    ];
+    for ((_, config), errors) in changed.iter().zip(1..) {
+        host.reload(config);
+        host.wait_until("the refusal", |host| host.about()["errors"]["reload"] == errors);
+        target.command("spawn chan 1");
+        assert_live_is_true(&host, &mut target);
+    }
+    let outcome = host.terminate();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    for (section, _) in &changed {
+        let said = format!("{section} is read at the start only: restart the agent for its changes");
+        assert!(outcome.stderr.contains(&said), "{}", outcome.stderr);
+    }
+}
