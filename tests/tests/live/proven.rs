@@ -107,6 +107,11 @@ fn prover_ns(agent: u32) -> Option<u64> {
     std::fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
 }
 
+/// The target of `leakwatch prove` alone; it gets probes as soon as it grows, and a proof then, again and again.
+const PROVE: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[budget]\nhost_percent = 100\nprocess_percent = 100\n\
+                     [promote]\ngrowth_per_min = 1\n[prove]\nevery = \"1s\"\ncpu_percent = 100\n\
+                     [discover]\ninclude = [{ comm = \"prove\" }]\n";
+
 fn prove_target() -> PathBuf {
     matrix::go_target("1.27.3", "plain").path.with_file_name("prove")
 }
@@ -118,10 +123,7 @@ fn one_that_dies_during_its_proof_is_no_error() {
     let mut large = Target::start(&prove_target());
     large.command("heap 256");
     large.command("spawn 50");
-    let config = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[budget]\nhost_percent = 100\n\
-                  [promote]\ngrowth_per_min = 1\n[prove]\nevery = \"1s\"\ncpu_percent = 100\n\
-                  [discover]\ninclude = [{ comm = \"prove\" }]\n";
-    let host = HostAgent::start("dies", config);
+    let host = HostAgent::start("dies", PROVE);
     let pid = large.pid();
     // It grows, so it gets probes, so it is proven.
     let grown = eventually(Duration::from_mins(1), || {
@@ -153,4 +155,57 @@ fn one_that_dies_during_its_proof_is_no_error() {
     });
     let outcome = host.terminate();
     assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+}
+
+/// Who was proven and runs all the same, by a trick that Go forbids, is counted, and the proofs of that process are believed no more.
+#[test]
+fn a_proof_that_was_wrong_is_told() {
+    need!(gate::live(), gate::file(&prove_target()));
+    let mut target = Target::start(&prove_target());
+    target.command("disguise 5");
+    let host = HostAgent::start("wrong", PROVE);
+    let pid = target.pid();
+    host.wait_until("a proof", |host| {
+        target.command("spawn 1");
+        host.report(pid)
+            .is_some_and(|report| report.process(pid).json()["proof"]["proven"].as_u64() > Some(5))
+    });
+    assert!(!host.get("/metrics", &[]).body.contains("leakwatch_proofs_refuted_total 5"));
+    target.command("betray");
+    host.wait_until("the refutation", |host| host.about()["proofs"]["refuted"].as_u64() >= Some(5));
+    host.wait_until("what is said then", |host| {
+        let report = host.report(pid).expect("it is watched");
+        let process = report.process(pid);
+        let sites = process.sites().iter();
+        let mut disguised =
+            sites.filter(|site| site["why"].as_str().is_some_and(|why| why.contains("such a proof")));
+        disguised.any(|site| site["verdict"] != "leak")
+    });
+    assert!(!host.get("/metrics", &[]).body.contains("leakwatch_proofs_refuted_total 0"));
+    let outcome = host.terminate();
+    assert!(outcome.stderr.contains("a proof was wrong"), "{}", outcome.stderr);
+}
+
+/// tokio's proof is a single word of a task, which each look sees: it needs no probe, and no proof of the agent's.
+#[test]
+fn tokio_tasks_without_a_waker_are_seen_by_looking() {
+    const STUCK: &str = "pending for ever";
+    need!(gate::live(), gate::file(&corpus::program("tokio")));
+    let mut shapes = corpus::shapes("tokio");
+    shapes.retain(|shape| shape.name == STUCK || !shape.leaks);
+    let (stuck, fine): (Vec<_>, Vec<_>) = shapes.clone().into_iter().partition(|shape| shape.leaks);
+    assert_eq!((stuck.len(), fine.len() > 10), (1, true));
+    let running = Running::start("tokio", shapes);
+    let pid = running.pid();
+    let host = HostAgent::start("without-waker", CORPUS);
+    host.wait_until("the alert", |host| !firing(host).is_empty());
+    let (proof, sites) = seen(&host, pid);
+    assert_eq!((&proof, &host.about()["proofs"]["made"]), (&Value::Null, &0.into()), "no proof was made");
+    // Each of the others keeps at most one task for ever, for what it holds: that is no alert.
+    let of_stuck =
+        |function: &String| sites.iter().any(|site| site["function"] == *function && stuck[0].owns(site));
+    assert!(firing(&host).iter().all(of_stuck), "{:?}", firing(&host));
+    let mut leaks = sites.iter().filter(|site| stuck[0].owns(site) && site["verdict"] == "leak");
+    assert!(leaks.any(|site| site["why"].as_str().is_some_and(|why| why.contains("no waker"))), "{sites:#?}");
+    assert_eq!(host.process(pid).expect("watched")["tier"], "memory");
 }
