@@ -98,7 +98,7 @@ fn report(second: u32) -> Arc<Report> {
         duration_s: f64::from(second),
         environment: None,
         overhead: Overhead::default(),
-        processes: vec![process],
+        processes: vec![process.into()],
         alerting: Alerting::default(),
     })
 }

@@ -177,7 +177,7 @@ fn cost_of_rules(busy: Busy) -> (f64, f64, u64) {
     for at_s in 1..=WARM + MEASURED {
         model.apply(&sample(at_s, busy), &mut EachItself);
         let input = ProcessInput { info: &info, model: &model, names: &mut Named };
-        let report = [assemble_process(input, &detector, Span::Watch)];
+        let report = [assemble_process(input, &detector, Span::Watch).into()];
         #[expect(clippy::cast_precision_loss, reason = "160")]
         let at = Moment { at_s: at_s as f64, wall: Timestamp::UNIX_EPOCH };
         let (before_s, before_mb) = (processor_s(), resident_mb());

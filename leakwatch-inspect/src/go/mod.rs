@@ -14,6 +14,8 @@ pub mod pclntab;
 mod probes;
 pub mod version;
 
+use std::sync::Arc;
+
 use crate::{Elf, ElfKind, ProbeSite, Problem};
 use code::Code;
 use layout::GoLayout;
@@ -116,7 +118,7 @@ pub struct GoFacts {
     /// Addresses of globals.
     pub globals: GoGlobals,
     /// Wait reasons by `g.waitreason`: the binary's own texts, else the table's for this version.
-    pub wait_reasons: Vec<String>,
+    pub wait_reasons: Arc<[String]>,
     /// What is missing or odd.
     pub problems: Vec<Problem>,
 }
@@ -182,7 +184,7 @@ pub(crate) fn inspect(elf: &Elf, image: &[u8]) -> Option<GoFacts> {
         end: sites.end,
         layout: layout.layout,
         globals,
-        wait_reasons: wait_reasons(in_binary, layout.wait_reasons),
+        wait_reasons: wait_reasons(in_binary, layout.wait_reasons).into(),
         problems,
     })
 }

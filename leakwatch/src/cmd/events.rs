@@ -112,7 +112,7 @@ pub(super) fn run(args: &EventsArgs, verbose: u8) -> anyhow::Result<End> {
 /// What was delivered, what was lost, and the totals, which are exact all the same.
 fn summary(report: &Report, delivered: u64, malformed: u64) -> String {
     let sum = |figure: fn(&crate::report::ProcessReport) -> u64| -> u64 {
-        report.processes.iter().map(figure).sum()
+        report.processes.iter().map(|process| figure(process)).sum()
     };
     let lost = sum(|process| process.tasks.lost_events);
     let mut text = format!(

@@ -4,6 +4,8 @@
 //! make sense, and goid and status were the same before and after; what failed is counted, never guessed.
 //! It must never write to the process, never take a size from it unchecked, and never read a clock.
 
+use std::sync::Arc;
+
 use leakwatch_common::RuntimeKind;
 use leakwatch_inspect::go::layout::GoLayout;
 use rustc_hash::FxHashMap;
@@ -44,7 +46,7 @@ pub struct GoRuntime {
     /// Address of `runtime.sched`, where found.
     pub sched: Option<u64>,
     /// Names of `g.waitreason`.
-    pub wait_reasons: Vec<String>,
+    pub wait_reasons: Arc<[String]>,
 }
 
 /// One goroutine struct, as it was read.

@@ -193,7 +193,7 @@ impl Tasks {
 /// The runtimes that are recognised in a process's executable.
 ///
 /// # Errors
-/// When one lacks what watching in this mode needs, or when an instruction to be probed is not in
+/// When one lacks what watching in this mode needs, or when an instruction that may be probed in this mode is not in
 /// memory what it is in the file.
 pub(super) fn recognise(
     pid: u32,
@@ -204,10 +204,12 @@ pub(super) fn recognise(
     let exe = image.path().display().to_string();
     let incomplete = |why| CollectError::Incomplete { pid, exe: exe.clone(), why };
     let inspection = image.inspection();
-    // A process without one has threads, which are its tasks then.
-    if let Some(problem) = image.check_sites(memory).into_iter().next() {
+    if mode != Mode::Memory
+        && let Some(problem) = image.check_sites(memory).into_iter().next()
+    {
         return Err(incomplete(problem.0));
     }
+    // A process without one has threads, which are its tasks then.
     let go = inspection.go.iter().map(|facts| go(image, facts, mode));
     let mut runtimes = go.collect::<Result<Vec<_>, _>>().map_err(&incomplete)?;
     runtimes.extend(tokio(image, mode).map_err(&incomplete)?);
@@ -369,6 +371,6 @@ pub(super) fn go_tasks(facts: &GoFacts, bias: u64) -> Result<GoRuntime, String> 
         allglen: address(facts.globals.allglen, "allglen")?,
         allgptr: address(facts.globals.allgptr, "allgptr")?,
         sched: facts.globals.sched.map(|global| global.address.wrapping_add(bias)),
-        wait_reasons: facts.wait_reasons.clone(),
+        wait_reasons: Arc::clone(&facts.wait_reasons),
     })
 }

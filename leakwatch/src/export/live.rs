@@ -90,6 +90,8 @@ fn with_curve(mut row: Value, process: &ProcessReport) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::report::{
         agent::ProofTotals,
@@ -98,7 +100,7 @@ mod tests {
     };
 
     fn agent(report: &Report) -> AgentReport {
-        let watched = |process: &ProcessReport| WatchedReport {
+        let watched = |process: &Arc<ProcessReport>| WatchedReport {
             pid: process.pid,
             tier: "memory",
             probe_hits: 0,
@@ -143,7 +145,8 @@ mod tests {
     #[test]
     fn all_of_it_at_first_then_what_is_new() {
         let mut two = samples::report(vec![samples::process(7, "a"), samples::process(8, "b")]);
-        two.processes[0].recent = (0..181u32).map(|at| moment(f64::from(at), at.into())).collect();
+        samples::process_of(&mut two, 0).recent =
+            (0..181u32).map(|at| moment(f64::from(at), at.into())).collect();
         let mut listener = Told::default();
         let first = told(&mut listener, &two);
         assert_eq!(first["schema"], EVENTS_SCHEMA);
@@ -157,7 +160,7 @@ mod tests {
         assert_eq!((&second["processes"], &second["gone"]), (&json!([]), &json!([])));
         assert_eq!(second.get("alerting"), None, "nothing is new");
 
-        two.processes[1].tasks.live = 5;
+        samples::process_of(&mut two, 1).tasks.live = 5;
         let third = told(&mut listener, &two);
         assert_eq!(third["processes"][0]["tasks_live"], 5);
         assert_eq!(third["processes"][0].get("curve"), None, "it is known already");
@@ -175,10 +178,10 @@ mod tests {
         let mut one = samples::report(vec![samples::process(7, "a")]);
         let mut listener = Told::default();
         drop(told(&mut listener, &one));
-        one.processes[0].start_time = None;
+        samples::process_of(&mut one, 0).start_time = None;
         assert!(told(&mut listener, &one)["processes"][0]["curve"].is_array());
         // A process that execs keeps its start.
-        one.processes[0].watched_s = 1.0;
+        samples::process_of(&mut one, 0).watched_s = 1.0;
         assert!(told(&mut listener, &one)["processes"][0]["curve"].is_array());
     }
 

@@ -4,7 +4,7 @@
 //! and those that an older one did not write are unknown; what is missing that every leakwatch writes is an error, one
 //! sentence each. Nothing in them sizes an allocation unchecked.
 
-use std::{borrow::Cow, collections::BTreeMap, io::Read};
+use std::{borrow::Cow, collections::BTreeMap, io::Read, sync::Arc};
 
 use serde::Deserialize;
 
@@ -135,7 +135,11 @@ impl ReportJson {
             }),
             alerting: self.alerting.alerting()?,
             overhead: Overhead { probe_hits, cpu_percent_of_one_core, budget_percent },
-            processes: self.processes.into_iter().map(ProcessJson::process).collect::<Result<_, _>>()?,
+            processes: self
+                .processes
+                .into_iter()
+                .map(|process| process.process().map(Arc::new))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

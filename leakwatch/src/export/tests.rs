@@ -1,5 +1,7 @@
 //! The JSON forms, field by field: scripts rely on them.
 
+use std::sync::Arc;
+
 use leakwatch_common::{EventKind, RuntimeKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -241,7 +243,7 @@ fn reports_are_read_back() {
         check_reports(text.as_bytes()).expect("ours");
         let mut reports = Reports::open(text.as_bytes());
         let mut read = reports.next_report().expect("a report").expect("one");
-        for (process, before) in read.processes.iter_mut().zip(&report.processes) {
+        for (process, before) in read.processes.iter_mut().map(Arc::make_mut).zip(&report.processes) {
             process.losses.sort_by(|a, b| a.name.cmp(&b.name));
             for (site, before) in process.sites.iter_mut().zip(&before.sites) {
                 for (group, before) in site.waiting.iter_mut().zip(&before.waiting) {
@@ -250,7 +252,7 @@ fn reports_are_read_back() {
             }
         }
         let mut expected = report.clone();
-        for process in &mut expected.processes {
+        for process in expected.processes.iter_mut().map(Arc::make_mut) {
             process.losses.sort_by(|a, b| a.name.cmp(&b.name));
         }
         assert_eq!(read, expected);
@@ -483,7 +485,7 @@ proptest! {
         prop_assert_eq!(json["function"].as_str(), Some(name.as_str()));
 
         let mut report: Report = samples::report(vec![samples::hostile()]);
-        report.processes[0].comm.clone_from(&name);
+        samples::process_of(&mut report, 0).comm.clone_from(&name);
         let json = parse(&to_json_line(&report));
         prop_assert_eq!(json["processes"][0]["comm"].as_str(), Some(name.as_str()));
     }

@@ -1,6 +1,6 @@
 //! What leakwatch itself takes of the machine.
 
-use std::fs;
+use std::{fs, sync::LazyLock};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -44,9 +44,12 @@ fn listed_fds() -> Option<u64> {
     fs::read_dir(FDS).ok().map(|fds| (fds.count() as u64).saturating_sub(1))
 }
 
-/// Processors that are online.
+/// Processors that we may run on, as of the first time that somebody asked: to find out takes several files.
 pub fn processors() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
+    static FOUND: LazyLock<u32> = LazyLock::new(|| {
+        std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
+    });
+    *FOUND
 }
 
 /// Allows as many open files as the hard limit does, at most this many: each watched process takes some. Returns how many

@@ -48,7 +48,7 @@ impl Page {
 }
 
 fn headline(report: &Report) -> String {
-    let of = |verdict| judged(&report.processes, verdict);
+    let of = |verdict| report.processes.iter().map(|process| judged(process, verdict)).sum::<u64>();
     let leaks = match of(Verdict::Leak) {
         0 => "No leak".to_owned(),
         leaks => format!("**{}**", count(leaks, "leak")),

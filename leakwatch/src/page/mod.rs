@@ -112,16 +112,14 @@ fn title(report: &Report) -> String {
 }
 
 /// Sites of the program that were judged so.
-fn judged(processes: &[ProcessReport], verdict: Verdict) -> u64 {
-    let sites = processes.iter().flat_map(|process| &process.sites);
-    let zombies = processes.iter().flat_map(|process| &process.zombies);
-    let sites = sites.filter(|site| !site.system && site.verdict == verdict).count();
-    (sites + zombies.filter(|zombies| zombies.verdict == verdict).count()) as u64
+fn judged(process: &ProcessReport, verdict: Verdict) -> u64 {
+    let sites = process.sites.iter().filter(|site| !site.system && site.verdict == verdict).count();
+    (sites + process.zombies.iter().filter(|zombies| zombies.verdict == verdict).count()) as u64
 }
 
 /// What it comes to, in a sentence.
 fn headline(report: &Report) -> Markup {
-    let of = |verdict| judged(&report.processes, verdict);
+    let of = |verdict| report.processes.iter().map(|process| judged(process, verdict)).sum::<u64>();
     let (leaks, suspects, open) = (of(Verdict::Leak), of(Verdict::Suspect), of(Verdict::NotYet));
     html! {
         @if leaks > 0 { strong.leak { (count(leaks, "leak")) } } @else { strong { "No leak" } }
@@ -137,8 +135,7 @@ fn contents(report: &Report) -> Markup {
         nav aria-label="Processes" {
             ul {
                 @for (index, process) in report.processes.iter().enumerate() {
-                    @let processes = std::slice::from_ref(process);
-                    @let (leaks, suspects) = (judged(processes, Verdict::Leak), judged(processes, Verdict::Suspect));
+                    @let (leaks, suspects) = (judged(process, Verdict::Leak), judged(process, Verdict::Suspect));
                     li {
                         a href=(format!("#process-{index}")) { bdi { (foreign(&process.comm)) } " (pid " (process.pid) ")" }
                         @if leaks > 0 { ", " strong.leak { (count(leaks, "leak")) } }

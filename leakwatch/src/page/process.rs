@@ -25,7 +25,7 @@ pub(super) fn section(story: &Story<'_>, index: usize, process: &ProcessReport) 
             h2 id=(id) { bdi { (foreign(&process.comm)) } ", pid " (process.pid) @if process.exited { ", exited" } }
             p { (summary(process)) }
             h3 { "Verdicts" }
-            @if judged(std::slice::from_ref(process), Verdict::Leak) + judged(std::slice::from_ref(process), Verdict::Suspect) == 0 {
+            @if judged(process, Verdict::Leak) + judged(process, Verdict::Suspect) == 0 {
                 p { "No site leaks, and none is suspect." }
             }
             @for (number, site) in sites.iter().enumerate().filter(|(_, site)| bad(site)) {

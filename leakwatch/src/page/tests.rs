@@ -317,7 +317,7 @@ fn hostile_names_are_text() {
     let mut report = samples::report(vec![samples::hostile()]);
     let tag = "</style><script>alert(1)</script><img src=x onerror=alert(1)>";
     report.host = tag.to_owned();
-    report.processes[0].comm = format!("{tag}\u{202e}\u{0}\u{1b}[2J");
+    samples::process_of(&mut report, 0).comm = format!("{tag}\u{202e}\u{0}\u{1b}[2J");
     let text = page(&report);
     let elements = elements(&text);
     assert!(elements.iter().all(|element| element.name != "script" && element.name != "img"));
@@ -347,7 +347,7 @@ fn all_named(word: &str) -> Report {
     });
     report.overhead = Overhead::default();
     report.alerting = alerting(word);
-    let process = &mut report.processes[0];
+    let process = samples::process_of(&mut report, 0);
     process.comm = name();
     process.exe = Some(name());
     process.build_id = Some(name());
@@ -427,7 +427,7 @@ proptest! {
 #[test]
 fn a_hundred_sites_are_below_a_megabyte() {
     let mut report = full();
-    let process = &mut report.processes[0];
+    let process = samples::process_of(&mut report, 0);
     let mut site = process.sites[0].clone();
     let frame = "github.com/nats-io/nats-server/v2/server.(*client).writeLoop (/build/server/client.go:1322)";
     site.waiting = (0..8)
@@ -442,7 +442,8 @@ fn a_hundred_sites_are_below_a_megabyte() {
     let text = page(&report);
     assert!(text.len() < 1_000_000, "{} bytes", text.len());
     assert_eq!(elements(&text).iter().filter(|element| element.name == "article").count() - 1, 100 + 2);
-    report.processes[0].sites = vec![report.processes[0].sites[0].clone(); 1_000];
+    let process = samples::process_of(&mut report, 0);
+    process.sites = vec![process.sites[0].clone(); 1_000];
     let text = page(&report);
     assert!(text.len() < 1_000_000 && text.contains("and 900 more sites"), "{} bytes", text.len());
     let text = marked(&report);

@@ -1,7 +1,7 @@
 //! Models, findings and names into a report.
 
 use leakwatch_common::{Counter, RuntimeKind};
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     Alerting, CommandReport, Container, Environment, ForksReport, Lifetimes, Lives, MemoryReport, Names,
@@ -79,14 +79,14 @@ pub fn assemble<'a>(
     let mut reports = Vec::new();
     for input in processes {
         probe_hits = probe_hits.saturating_add(input.model.counters().get(Counter::ProbeHits));
-        reports.push(assemble_process(input, detector, context.rates));
+        reports.push(Arc::new(assemble_process(input, detector, context.rates)));
     }
     Report::of(context, reports, probe_hits)
 }
 
 impl Report {
     /// Reports of processes that were made already, together. `probe_hits` are those of all processes.
-    pub fn of(context: &Context, processes: Vec<ProcessReport>, probe_hits: u64) -> Self {
+    pub fn of(context: &Context, processes: Vec<Arc<ProcessReport>>, probe_hits: u64) -> Self {
         Self {
             host: context.host.clone(),
             started: context.started,
@@ -104,11 +104,11 @@ impl Report {
 
     /// The same report of one of its processes alone.
     #[must_use]
-    pub fn only(&self, process: &ProcessReport) -> Self {
+    pub fn only(&self, process: &Arc<ProcessReport>) -> Self {
         Self {
             host: self.host.clone(),
             environment: self.environment.clone(),
-            processes: vec![process.clone()],
+            processes: vec![Arc::clone(process)],
             alerting: self.alerting.clone(),
             ..*self
         }

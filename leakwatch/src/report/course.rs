@@ -222,7 +222,7 @@ mod tests {
         let mut course = Course::default();
         let mut report = at(3, 30);
         let past = |second: u32| Point { at_s: f64::from(second), live: u64::from(second) * 10 };
-        report.processes[0].sites[0].recent = (0..=3).map(past).collect();
+        samples::process_of(&mut report, 0).sites[0].recent = (0..=3).map(past).collect();
         course.take(&report);
         course.take(&report);
         let process = &report.processes[0];

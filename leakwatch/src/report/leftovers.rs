@@ -42,7 +42,15 @@ impl<'a> Leftovers<'a> {
             }
         }
         sites.sort_by_key(|left| std::cmp::Reverse(left.tasks));
-        Self { sites, processes: report.processes.iter().filter(|process| !process.exited).collect() }
+        Self {
+            sites,
+            processes: report
+                .processes
+                .iter()
+                .map(AsRef::as_ref)
+                .filter(|process: &&ProcessReport| !process.exited)
+                .collect(),
+        }
     }
 
     /// Nothing was.

@@ -28,6 +28,8 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 pub use crate::detect::{Forecast, Verdict, units};
 pub use crate::model::{Ages, Loss, Moment, Point, Span, float, seconds};
 pub use crate::observe::ProofSample;
@@ -52,7 +54,7 @@ pub struct Report {
     /// What watching cost.
     pub overhead: Overhead,
     /// Watched processes, in the order in which they were given.
-    pub processes: Vec<ProcessReport>,
+    pub processes: Vec<Arc<ProcessReport>>,
     /// What rules say of them, where rules were given.
     pub alerting: Alerting,
 }

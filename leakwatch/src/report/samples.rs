@@ -1,10 +1,17 @@
 //! Reports for the tests of the outputs: a leaking server, a quiet program, hostile names, several at once.
 
+use std::sync::Arc;
+
 use super::{
     Ages, Alerting, CommandReport, ForksReport, Lifetimes, Loss, MemoryReport, Mode, Overhead, ProcessReport,
     Report, RuntimeReport, SiteReport, TasksReport, ThreadsReport, Timestamp, Verdict, WaitingReport,
     ZombieReport,
 };
+
+/// One of a report's processes, to be changed.
+pub(crate) fn process_of(report: &mut Report, place: usize) -> &mut ProcessReport {
+    Arc::make_mut(&mut report.processes[place])
+}
 
 /// A report of these processes, watched for a minute.
 pub(crate) fn report(processes: Vec<ProcessReport>) -> Report {
@@ -18,7 +25,7 @@ pub(crate) fn report(processes: Vec<ProcessReport>) -> Report {
             cpu_percent_of_one_core: Some(0.043_2),
             budget_percent: Some(2.0),
         },
-        processes,
+        processes: processes.into_iter().map(Arc::new).collect(),
         alerting: Alerting::default(),
     }
 }

@@ -110,7 +110,7 @@ fn report_of(samples: &[ProcessSample], info: &ProcessInfo) -> (ProcessReport, u
     let input = ProcessInput { info, model: &model, names: &mut names };
     let mut report = assemble(&context(), [input], &Detector::default());
     assert_eq!(report.processes.len(), 1);
-    (report.processes.remove(0), asked)
+    (Arc::unwrap_or_clone(report.processes.remove(0)), asked)
 }
 
 fn functions(process: &ProcessReport) -> Vec<Option<&str>> {

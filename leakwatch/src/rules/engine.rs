@@ -4,6 +4,7 @@
 //! has exited, is over: its alerts resolve and its past is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -179,7 +180,7 @@ impl Engine {
     }
 
     /// Asks all rules about these processes: all that are watched, since one that is not among them is taken to be gone.
-    pub fn evaluate(&mut self, at: Moment, processes: &[ProcessReport]) -> Evaluation {
+    pub fn evaluate(&mut self, at: Moment, processes: &[Arc<ProcessReport>]) -> Evaluation {
         self.look += 1;
         let mut asked = Asked {
             rules: &self.rules,

@@ -1,6 +1,7 @@
 //! One look's questions: every rule, put to one process or site after the other.
 
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
@@ -476,7 +477,7 @@ impl Asked<'_> {
     }
 
     /// The answers for the report.
-    pub(super) fn finish(self, processes: &[ProcessReport], not_looked_at: u64) -> Evaluation {
+    pub(super) fn finish(self, processes: &[Arc<ProcessReport>], not_looked_at: u64) -> Evaluation {
         let reports = self.rules.iter().zip(&self.tallies);
         let rules = reports.map(|(rule, tally)| self.rule(rule, tally, processes)).collect();
         let found: u64 = self.tallies.iter().map(|tally| tally.firing + tally.pending).sum();
@@ -490,7 +491,7 @@ impl Asked<'_> {
         Evaluation { alerting, changes: self.changes }
     }
 
-    fn rule(&self, rule: &Rule, tally: &Tally, processes: &[ProcessReport]) -> RuleReport {
+    fn rule(&self, rule: &Rule, tally: &Tally, processes: &[Arc<ProcessReport>]) -> RuleReport {
         let state = if tally.firing > 0 {
             Answer::Firing
         } else if tally.asked > tally.unknown {

@@ -1,6 +1,7 @@
 //! The engine on reports that are made up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -47,6 +48,12 @@ fn process(pid: u32, live: u64, watched_s: f64) -> ProcessReport {
     ProcessReport { watched_s, tasks, ..samples::process(pid, "shop") }
 }
 
+/// The rules' answers about these.
+fn ask(engine: &mut Engine, at: Moment, processes: &[ProcessReport]) -> Evaluation {
+    let shared: Vec<Arc<ProcessReport>> = processes.iter().cloned().map(Arc::new).collect();
+    engine.evaluate(at, &shared)
+}
+
 fn site(function: &str, verdict: Verdict) -> SiteReport {
     SiteReport { verdict, live: 5, ..samples::site(function, "/src/main.go", 12, "main.work") }
 }
@@ -68,7 +75,7 @@ fn a_rule_goes_through_all_its_answers() {
     let lives = [10, 1_200, 1_200, 1_300, 900, 700];
     for (look, live) in (0..).zip(lives) {
         let look = f64::from(look);
-        let found = engine.evaluate(at(look), &[process(7, live, look)]);
+        let found = ask(&mut engine, at(look), &[process(7, live, look)]);
         let [rule] = found.alerting.rules.as_slice() else { panic!("one rule") };
         course.push((rule.state, rule.pending, names(&found.changes).first().map(|change| change.2)));
         assert_eq!(rule.asked, 1);
@@ -89,13 +96,13 @@ fn a_rule_goes_through_all_its_answers() {
 #[test]
 fn an_alert_says_who_since_when_and_why() {
     let mut engine = Engine::new(vec![over_1000()], Limits::default());
-    engine.evaluate(at(0.0), &[process(7, 1_100, 0.0)]);
-    let found = engine.evaluate(at(2.0), &[process(7, 1_204, 2.0)]);
+    ask(&mut engine, at(0.0), &[process(7, 1_100, 0.0)]);
+    let found = ask(&mut engine, at(2.0), &[process(7, 1_204, 2.0)]);
     let [alert] = found.changes.as_slice() else { panic!("one change") };
     assert_eq!((alert.since, alert.fired), (at(0.0).wall, Some(at(2.0).wall)));
     assert_eq!((alert.why.as_str(), alert.value), ("tasks.live is 1,204, above 1,000", Some(1_204.0)));
     assert_eq!(found.alerting.rules[0].why, "shop (pid 7): tasks.live is 1,204, above 800");
-    let over = engine.evaluate(at(3.0), &[process(7, 100, 3.0)]);
+    let over = ask(&mut engine, at(3.0), &[process(7, 100, 3.0)]);
     let [resolved] = over.changes.as_slice() else { panic!("one change") };
     assert_eq!((resolved.id, resolved.fired, resolved.resolved), (alert.id, alert.fired, Some(at(3.0).wall)));
     assert_eq!(resolved.why, "tasks.live is 100, not above 800");
@@ -107,15 +114,15 @@ fn not_enough_data_is_an_answer() {
     let growth = Term::Over(Statistic::Growth, Figure::named("tasks.live").expect("a figure"), window);
     let mut engine =
         Engine::new(vec![rule("growth", vec![condition(growth, Op::Above, 50.0, None)])], Limits::default());
-    assert_eq!(engine.evaluate(at(0.0), &[]).alerting.rules[0].why, "no process matches it");
+    assert_eq!(ask(&mut engine, at(0.0), &[]).alerting.rules[0].why, "no process matches it");
     for look in 0..60 {
         let look = f64::from(look);
-        let found = engine.evaluate(at(look), &[process(7, 100, look)]);
+        let found = ask(&mut engine, at(look), &[process(7, 100, look)]);
         let rule = &found.alerting.rules[0];
         assert_eq!((rule.state, rule.not_enough_data), (Answer::NotEnoughData, 1), "{look}");
         assert!(rule.why.contains("is not known yet"), "{}", rule.why);
     }
-    let found = engine.evaluate(at(60.0), &[process(7, 151, 60.0)]);
+    let found = ask(&mut engine, at(60.0), &[process(7, 151, 60.0)]);
     assert_eq!((found.alerting.rules[0].state, found.alerting.rules[0].value), (Answer::Firing, Some(51.0)));
 }
 
@@ -129,7 +136,7 @@ fn sites_are_asked_one_by_one_and_the_runtime_s_own_are_not() {
         site("main.c", Verdict::NotYet),
         SiteReport { system: true, ..site("runtime.bg", Verdict::Leak) },
     ];
-    let found = engine.evaluate(at(0.0), std::slice::from_ref(&shop));
+    let found = ask(&mut engine, at(0.0), std::slice::from_ref(&shop));
     let rule = &found.alerting.rules[0];
     assert_eq!((rule.asked, rule.firing, rule.not_enough_data), (3, 1, 1));
     let [alert] = found.alerting.alerts.as_slice() else { panic!("one alert") };
@@ -137,9 +144,9 @@ fn sites_are_asked_one_by_one_and_the_runtime_s_own_are_not() {
     assert_eq!(alert.why, "verdict is leak");
     // A verdict that is not known any more ends nothing, one that is better does; and the site may go.
     shop.sites[0].verdict = Verdict::NotYet;
-    assert_eq!(engine.evaluate(at(1.0), std::slice::from_ref(&shop)).changes, []);
+    assert_eq!(ask(&mut engine, at(1.0), std::slice::from_ref(&shop)).changes, []);
     shop.sites.remove(0);
-    let gone = engine.evaluate(at(2.0), std::slice::from_ref(&shop)).changes;
+    let gone = ask(&mut engine, at(2.0), std::slice::from_ref(&shop)).changes;
     assert_eq!(names(&gone), [("leak", 7, AlertState::Resolved)]);
     assert!(gone[0].why.contains("no tasks any more"));
 }
@@ -149,8 +156,8 @@ fn sites_of_one_name_are_two() {
     let mut engine = Engine::new(vec![leak()], Limits::default());
     let mut shop = process(7, 10, 1.0);
     shop.sites = vec![site("main.a", Verdict::Leak), site("main.a", Verdict::Leak)];
-    assert_eq!(engine.evaluate(at(0.0), std::slice::from_ref(&shop)).changes.len(), 2);
-    assert_eq!(engine.evaluate(at(1.0), std::slice::from_ref(&shop)).changes.len(), 0);
+    assert_eq!(ask(&mut engine, at(0.0), std::slice::from_ref(&shop)).changes.len(), 2);
+    assert_eq!(ask(&mut engine, at(1.0), std::slice::from_ref(&shop)).changes.len(), 0);
 }
 
 #[test]
@@ -159,14 +166,14 @@ fn who_is_gone_is_over() {
     let three = |watched_s| {
         [process(7, 2_000, watched_s), process(8, 2_000, watched_s), process(9, 2_000, watched_s)]
     };
-    assert_eq!(engine.evaluate(at(0.0), &three(5.0)).changes.len(), 3);
+    assert_eq!(ask(&mut engine, at(0.0), &three(5.0)).changes.len(), 3);
     let mut left = three(6.0);
     left[0].exited = true;
-    let changes = engine.evaluate(at(1.0), &left[..2]).changes;
+    let changes = ask(&mut engine, at(1.0), &left[..2]).changes;
     assert_eq!(names(&changes), [("many", 7, AlertState::Resolved), ("many", 9, AlertState::Resolved)]);
     assert!(changes[0].why.contains("ended"), "{}", changes[0].why);
     // Its watching began anew: another program.
-    let changes = engine.evaluate(at(2.0), &[process(8, 2_000, 0.5)]).changes;
+    let changes = ask(&mut engine, at(2.0), &[process(8, 2_000, 0.5)]).changes;
     assert_eq!(
         names(&changes),
         [("many", 8, AlertState::Resolved), ("many", 8, AlertState::Firing)],
@@ -182,7 +189,7 @@ fn patterns_choose() {
     let only = Only { comm: Some(Regex::new("^shop$").expect("a pattern")), ..Only::default() };
     let mut engine = Engine::new(vec![Rule { only, for_s: 0.0, ..over_1000() }], Limits::default());
     let other = ProcessReport { comm: "bank".to_owned(), ..process(8, 2_000, 1.0) };
-    let found = engine.evaluate(at(0.0), &[process(7, 2_000, 1.0), other]);
+    let found = ask(&mut engine, at(0.0), &[process(7, 2_000, 1.0), other]);
     assert_eq!(names(&found.changes), [("many", 7, AlertState::Firing)]);
     assert_eq!(found.alerting.rules[0].asked, 1);
 }
@@ -196,11 +203,11 @@ fn a_rule_of_sites_may_name_figures_of_their_process() {
     let mut engine = Engine::new(vec![rule("both", when)], Limits::default());
     let mut shop = process(7, 900, 1.0);
     shop.sites = vec![site("main.a", Verdict::Leak)];
-    let found = engine.evaluate(at(0.0), std::slice::from_ref(&shop));
+    let found = ask(&mut engine, at(0.0), std::slice::from_ref(&shop));
     assert_eq!(found.alerting.rules[0].state, Answer::Ok);
     assert!(found.alerting.rules[0].why.ends_with("tasks.live is 900, not above 1,000"));
     shop.tasks.live = 1_001;
-    assert_eq!(engine.evaluate(at(1.0), std::slice::from_ref(&shop)).changes.len(), 1);
+    assert_eq!(ask(&mut engine, at(1.0), std::slice::from_ref(&shop)).changes.len(), 1);
 }
 
 #[test]
@@ -212,13 +219,13 @@ fn what_is_remembered_is_bounded() {
         ..process(number, 1, 1.0)
     };
     let processes: Vec<ProcessReport> = (0..5).map(crowd).collect();
-    let found = engine.evaluate(at(0.0), &processes);
+    let found = ask(&mut engine, at(0.0), &processes);
     assert_eq!(found.alerting.not_looked_at, 2 + 8, "two processes, and eight sites of the other three");
     assert_eq!(found.alerting.rules[0].firing, 10);
     assert_eq!((found.alerting.alerts.len(), found.alerting.more_alerts), (4, 6));
     assert_eq!(found.changes.len(), 10, "each is told");
     // Where one goes there is room again.
-    let found = engine.evaluate(at(1.0), &processes[1..]);
+    let found = ask(&mut engine, at(1.0), &processes[1..]);
     assert_eq!(found.alerting.not_looked_at, 1 + 8);
     let over = found.alerting.alerts.iter().filter(|alert| alert.state == AlertState::Resolved).count();
     assert_eq!(
@@ -235,7 +242,7 @@ fn the_worst_come_first() {
     let slow = Rule { for_s: 60.0, level: Level::P0, ..rule("slow", red.when.clone()) };
     let low = Rule { level: Level::P2, ..rule("low", red.when.clone()) };
     let mut engine = Engine::new(vec![low, slow, red], Limits::default());
-    let found = engine.evaluate(at(0.0), &[process(7, 2_000, 1.0)]);
+    let found = ask(&mut engine, at(0.0), &[process(7, 2_000, 1.0)]);
     let order: Vec<(&str, AlertState)> =
         found.alerting.alerts.iter().map(|alert| (alert.rule.as_str(), alert.state)).collect();
     assert_eq!(
@@ -280,7 +287,7 @@ proptest! {
                 process.sites = vec![site("main.a", verdict)];
                 Some(process)
             }).collect();
-            let found = engine.evaluate(at(now_s), &processes);
+            let found = ask(&mut engine, at(now_s), &processes);
             for change in &found.changes {
                 match change.state {
                     AlertState::Firing => prop_assert!(firing.insert(change.id, change.clone()).is_none()),
@@ -325,7 +332,7 @@ fn rules_that_stay_keep_their_past_when_others_come() {
         [ProcessReport { sites, ..process(7, 2_000 + u64::from(second), f64::from(second)) }]
     };
     for second in 0..3 {
-        engine.evaluate(at(f64::from(second)), &look(second));
+        ask(&mut engine, at(f64::from(second)), &look(second));
     }
     // One goes, one is another by its pattern alone, the rest stays; one is new.
     let mine = Rule { only: only("^shop$"), ..at_once() };
@@ -333,17 +340,17 @@ fn rules_that_stay_keep_their_past_when_others_come() {
     let over = engine.replace(vec![climb(), fork, mine, leak()], at(3.0));
     assert_eq!(names(&over), [("many", 7, AlertState::Resolved)]);
     assert_eq!(over[0].why, "the rule was changed or taken away");
-    let found = engine.evaluate(at(3.0), &look(3));
+    let found = ask(&mut engine, at(3.0), &look(3));
     assert_eq!(
         names(&found.changes),
         [("forks", 7, AlertState::Firing), ("many", 7, AlertState::Firing)],
         "the leak fires on, and nobody is told again"
     );
     // The window was not begun anew: it is full after the fourth second.
-    let found = engine.evaluate(at(4.0), &look(4));
+    let found = ask(&mut engine, at(4.0), &look(4));
     assert_eq!(names(&found.changes), [("climb", 7, AlertState::Firing)]);
     let over = engine.replace(Vec::new(), at(5.0));
     assert_eq!(over.len(), 4);
     assert!(engine.replace(vec![leak()], at(5.0)).is_empty());
-    assert_eq!(names(&engine.evaluate(at(6.0), &look(6)).changes), [("leak", 7, AlertState::Firing)]);
+    assert_eq!(names(&ask(&mut engine, at(6.0), &look(6)).changes), [("leak", 7, AlertState::Firing)]);
 }

@@ -387,7 +387,7 @@ pub(super) fn order_processes(report: &Report, filter: &str, sort: Sort<ProcessC
     let mut order: Vec<usize> =
         processes.iter().enumerate().filter(|(_, process)| passes(process)).map(|(place, _)| place).collect();
     let ascending = sort.by.ascending() != sort.reversed;
-    let of = |place: &usize| processes.get(*place);
+    let of = |place: &usize| processes.get(*place).map(AsRef::as_ref);
     let figure = |place: &usize| -> Option<f64> {
         let process = of(place)?;
         match sort.by {

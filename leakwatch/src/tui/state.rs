@@ -214,11 +214,12 @@ impl State {
     /// The process that the page is of; on the list of processes, the one under the cursor.
     pub fn process(&self) -> Option<&ProcessReport> {
         let report = self.shown.as_ref()?;
-        match (self.page, &self.process) {
-            (Page::Processes, _) => report.processes.get(self.processes.place()?),
-            (_, Some(key)) => report.processes.get(place_of(report, key)?),
-            (_, None) => report.processes.first(),
-        }
+        let place = match (self.page, &self.process) {
+            (Page::Processes, _) => self.processes.place()?,
+            (_, Some(key)) => place_of(report, key)?,
+            (_, None) => 0,
+        };
+        report.processes.get(place).map(AsRef::as_ref)
     }
 
     /// The site under the cursor, or whose page it is. `None`: it is not in this report.
@@ -350,7 +351,8 @@ fn no_site() -> SiteKey {
 fn key_at(report: &Report, place: usize) -> Option<ProcessKey> {
     let process = report.processes.get(place)?;
     let before = report.processes.iter().take(place);
-    let same = |other: &&ProcessReport| (other.pid, other.start_time) == (process.pid, process.start_time);
+    let same =
+        |other: &&Arc<ProcessReport>| (other.pid, other.start_time) == (process.pid, process.start_time);
     let nth = before.filter(same).count();
     Some(ProcessKey { pid: process.pid, start_time: process.start_time, nth })
 }

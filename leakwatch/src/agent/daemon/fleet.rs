@@ -55,6 +55,8 @@ pub(super) struct Fleet {
     detector: Detector,
     /// By pid.
     watches: BTreeMap<u32, Watched>,
+    /// Some came or went since the last report.
+    came_or_went: bool,
     /// Numbers of watchings, to pids.
     numbers: BTreeMap<u64, u32>,
     /// What the kernel side calls them, to pids.
@@ -109,6 +111,7 @@ impl Fleet {
             options,
             detector: Detector::default(),
             watches: BTreeMap::new(),
+            came_or_went: false,
             numbers: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             young: BTreeMap::new(),
@@ -221,6 +224,7 @@ impl Fleet {
         }
         watched.due_ns = clock::monotonic_ns().saturating_add(SOONEST_NS);
         self.watches.insert(pid, watched);
+        self.came_or_went = true;
     }
 
     /// The process with this number has ended.
@@ -240,6 +244,7 @@ impl Fleet {
     /// Forgets a process, at once and wholly; what was lost of it stays counted.
     fn forget(&mut self, pid: u32) {
         let Some(mut watched) = self.watches.remove(&pid) else { return };
+        self.came_or_went = true;
         self.numbers.remove(&watched.number);
         self.incarnations.remove(&watched.session.incarnation());
         self.proofs.forget(&watched);
@@ -511,13 +516,19 @@ impl Fleet {
         self.alerting.clone_from(&report.alerting);
     }
 
+    /// Processes came or went since the last report.
+    pub(super) const fn came_or_went(&self) -> bool {
+        self.came_or_went
+    }
+
     /// What is to be published now.
     pub(super) fn report(&mut self) -> (Report, Figures) {
+        self.came_or_went = false;
         let now_ns = clock::monotonic_ns();
         self.started.follow(clock::now(), now_ns);
         // Of a process whose first look is not over, nothing is known.
         let seen = || self.watches.iter().filter(|(_, watched)| !watched.session.is_unseen());
-        let processes: Vec<_> = seen().map(|(_, watched)| watched.report.clone()).collect();
+        let processes: Vec<_> = seen().map(|(_, watched)| Arc::clone(&watched.report)).collect();
         let unseen = (self.watches.len() - processes.len()) as u64;
         self.totals.add(&processes);
         let hits =

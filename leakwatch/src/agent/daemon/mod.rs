@@ -56,6 +56,9 @@ use crate::{
 /// Between two turns: who is due is looked at, budgets are kept, and a snapshot is published.
 const TURN: Duration = Duration::from_secs(1);
 
+/// From a turn until a snapshot is published in between, where processes came or went: who is a second old is in the list.
+const HALF_TURN: Duration = Duration::from_millis(500);
+
 /// Records taken from the ring before anything else gets its turn.
 const DRAIN: usize = 65_536;
 
@@ -138,6 +141,7 @@ pub async fn run(
         Fleet::new(Parts { kernel, hit_ns, features, options, host, root, reading }, ended_sender);
     let mut turns = pin!(tokio::time::interval(TURN));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut between = pin!(tokio::time::sleep(HALF_TURN));
     let mut scanned = false;
     let mut ready = false;
     loop {
@@ -175,6 +179,10 @@ pub async fn run(
                     scanned = true;
                 }
             },
+            () = &mut between, if scanned && fleet.came_or_went() => {
+                publish(&mut fleet, owner, &snapshots, false);
+                between.set(tokio::time::sleep(HALF_TURN));
+            }
             _ = turns.tick() => {
                 drain(&mut events, &mut fleet, &discovery);
                 if fleet.lost_execs() {
@@ -182,23 +190,14 @@ pub async fn run(
                 }
                 fleet.turn().await;
                 if scanned {
-                    let (mut report, mut figures) = fleet.report();
-                    figures.exports = owner.exports();
                     let round = fleet.round_is_due();
-                    if round {
-                        owner.round(&mut report);
-                        fleet.keep_alerting(&report);
-                    }
-                    let snapshot = Arc::new(Snapshot { report: Arc::new(report), figures });
-                    snapshots.send_replace(Some(Arc::clone(&snapshot)));
-                    if round {
-                        owner.published(&snapshot);
-                    }
+                    publish(&mut fleet, owner, &snapshots, round);
                     if !std::mem::replace(&mut ready, true) {
                         owner.stage(Stage::Ready);
                     }
                 }
                 owner.stage(Stage::Turn);
+                between.set(tokio::time::sleep(HALF_TURN));
             }
         }
     }
@@ -206,6 +205,26 @@ pub async fn run(
     drop(discovery);
     fleet.close();
     Ok(())
+}
+
+/// Publishes what there is to be said now; in a `round` its owner adds to it, and is told of it.
+fn publish(
+    fleet: &mut Fleet,
+    owner: &mut dyn Owner,
+    snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
+    round: bool,
+) {
+    let (mut report, mut figures) = fleet.report();
+    figures.exports = owner.exports();
+    if round {
+        owner.round(&mut report);
+        fleet.keep_alerting(&report);
+    }
+    let snapshot = Arc::new(Snapshot { report: Arc::new(report), figures });
+    snapshots.send_replace(Some(Arc::clone(&snapshot)));
+    if round {
+        owner.published(&snapshot);
+    }
 }
 
 /// Returns when there may be something in the ring; never, where there is no kernel side.

@@ -1,5 +1,7 @@
 //! One process that the agent watches: its session, its figures, its last report, its place in the queue of looks.
 
+use std::sync::Arc;
+
 use leakwatch_common::Counter;
 
 use super::{
@@ -35,7 +37,7 @@ pub(super) struct Watched {
     model: ProcessModel,
     identities: Identities,
     /// As of the last look.
-    pub(super) report: ProcessReport,
+    pub(super) report: Arc<ProcessReport>,
     /// Through the tiers.
     pub(super) course: Course,
     /// What is proven of it.
@@ -82,7 +84,7 @@ impl Watched {
             info,
             model,
             identities: Identities::default(),
-            report,
+            report: Arc::new(report),
             course: Course::default(),
             proving: Proving::default(),
             due_ns: now_ns,
@@ -122,7 +124,7 @@ impl Watched {
         self.info.runtimes = process::runtimes(&self.session);
         let mut names = Veiled::new(ImageNames::new(self.session.names()), redact);
         let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
-        self.report = report::assemble_process(input, detector, Span::Watch);
+        self.report = Arc::new(report::assemble_process(input, detector, Span::Watch));
         let ended = self.session.ended_though_proven();
         self.proving.look(&self.report, self.course.tier() != Tier::Memory, ended);
         self.session.rest();
@@ -150,7 +152,7 @@ impl Watched {
         let hits = self.session.probe_hits(kernel).unwrap_or(self.hits.0);
         self.hits = (hits, now_ns);
         self.info.runtimes = process::runtimes(&self.session);
-        self.report.runtimes.clone_from(&self.info.runtimes);
+        Arc::make_mut(&mut self.report).runtimes.clone_from(&self.info.runtimes);
     }
 
     /// Takes its probes off and lets it rest, for this reason.
@@ -180,7 +182,7 @@ impl Watched {
     fn take_probes_off(&mut self, kernel: &mut Kernel, reason: &str) -> Result<(), KernelError> {
         let taken = self.session.take_probes_off(kernel, &format!("{reason}: {SAMPLED_SINCE}"));
         self.info.runtimes = process::runtimes(&self.session);
-        self.report.runtimes.clone_from(&self.info.runtimes);
+        Arc::make_mut(&mut self.report).runtimes.clone_from(&self.info.runtimes);
         taken
     }
 

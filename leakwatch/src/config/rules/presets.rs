@@ -111,7 +111,7 @@ mod tests {
             let at_s = f64::from(second);
             let process = ProcessReport { watched_s: at_s, ..course(at_s) };
             let at = Moment { at_s, wall: Timestamp::UNIX_EPOCH };
-            let found = engine.evaluate(at, &[process]);
+            let found = engine.evaluate(at, &[process.into()]);
             changes.extend(found.changes.iter().map(|change| (second, change.state)));
         }
         changes

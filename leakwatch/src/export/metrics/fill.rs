@@ -1,13 +1,13 @@
 //! Reports and the agent's own figures into families.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::labels::{self, OTHER};
 use super::{AgentFigures, Family, Histogram, Labels, Limits, Metric, Series, Subject, TABLE, Value};
 use crate::report::{ProcessReport, SiteReport, Timestamp, Verdict, float};
 
 /// All series of these reports, in the table's order; families without series are left out.
-pub fn families(processes: &[ProcessReport], agent: &AgentFigures, limits: &Limits) -> Vec<Family> {
+pub fn families(processes: &[Arc<ProcessReport>], agent: &AgentFigures, limits: &Limits) -> Vec<Family> {
     let mut filler = Filler {
         families: TABLE.iter().map(|definition| Family { definition, series: Vec::new() }).collect(),
         limits,
@@ -34,7 +34,7 @@ pub fn families(processes: &[ProcessReport], agent: &AgentFigures, limits: &Limi
 }
 
 /// Places of processes, those that matter most first.
-fn ranked(processes: &[ProcessReport]) -> Vec<usize> {
+fn ranked(processes: &[Arc<ProcessReport>]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..processes.len()).collect();
     places.sort_by_key(|&place| {
         let process = &processes[place];
@@ -44,7 +44,11 @@ fn ranked(processes: &[ProcessReport]) -> Vec<usize> {
 }
 
 /// Places of the sites that have series of their own, by place of their process.
-fn sites_to_show(processes: &[ProcessReport], own: &[usize], limits: &Limits) -> BTreeMap<usize, Vec<usize>> {
+fn sites_to_show(
+    processes: &[Arc<ProcessReport>],
+    own: &[usize],
+    limits: &Limits,
+) -> BTreeMap<usize, Vec<usize>> {
     let mut candidates: Vec<(usize, usize)> = Vec::new();
     for &place in own {
         // Sites are sorted, worst first.
@@ -266,7 +270,7 @@ impl Filler<'_> {
     }
 
     /// Processes beyond the limit: what can be added up, by runtime.
-    fn others(&mut self, processes: &[ProcessReport], places: &[usize]) {
+    fn others(&mut self, processes: &[Arc<ProcessReport>], places: &[usize]) {
         let mut live: BTreeMap<&str, u64> = BTreeMap::new();
         let mut threads = None;
         for process in places.iter().filter_map(|place| processes.get(*place)) {

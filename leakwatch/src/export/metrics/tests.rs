@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use prost::Message as _;
@@ -46,7 +47,7 @@ fn agent() -> AgentFigures {
     AgentFigures { version: "0.1.0", revision: "abc", cpu_s: Some(1.5), ..AgentFigures::default() }
 }
 
-fn text(processes: &[ProcessReport], limits: &Limits) -> String {
+fn text(processes: &[Arc<ProcessReport>], limits: &Limits) -> String {
     let families = families(processes, &agent(), limits);
     String::from_utf8(encode(&families, Exposition::Text)).expect("text")
 }
@@ -70,7 +71,7 @@ fn names_say_what_they_are() {
 
 #[test]
 fn a_leak_is_told_as_it_is() {
-    let text = text(&[samples::leaking()], &Limits::default());
+    let text = text(&[samples::leaking().into()], &Limits::default());
     let samples = read(&text);
     let of = |name: &str| samples.iter().filter(|(other, ..)| other == name).collect::<Vec<_>>();
     let [(_, labels, live)] = of("leakwatch_tasks_live")[..] else { panic!("{text}") };
@@ -92,7 +93,7 @@ fn a_leak_is_told_as_it_is() {
 
 #[test]
 fn unknown_is_absent() {
-    let text = text(&[samples::lossy()], &Limits::default());
+    let text = text(&[samples::lossy().into()], &Limits::default());
     assert!(!text.contains("leakwatch_site_verdict{"), "{text}");
     assert!(!text.contains("leakwatch_threads_live{"), "{text}");
     assert!(!text.contains("NaN") && !text.contains("leakwatch_process_resident_memory_bytes{"), "{text}");
@@ -100,7 +101,7 @@ fn unknown_is_absent() {
 
 #[test]
 fn open_metrics_differs_where_it_must() {
-    let families = families(&[samples::leaking()], &agent(), &Limits::default());
+    let families = families(&[samples::leaking().into()], &agent(), &Limits::default());
     let text = String::from_utf8(encode(&families, Exposition::OpenMetrics)).expect("text");
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains("# TYPE leakwatch_tasks_started counter\n"), "{text}");
@@ -116,6 +117,7 @@ fn processes_without_room_are_summed_up() {
         process.tasks.live = live;
     }
     let limits = Limits { processes: 2, ..Limits::default() };
+    let processes: Vec<_> = processes.into_iter().map(Arc::new).collect();
     let samples = read(&text(&processes, &limits));
     let live = samples.iter().filter(|(name, ..)| name == "leakwatch_tasks_live");
     let live: Vec<(Option<&str>, &str, f64)> = live
@@ -130,7 +132,8 @@ fn processes_without_room_are_summed_up() {
 
 #[test]
 fn the_binary_form_says_the_same() {
-    let families = families(&[samples::leaking(), samples::hostile()], &agent(), &Limits::default());
+    let families =
+        families(&[samples::leaking().into(), samples::hostile().into()], &agent(), &Limits::default());
     let bytes = encode(&families, Exposition::Protobuf);
     let mut rest = bytes.as_slice();
     let mut read = Vec::new();
@@ -188,7 +191,7 @@ proptest! {
         process.tasks.live = sites.iter().filter(|site| !site.system && site.runtime != "thread").map(|site| site.live).sum();
         process.sites = sites;
         let limits = Limits { sites_of_a_process, sites: most, label: 64, ..Limits::default() };
-        let text = text(&[process.clone()], &limits);
+        let text = text(&[process.clone().into()], &limits);
         let samples = read(&text);
         let mut seen = BTreeSet::new();
         for (name, labels, _) in &samples {
@@ -272,7 +275,7 @@ fn whole() -> (ProcessReport, AgentFigures) {
     (site.verdict, site.proven, site.leak_rate_per_min) = (Verdict::Leak, Some(300), Some(300.0));
     site.lives = crate::report::Lives::of(&[3; leakwatch_common::LIFETIME_BUCKETS], None);
     let mut totals = Totals::default();
-    totals.add(std::slice::from_ref(&process));
+    totals.add(&[process.clone().into()]);
     let figures = AgentFigures {
         version: "0.1.0",
         revision: "abc",
@@ -299,7 +302,7 @@ fn whole() -> (ProcessReport, AgentFigures) {
 #[test]
 fn every_metric_can_be_filled() {
     let (process, figures) = whole();
-    let families = families(&[process], &figures, &Limits::default());
+    let families = families(&[process.into()], &figures, &Limits::default());
     let filled: Vec<&str> = families.iter().map(|family| family.definition.name).collect();
     assert_eq!(filled, TABLE.iter().map(|definition| definition.name).collect::<Vec<_>>());
     let text = encode(&families, Exposition::Text);

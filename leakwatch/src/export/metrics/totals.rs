@@ -1,6 +1,6 @@
 //! Figures over all processes, those that are gone among them, which the reports of those that live do not have.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
@@ -29,7 +29,7 @@ struct Last {
 impl Totals {
     /// Adds what happened since the round before. A process that is not among the reports is forgotten, what it added
     /// is not. A figure that became smaller is of a watching that began anew, and is added whole.
-    pub fn add(&mut self, processes: &[ProcessReport]) {
+    pub fn add(&mut self, processes: &[Arc<ProcessReport>]) {
         let mut seen = FxHashMap::default();
         for process in processes {
             let who = (process.pid, process.start_time);
@@ -69,11 +69,14 @@ fn grown<N: PartialEq<M>, M: ?Sized>(now: u64, before: &[(N, u64)], name: &M) ->
 
 /// The kernel side counts executions by process: where it has several runtimes, nobody knows whose they are.
 fn hits_by_runtime(process: &ProcessReport) -> Vec<(String, u64)> {
+    if process.probe_hits == 0 {
+        return Vec::new();
+    }
     let runtime = match process.runtimes.as_slice() {
         [one] => one.kind.clone(),
         _ => "mixed".to_owned(),
     };
-    (process.probe_hits > 0).then_some((runtime, process.probe_hits)).into_iter().collect()
+    vec![(runtime, process.probe_hits)]
 }
 
 #[cfg(test)]
@@ -89,16 +92,16 @@ mod tests {
         two.probe_hits = 7;
         two.losses = vec![Loss { name: "ring_full".into(), count: 3 }];
         let mut totals = Totals::default();
-        totals.add(&[one.clone(), two.clone()]);
-        totals.add(&[one.clone(), two]);
+        totals.add(&[one.clone().into(), two.clone().into()]);
+        totals.add(&[one.clone().into(), two.into()]);
         assert_eq!(totals.hits().collect::<Vec<_>>(), [("go", 107)]);
         one.probe_hits = 110;
-        totals.add(&[one.clone()]);
+        totals.add(&[one.clone().into()]);
         assert_eq!(totals.hits().collect::<Vec<_>>(), [("go", 117)]);
         assert_eq!(totals.lost().collect::<Vec<_>>(), [("ring_full", 3)]);
         // Watched anew: its figures begin again.
         one.probe_hits = 5;
-        totals.add(&[one]);
+        totals.add(&[one.into()]);
         assert_eq!(totals.hits().collect::<Vec<_>>(), [("go", 122)]);
     }
 }

@@ -1,5 +1,7 @@
 //! Alerts as `ExportLogsServiceRequest`: one record each time that one begins to fire or ends.
 
+use std::sync::Arc;
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value::Value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
@@ -15,13 +17,14 @@ const EVENT: &str = "leakwatch.alert";
 /// alert itself knows it.
 pub fn logs(
     alerts: &[AlertReport],
-    processes: &[ProcessReport],
+    processes: &[Arc<ProcessReport>],
     sender: &Sender,
     now: Timestamp,
 ) -> ExportLogsServiceRequest {
     let resource_logs = alerts.iter().map(|alert| {
-        let same =
-            |process: &&ProcessReport| process.pid == alert.pid && process.start_time == alert.start_time;
+        let same = |process: &&Arc<ProcessReport>| {
+            process.pid == alert.pid && process.start_time == alert.start_time
+        };
         let resource = match processes.iter().find(same) {
             Some(process) => resource::process(sender, process),
             None => resource::gone(sender, alert),

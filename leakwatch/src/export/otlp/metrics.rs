@@ -1,6 +1,6 @@
 //! Families as `ExportMetricsServiceRequest`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -29,7 +29,7 @@ struct Times {
 /// agent's when it was started.
 pub fn metrics(
     families: &[Family],
-    processes: &[ProcessReport],
+    processes: &[Arc<ProcessReport>],
     sender: &Sender,
     started: Option<Timestamp>,
     now: Timestamp,

@@ -55,7 +55,7 @@ fn now() -> Timestamp {
 
 #[test]
 fn a_process_is_a_resource_by_the_conventions() {
-    let processes = [process(), samples::process(7, "other")];
+    let processes = [process().into(), samples::process(7, "other").into()];
     let figures = AgentFigures { version: "0.1.0", revision: "r", ..AgentFigures::default() };
     let families = families(&processes, &figures, &Limits::default());
     let bytes = metrics(&families, &processes, &sender(), Some(now()), now()).encode_to_vec();
@@ -127,8 +127,9 @@ fn lifetimes_are_exponential_histograms_whose_buckets_hold_them() {
         site.lives = None;
     }
     process.sites[0].lives = Some(lives);
-    let families = families(std::slice::from_ref(&process), &AgentFigures::default(), &Limits::default());
-    let request = metrics(&families, &[process], &sender(), None, now());
+    let processes = [process.into()];
+    let families = families(&processes, &AgentFigures::default(), &Limits::default());
+    let request = metrics(&families, &processes, &sender(), None, now());
     let all = request.resource_metrics.iter().flat_map(|one| &one.scope_metrics[0].metrics);
     let found = all.into_iter().find(|metric| metric.name == "leakwatch_task_lifetime_seconds").expect("it");
     assert_eq!(found.unit, "s");
@@ -182,7 +183,7 @@ fn an_alert_is_a_record_with_its_site() {
         ..AlertReport::default()
     };
     let over = AlertReport { state: AlertState::Resolved, resolved: Some(now()), ..alert.clone() };
-    let request = logs(&[alert, over], &[process], &sender(), now());
+    let request = logs(&[alert, over], &[process.into()], &sender(), now());
     let [firing, resolved] = &request.resource_logs[..] else { panic!("{request:?}") };
     let resource = texts(&firing.resource.as_ref().expect("a resource").attributes);
     assert_eq!((resource["process.pid"].as_str(), resource["k8s.pod.name"].as_str()), ("4242", "nats-0"));

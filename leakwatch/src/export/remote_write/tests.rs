@@ -45,11 +45,11 @@ fn read(batch: &Batch, version: Version) -> Vec<Series> {
 fn both_protocols_say_the_same_and_series_end() {
     let labels = vec![("job".to_owned(), "leakwatch".to_owned()), ("pid".to_owned(), "hidden".to_owned())];
     let all = families(
-        &[samples::leaking(), samples::hostile()],
+        &[samples::leaking().into(), samples::hostile().into()],
         &AgentFigures { version: "1", revision: "2", ..AgentFigures::default() },
         &Limits::default(),
     );
-    let fewer = families(&[samples::hostile()], &AgentFigures::default(), &Limits::default());
+    let fewer = families(&[samples::hostile().into()], &AgentFigures::default(), &Limits::default());
     let mut rounds = Vec::new();
     for version in [Version::V1, Version::V2] {
         let options = Options { version, native_histograms: true, labels: labels.clone() };
@@ -88,7 +88,7 @@ fn both_protocols_say_the_same_and_series_end() {
 
 #[test]
 fn large_rounds_are_several_requests() {
-    let processes: Vec<_> = (1..=300).map(|pid| samples::process(pid, "x")).collect();
+    let processes: Vec<_> = (1..=300).map(|pid| samples::process(pid, "x").into()).collect();
     let families = families(&processes, &AgentFigures::default(), &Limits::default());
     let batches = Encoder::new(Options::default()).encode(&families, 1);
     let series: usize = batches.iter().map(|batch| read(batch, Version::V1).len()).sum();

@@ -104,8 +104,10 @@ pub(super) fn notes(state: &State, paper: &mut Paper<'_>, rows: Range<usize>, ar
     let mut lines = vec![Pieces::of(Role::Head, "what the figures do not show")];
     let Some(report) = state.report() else { return };
     let chosen = if state.page == Page::Processes { None } else { state.process() };
-    let processes =
-        report.processes.iter().filter(|process| chosen.is_none_or(|one| std::ptr::eq(one, *process)));
+    let processes = report
+        .processes
+        .iter()
+        .filter(|process| chosen.is_none_or(|one| std::ptr::eq(one, &raw const ***process)));
     for process in processes {
         let name = format!("{} (pid {})", clean(&process.comm), process.pid);
         let watched = format!(", watched for {}", duration(process.watched_s));
