@@ -36,13 +36,22 @@ pub(super) fn home(process: &Process, root: &Root) -> (Option<Container>, Option
     let uid = uid.clone().or_else(|| kept.as_ref()?.pod_uid.clone());
     let named = kept.as_ref().and_then(|kept| kept.pod.clone());
     let named = named.or_else(|| pods::of_uid(root, uid.as_deref()?));
+    let name = kept.as_ref().and_then(|kept| kept.name.clone());
+    // The kubelet's word, where the engine's is not to be had.
+    let logged = (uid.is_some() && (named.is_none() || name.is_none()))
+        .then(|| pods::of_container(root, id.as_deref()?))
+        .flatten();
+    let (named, name) = match logged {
+        Some((pod, container)) => (named.or(Some(pod)), name.or(Some(container))),
+        None => (named, name),
+    };
     let pod = (uid.is_some() || named.is_some()).then(|| {
         let (name, namespace) = named.map(|pod| (pod.name, pod.namespace)).unzip();
         Pod { name, namespace, uid }
     });
     let container = id.clone().map(|id| {
         let engine = kept.as_ref().map(|kept| kept.engine).or(*engine);
-        let (name, image) = kept.map(|kept| (kept.name, kept.image)).unwrap_or_default();
+        let image = kept.and_then(|kept| kept.image);
         Container { id, engine: engine.map(|engine| engine.name().to_owned()), name, image }
     });
     (container, pod)

@@ -2,7 +2,9 @@
 //!
 //! The kubelet keeps the logs of a pod's containers in `/var/log/pods/NAMESPACE_NAME_UID` (`BuildPodLogsDirectory` in
 //! pkg/kubelet/kuberuntime/helpers.go), whatever the engine. So a pod's name is known on its node without asking anybody.
-//! Names of namespaces and pods hold no `_`. It must never ask over a network, and never believe a name that is none.
+//! Beside it, `/var/log/containers` has a link for each container, `NAME_NAMESPACE_CONTAINER-ID.log` (`legacyLogSymlink` in
+//! `legacy.go` there), which names the container, too; one whose name were too long is cut, and not known by it.
+//! Names of namespaces, pods and containers hold no `_`. It must never ask over a network, and never believe a name that is none.
 
 use std::path::Path;
 
@@ -10,6 +12,9 @@ use super::root::Root;
 
 /// Where the kubelet keeps the directories.
 const LOGS: &str = "/var/log/pods";
+
+/// Where it keeps the links.
+const LINKS: &str = "/var/log/containers";
 
 /// Most entries that are looked at; a node has some hundred pods.
 const MOST_ENTRIES: usize = 1 << 14;
@@ -37,6 +42,18 @@ impl PodName {
 /// The pod with this uid; `None`: this is no node of Kubernetes, or it is not there.
 pub fn of_uid(root: &Root, uid: &str) -> Option<PodName> {
     root.names(Path::new(LOGS), MOST_ENTRIES).find_map(|name| parse(name.to_str()?, uid))
+}
+
+/// The pod of the container with this id, and what its specification calls the container; `None`: this is no node of
+/// Kubernetes, or it is not there.
+pub fn of_container(root: &Root, id: &str) -> Option<(PodName, String)> {
+    let end = format!("-{id}.log");
+    root.names(Path::new(LINKS), MOST_ENTRIES).find_map(|link| {
+        let mut parts = link.to_str()?.strip_suffix(&end)?.split('_');
+        let (name, namespace, container) = (parts.next()?, parts.next()?, parts.next()?);
+        let pod = PodName::of(namespace, name).filter(|_| parts.next().is_none() && is_name(container))?;
+        Some((pod, container.to_owned()))
+    })
 }
 
 fn parse(directory: &str, uid: &str) -> Option<PodName> {
@@ -78,6 +95,24 @@ mod tests {
         assert_eq!(of_uid(&root, "99999999-1a2b-4c3d-8e4f-5a6b7c8d9e0f"), None);
         fs::remove_dir_all(dir.path().join("var")).expect("removed");
         assert_eq!(of_uid(&root, UID), None);
+    }
+
+    #[test]
+    fn a_container_is_found_by_its_id() {
+        let id = "3f4b0d2c6a17e59388d1c4a7b2f06e5d9c8b7a605142f3e0d1c2b3a495867f6e";
+        let dir = tempfile::tempdir().expect("a directory");
+        let links = dir.path().join("var/log/containers");
+        fs::create_dir_all(&links).expect("made");
+        let root = Root::at(dir.path()).expect("a root");
+        for odd in ["a_b_c_d", "a_b", "A_b_c", "a_b_c\n"] {
+            fs::write(links.join(format!("{odd}-{id}.log")), "").expect("written");
+        }
+        fs::write(links.join(format!("other-0_shop_cart-{}.log", id.replace('3', "4"))), "")
+            .expect("written");
+        assert_eq!(of_container(&root, id), None);
+        fs::write(links.join(format!("cart-7c9d-x2x4z_shop_side-car-{id}.log")), "").expect("written");
+        let pod = PodName { namespace: "shop".to_owned(), name: "cart-7c9d-x2x4z".to_owned() };
+        assert_eq!(of_container(&root, id), Some((pod, "side-car".to_owned())));
     }
 
     #[test]
