@@ -31,10 +31,11 @@ const LOOKED_THROUGH: u64 = 128 << 20;
 pub(super) struct Watched {
     /// No other watching has it.
     pub(super) number: u64,
-    pub(super) session: Session,
+    /// Large, as the model is: whoever keeps many of these moves them about.
+    pub(super) session: Box<Session>,
     attach: Attach,
     info: ProcessInfo,
-    model: ProcessModel,
+    model: Box<ProcessModel>,
     identities: Identities,
     /// As of the last look.
     pub(super) report: Arc<ProcessReport>,
@@ -79,10 +80,10 @@ impl Watched {
         };
         Self {
             number,
-            session,
+            session: Box::new(session),
             attach,
             info,
-            model,
+            model: Box::new(model),
             identities: Identities::default(),
             report: Arc::new(report),
             course: Course::default(),
@@ -115,7 +116,7 @@ impl Watched {
         let begun_ns = clock::monotonic_ns();
         let ages = self.course.is_probed();
         let looks = Looks { ages, census: true, stacks, most_bytes: Some(LOOKED_THROUGH) };
-        let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
+        let samples = sample_all(kernel, [&mut *self.session], looks, begun_ns)?;
         for sample in samples.into_iter().flatten() {
             let sample = ProcessSample { proof: self.proving.news(), ..sample };
             let mut names = ImageNames::new(self.session.names());
