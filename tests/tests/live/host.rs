@@ -124,6 +124,11 @@ fn only_those_that_are_wanted() {
     host.reload(&format!("{OFTEN}[discover]\nexclude = [{{ comm = \"wanted\" }}]\n"));
     host.wait_until("its end", |host| host.process(wanted.pid()).is_none());
     assert!(host.process(unwanted.pid()).is_some());
+    // Wanted again, it is found again.
+    host.reload(&both);
+    host.wait_until("its return", |host| host.process(wanted.pid()).is_some());
+    host.reload(&format!("{OFTEN}[discover]\nexclude = [{{ comm = \"wanted\" }}]\n"));
+    host.wait_until("its end again", |host| host.process(wanted.pid()).is_none());
     // A wrong one changes nothing.
     host.reload("[discover]\nincluded = []\n");
     host.wait_until("the error", |host| host.about()["errors"]["reload"] == 1);

@@ -196,8 +196,7 @@ impl Finder {
                 Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => self.scan(),
                 Ok(Ask::Wanted(wanted)) => {
                     self.wanted = *wanted;
-                    // Those that were left out are asked about again.
-                    self.known.retain(|_, known| known.left_out.is_none());
+                    self.ask_again();
                     self.scan();
                 }
                 Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return self.keep(),
@@ -205,6 +204,17 @@ impl Finder {
             if clock::monotonic_ns().saturating_sub(self.written.0) >= WRITTEN_EVERY_NS {
                 self.keep();
             }
+        }
+    }
+
+    /// Other processes are wanted: those that were left out are as good as new, and of those that were handed over the ones that are
+    /// not wanted any more are forgotten by whoever has them, and left out from now on.
+    fn ask_again(&mut self) {
+        self.known.retain(|_, known| known.left_out.is_none());
+        let (wanted, root) = (&self.wanted, &self.root);
+        for (&pid, known) in &mut self.known {
+            let stays = Process::open(pid).is_ok_and(|process| wants(wanted, root, &process));
+            known.left_out = (!stays).then_some(Reason::Filtered);
         }
     }
 
