@@ -205,6 +205,7 @@ impl Proofs {
                     }
                 }
             }
+            self.busy &= !prover.is_gone();
             for watched in watches.values_mut().filter(|watched| !watched.proving.ended.is_empty()) {
                 let ended = std::mem::take(&mut watched.proving.ended);
                 // One that is gone is told of when it is next needed.

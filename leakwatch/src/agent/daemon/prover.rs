@@ -100,6 +100,11 @@ impl Prover {
         self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
     }
 
+    /// It broke down: nobody will tell of what it was doing.
+    pub(super) fn is_gone(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// What is new.
     pub(super) fn news(&self) -> impl Iterator<Item = News> {
         self.news.try_iter()
