@@ -143,7 +143,7 @@ fn one_that_dies_during_its_proof_is_no_error() {
     let mut small = Target::start(&prove_target());
     host.wait_until("another proof", |host| {
         small.command("spawn 5");
-        host.about()["proofs"]["made"] == 1
+        host.about()["proofs"]["made"].as_u64() >= Some(1)
     });
     let about = host.about();
     assert_eq!(about["proofs"]["failed"], 0, "{about:#}");
