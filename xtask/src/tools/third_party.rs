@@ -149,7 +149,9 @@ fn fetch(program: &Program) -> Result<()> {
     if link.symlink_metadata().is_ok() {
         fs::remove_file(&link).with_context(|| format!("failed to remove {}", link.display()))?;
     }
-    symlink(&executable, &link).with_context(|| format!("failed to link {}", link.display()))
+    // Relative: it is good however the folder is reached, and where it is moved to.
+    let inside = executable.strip_prefix(&links).unwrap_or(&executable);
+    symlink(inside, &link).with_context(|| format!("failed to link {}", link.display()))
 }
 
 /// As `cargo install` builds it for its users; what it leaves besides the executable is removed.
