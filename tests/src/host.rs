@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::agent::{self, Agent, Outcome};
 use crate::process::eventually;
 use crate::report::Report;
+use crate::target::Target;
 
 /// How long something may take to show: a debug build on a busy machine has to read programs first.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -148,6 +149,23 @@ impl HostAgent {
         self.wait_until(&format!("{live} live tasks of pid {pid}"), |host| {
             host.process(pid).is_some_and(|process| process["tasks_live"] == live)
         });
+    }
+
+    /// Of a process that gets probes as soon as something grows: each goroutine that is alive is known and, once there are
+    /// probes, each of so many starts.
+    #[track_caller]
+    pub fn counts_exactly(&self, pid: u32, target: &mut Target, starts: u32) {
+        self.wait_live(pid, target.check().num_goroutine);
+        self.wait_until("probes", |host| {
+            target.command("spawn chan 5");
+            host.process(pid).expect("watched")["tier"] == "probes"
+        });
+        let started = || self.report(pid).expect("watched").process(pid).tasks().started;
+        self.wait_live(pid, target.check().num_goroutine);
+        let (before, known) = (target.check(), started());
+        target.command(&format!("storm {starts}"));
+        let after = target.check();
+        self.wait_until("every start", |_| started() - known == after.started - before.started);
     }
 
     /// Waits for a line on standard error that has this in it, and returns it.

@@ -48,7 +48,8 @@ fn is_at_home(kind: Kind, engine_is: &str) {
         "{metrics}"
     );
 
-    is_counted_by(&host, pid, &mut target);
+    target.command("spawn chan 50");
+    host.counts_exactly(pid, &mut target, 1000);
     assert_eq!(host.terminate().code(), Some(0));
 
     is_counted(&mut target, pid, "process in a container");
@@ -59,23 +60,6 @@ fn is_at_home(kind: Kind, engine_is: &str) {
     target.command("storm 1000");
     let after = target.check();
     agent.interrupt().report().process(pid).assert_is(&before, &after, &group);
-}
-
-/// The agent knows each goroutine that is alive and, once it has placed probes, each start.
-#[track_caller]
-fn is_counted_by(host: &HostAgent, pid: u32, target: &mut Target) {
-    target.command("spawn chan 50");
-    host.wait_live(pid, target.check().num_goroutine);
-    host.wait_until("probes", |host| {
-        target.command("spawn chan 5");
-        host.process(pid).expect("watched")["tier"] == "probes"
-    });
-    let started = |host: &HostAgent| host.report(pid).expect("watched").process(pid).tasks().started;
-    host.wait_live(pid, target.check().num_goroutine);
-    let (before, known) = (target.check(), started(host));
-    target.command("storm 1000");
-    let after = target.check();
-    host.wait_until("every start", |host| started(host) - known == after.started - before.started);
 }
 
 /// The control group of a process, as the first hierarchy has it.
@@ -132,7 +116,8 @@ fn the_daemonset_watches_the_machine_and_its_containers() {
         assert!(feature["on"] == true || feature["name"] == "memory", "{feature}");
     }
     for (pid, target) in [(outside.pid(), &mut outside), (pid, &mut inside)] {
-        is_counted_by(&host, pid, target);
+        target.command("spawn chan 50");
+        host.counts_exactly(pid, target, 1000);
     }
     let info = |pid: u32| {
         let metrics = host.get("/metrics", &[]).body;

@@ -30,18 +30,8 @@ fn the_rights_of_the_unit_and_the_container_are_enough() {
         assert!(on || (feature == "memory" && !first), "{feature}: {:#}", host.about()["features"]);
     }
     let pid = target.pid();
-    host.wait_live(pid, target.check().num_goroutine);
     // With probes, too: each start is counted.
-    host.wait_until("probes", |host| {
-        target.command("spawn chan 5");
-        host.process(pid).expect("watched")["tier"] == "probes"
-    });
-    let started = |host: &HostAgent| host.report(pid).expect("watched").process(pid).tasks().started;
-    host.wait_live(pid, target.check().num_goroutine);
-    let (before, known) = (target.check(), started(&host));
-    target.command("storm 3000");
-    let after = target.check();
-    host.wait_until("every start", |host| started(host) - known == after.started - before.started);
+    host.counts_exactly(pid, &mut target, 3000);
     // One that comes is found by its exec.
     let mut other = Target::start(&newest);
     other.command("spawn method 7");

@@ -133,8 +133,8 @@ impl Watched {
         Ok(clock::monotonic_ns().saturating_sub(begun_ns))
     }
 
-    /// Puts the next look, or the next part of this one, where it belongs: a look not before `interval_ns` have passed, and so that looks which take this long take no more than
-    /// their share, percent of one core, of the time.
+    /// Puts the next look, or the next part of this one, where it belongs: a look not before `interval_ns` have passed, and so
+    /// that looks which take this long take no more than their share, percent of one core, of the time.
     pub(super) fn schedule(&mut self, took_ns: u64, interval_ns: u64, share_percent: f64) {
         self.took_ns = took_ns;
         let spacing_ns = match (self.session.is_unseen(), self.session.is_looking()) {

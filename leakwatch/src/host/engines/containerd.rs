@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Container, Engine, LARGEST, image, name, read};
+use super::{Bundle, Container, Engine, LARGEST, image, name, read};
 use crate::host::{pods::PodName, root::Root};
 
 /// Where containerd has its state: by itself, in k3s and RKE2, in k0s, as the snap of Canonical.
@@ -26,12 +26,6 @@ const MOST_NAMESPACES: usize = 64;
 
 /// The namespace in which docker has its containers.
 const OF_DOCKER: &str = "moby";
-
-#[derive(Deserialize)]
-struct Bundle {
-    #[serde(default)]
-    annotations: Annotations,
-}
 
 #[derive(Default, Deserialize)]
 struct Annotations {
@@ -53,7 +47,8 @@ pub(super) fn container(root: &Root, id: &str) -> Option<Container> {
     STATES.iter().find_map(|state| {
         let tasks = Path::new(state).join(TASKS);
         root.names(&tasks, MOST_NAMESPACES).find_map(|namespace| {
-            let bundle: Bundle = read(root, &tasks.join(&namespace).join(id).join("config.json"), LARGEST)?;
+            let bundle: Bundle<Annotations> =
+                read(root, &tasks.join(&namespace).join(id).join("config.json"), LARGEST)?;
             let engine = if namespace == OF_DOCKER { Engine::Docker } else { Engine::Containerd };
             Some(bundle.annotations.container(engine))
         })

@@ -117,6 +117,13 @@ fn read<T: DeserializeOwned>(root: &Root, path: &Path, most: u64) -> Option<T> {
     serde_json::from_slice(&root.read(path, most)?).ok()
 }
 
+/// The configuration of the OCI runtime, as far as engines say something in it of who asked for the container.
+#[derive(Deserialize)]
+struct Bundle<A> {
+    #[serde(default)]
+    annotations: A,
+}
+
 /// Who a container is for Kubernetes. CRI-O's annotations and the labels that docker has of the kubelet's shim have these
 /// names (pkg/kubelet/types/labels.go in Kubernetes).
 #[derive(Debug, Default, Deserialize)]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Container, Engine, LARGEST, OfKubernetes, image, name, read};
+use super::{Bundle, Container, Engine, LARGEST, OfKubernetes, image, name, read};
 use crate::host::root::Root;
 
 /// The store of the machine's root, if nobody moved it (`graphroot` in storage.conf).
@@ -17,12 +17,6 @@ const LARGEST_LIST: u64 = 32 << 20;
 
 /// Lists of containers: of those that outlive the machine's restart, and of those that need not (containers.go: `newContainerStore`).
 const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
-
-#[derive(Deserialize)]
-struct Bundle {
-    #[serde(default)]
-    annotations: Annotations,
-}
 
 /// Of CRI-O (pkg/annotations/internal.go), and who set them.
 #[derive(Default, Deserialize)]
@@ -53,8 +47,8 @@ struct Metadata {
 
 pub(super) fn container(root: &Root, graph: &Path, id: &str) -> Option<Container> {
     let containers = graph.join("overlay-containers");
-    let bundle: Option<Bundle> = read(root, &containers.join(id).join("userdata/config.json"), LARGEST);
-    let Annotations { manager, image: of, of_kubernetes } = bundle?.annotations;
+    let bundle: Bundle<Annotations> = read(root, &containers.join(id).join("userdata/config.json"), LARGEST)?;
+    let Annotations { manager, image: of, of_kubernetes } = bundle.annotations;
     let engine = match manager.as_deref() {
         Some("libpod") => Engine::Podman,
         Some("cri-o") => Engine::CriO,
