@@ -108,6 +108,13 @@ pub fn url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// A place below an address. What the address asks for besides (`?…`) stays behind it.
+pub fn below(url: &Url, path: &str) -> Url {
+    let mut below = url.clone();
+    below.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+    below
+}
+
 /// An address without what it may have of secrets: users, passwords, queries.
 pub fn place(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
@@ -142,7 +149,8 @@ impl Reply {
 /// # Errors
 /// When there is no answer.
 pub async fn send(request: RequestBuilder, most: usize) -> Result<Reply, String> {
-    let mut response = request.send().await.map_err(|error| with_causes(&error))?;
+    // The address may have secrets in it, and whoever asks knows it.
+    let mut response = request.send().await.map_err(|error| with_causes(&error.without_url()))?;
     let after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
@@ -172,8 +180,8 @@ pub fn backoff(failures: u32) -> Duration {
     doubled / 2 + doubled.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 1_000.0)
 }
 
-/// An error with what lies below it: reqwest's own sentence says the address alone.
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error with what lies below it: the sentences of reqwest and tonic alone say next to nothing.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -207,6 +215,25 @@ mod tests {
             let error = url(text).expect_err(text);
             assert!(error.contains(wanted), "{error}");
         }
+    }
+
+    #[test]
+    fn a_place_below_an_address_keeps_what_is_asked_for() {
+        let below = |text: &str| below(&url(text).expect("an address"), "/v1/logs").to_string();
+        assert_eq!(below("http://collector:4318"), "http://collector:4318/v1/logs");
+        assert_eq!(below("http://collector:4318/otlp/?key=k"), "http://collector:4318/otlp/v1/logs?key=k");
+    }
+
+    #[tokio::test]
+    async fn what_fails_does_not_tell_the_address() {
+        // Nobody listens there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its number");
+        drop(listener);
+        let client = client(Duration::from_secs(30)).expect("a client");
+        let request = client.get(format!("http://user:sesame1@{address}/write?token=sesame2"));
+        let error = send(request, 10).await.expect_err("nobody is there");
+        assert!(!error.contains("sesame") && error.contains("Connection refused"), "{error}");
     }
 
     #[test]

@@ -113,8 +113,7 @@ pub(super) async fn deliver(
     means: Means,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let opened =
-        http::client(action.timeout).and_then(|client| Ok((client, http::url(&endpoint(&webhook.url))?)));
+    let opened = http::client(action.timeout).and_then(|client| Ok((client, endpoint(&webhook.url)?)));
     let (client, url) = match opened {
         Ok(opened) => opened,
         Err(why) => return tally.failed(&why),
@@ -201,14 +200,15 @@ impl Sender {
 }
 
 /// Where alerts are posted: Alertmanager's own path is added to an address without one.
-fn endpoint(url: &str) -> String {
-    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-    let plain = url.trim_end_matches('/');
-    if path.trim_matches('/').ends_with("api/v2/alerts") {
-        plain.to_owned()
-    } else {
-        format!("{plain}/api/v2/alerts")
+fn endpoint(text: &str) -> Result<Url, String> {
+    const PATH: &str = "/api/v2/alerts";
+    let mut url = http::url(text)?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    if path.ends_with(PATH) {
+        url.set_path(&path);
+        return Ok(url);
     }
+    Ok(http::below(&url, PATH))
 }
 
 #[cfg(test)]
@@ -255,9 +255,13 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(endpoint("http://am:9093"), "http://am:9093/api/v2/alerts");
-        assert_eq!(endpoint("http://am:9093/"), "http://am:9093/api/v2/alerts");
-        assert_eq!(endpoint("https://h/alertmanager"), "https://h/alertmanager/api/v2/alerts");
-        assert_eq!(endpoint("https://h/x/api/v2/alerts/"), "https://h/x/api/v2/alerts");
+        for (text, wanted) in [
+            ("http://am:9093", "http://am:9093/api/v2/alerts"),
+            ("http://am:9093/", "http://am:9093/api/v2/alerts"),
+            ("https://h/alertmanager?key=k", "https://h/alertmanager/api/v2/alerts?key=k"),
+            ("https://h/x/api/v2/alerts/", "https://h/x/api/v2/alerts"),
+        ] {
+            assert_eq!(endpoint(text).map(|url| url.to_string()), Ok(wanted.to_owned()));
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::{error::unknown, reader::bytes};
 use crate::{
     agent::daemon::{filter::Pattern, options::Access},
     host::own,
+    http,
 };
 
 /// The largest program that a pattern may become.
@@ -32,6 +33,15 @@ pub(super) fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
 
 pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     Ok(PathBuf::from(string(value)?))
+}
+
+/// An address that can be asked by HTTP.
+pub(super) fn web_address(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?;
+    http::url(text).map_err(|_why| {
+        format!("an address such as \"http://host:9090/path\", or with https, not {text:?}")
+    })?;
+    Ok(text.to_owned())
 }
 
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, String> {

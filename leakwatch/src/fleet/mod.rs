@@ -115,10 +115,8 @@ struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     fn new(options: &'a Options) -> Result<Self, FleetError> {
-        let address = options.prometheus.trim_end_matches('/');
-        // Before the path is added: what is wrong is said of what was typed.
-        http::url(address).map_err(FleetError::Address)?;
-        let url = http::url(&format!("{address}/api/v1/query")).map_err(FleetError::Address)?;
+        let address = http::url(&options.prometheus).map_err(FleetError::Address)?;
+        let url = http::below(&address, "/api/v1/query");
         let client = http::client(options.timeout).map_err(FleetError::Client)?;
         Ok(Self { client, url, authorization: &options.authorization })
     }

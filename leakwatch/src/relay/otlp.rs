@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use super::answer::{self, Answer, PATIENCE};
 use super::{Board, Otlp, RelayError, Round, post};
 use crate::export::otlp::{Sender, logs, metrics};
-use crate::http::{Authorization, backoff};
+use crate::http::{self, Authorization, backoff};
 
 /// What this receiver is called in figures.
 pub(super) const NAME: &str = "otlp";
@@ -104,10 +104,9 @@ impl Client {
         let url = answer::url(WHAT, &options.endpoint)?;
         let transport = match options.protocol {
             Protocol::Http => {
-                let below =
-                    |path: &str| answer::url(WHAT, &format!("{}{path}", url.as_str().trim_end_matches('/')));
                 let client = Box::new(answer::client(WHAT)?);
-                Transport::Http { client, metrics: below("/v1/metrics")?, logs: below("/v1/logs")? }
+                let (metrics, logs) = (http::below(&url, "/v1/metrics"), http::below(&url, "/v1/logs"));
+                Transport::Http { client, metrics, logs }
             }
             Protocol::Grpc => {
                 let unusable = |error: tonic::transport::Error| RelayError::Unusable {
@@ -260,7 +259,7 @@ impl Client {
             open.clone()
         } else {
             let connected = endpoint.connect().await;
-            let connected = connected.map_err(|error| Status::unavailable(error.to_string()))?;
+            let connected = connected.map_err(|error| Status::unavailable(http::with_causes(&error)))?;
             channel.insert(connected).clone()
         };
         let bearer = self.authorization.bearer().map_err(Status::unavailable)?;

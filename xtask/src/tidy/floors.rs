@@ -86,9 +86,9 @@ const FLOORS: &[Floor] = &[
         name: "config",
         may: &[
             "cli", "observe", "host", "images", "kernel", "collect", "model", "detect", "report", "text",
-            "tui", "export", "agent", "rules", "alert", "relay",
+            "tui", "export", "http", "agent", "rules", "alert", "relay",
         ],
-        why: "turns flags and TOML into each floor's Options",
+        why: "turns flags and TOML into each floor's Options; what is an address, http says",
     },
     Floor {
         name: "cmd",

@@ -2,7 +2,7 @@
 
 use super::key::{Default, Key, Section};
 use crate::{
-    config::values::{count, duration, flag, path, string},
+    config::values::{count, duration, flag, path, string, web_address},
     export::remote_write::Version,
     relay::Protocol,
 };
@@ -32,7 +32,7 @@ pub(super) const REMOTE_WRITE: Section = Section {
             default: Default::Unset("\"http://localhost:9090/api/v1/write\""),
             doc: "Where to send to; without it, nothing is.",
             set: |options, value| {
-                options.export.remote_write = Some(string(value)?.to_owned());
+                options.export.remote_write = Some(web_address(value)?);
                 Ok(())
             },
         },
@@ -98,7 +98,7 @@ pub(super) const OTLP: Section = Section {
             default: Default::Unset("\"http://localhost:4318\""),
             doc: "Where to send to, for HTTP without /v1/metrics and /v1/logs; without it, nothing is.",
             set: |options, value| {
-                options.export.otlp = Some(string(value)?.to_owned());
+                options.export.otlp = Some(web_address(value)?);
                 Ok(())
             },
         },

@@ -18,7 +18,10 @@ use super::{
     Reads,
     rule::level,
 };
-use crate::alert::{Action, Command, Dump, Hold, Kind, Webhook};
+use crate::{
+    alert::{Action, Command, Dump, Hold, Kind, Webhook},
+    http,
+};
 
 const KINDS: [&str; 5] = ["webhook", "command", "dump", "log", "hold"];
 const COMMON: [&str; 5] = ["name", "kind", "level", "per_minute", "resolved"];
@@ -96,15 +99,11 @@ type Whole = std::ops::Range<usize>;
 
 fn web_address(reader: &Reader<'_>, table: &DeTable<'_>, key: &str) -> Result<Option<String>, ConfigError> {
     let Some((text, span)) = reader.string(table, key)? else { return Ok(None) };
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let fits = host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', ':']))
-        && !text.chars().any(|character| character.is_whitespace() || character.is_control());
-    if fits {
-        Ok(Some(text))
-    } else {
-        Err(reader
-            .error(&span, &format!("`{text}` is no address: it begins with http:// or https:// and a host")))
+    if http::url(&text).is_err() {
+        let what = format!("`{text}` is no address: it begins with http:// or https:// and a host");
+        return Err(reader.error(&span, &what));
     }
+    Ok(Some(text))
 }
 
 fn webhook(reader: &Reader<'_>, table: &DeTable<'_>, whole: &Whole) -> Result<Webhook, ConfigError> {
