@@ -5,12 +5,12 @@
 
 use std::{
     fs::{File, Metadata},
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 /// The most bytes of one.
 const LARGEST: u64 = 1 << 20;
@@ -47,19 +47,25 @@ pub fn secret(path: &Path) -> anyhow::Result<String> {
 }
 
 fn read(path: &Path, check: impl FnOnce(&Metadata) -> anyhow::Result<()>) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", path.display());
-    // Without O_NONBLOCK, to open a FIFO is to wait for who writes to it.
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
-    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).with_context(cannot)?;
-    let file = File::from(opened);
-    let metadata = file.metadata().with_context(cannot)?;
+    let opened = open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+    let (file, metadata) = opened.map_err(|error| cannot(path, &error))?;
     if !metadata.is_file() || metadata.len() > LARGEST {
         bail!("{} is no file of at most {LARGEST} bytes", path.display());
     }
     check(&metadata)?;
     let mut text = String::new();
-    file.take(LARGEST).read_to_string(&mut text).with_context(cannot)?;
+    file.take(LARGEST).read_to_string(&mut text).map_err(|error| cannot(path, &error))?;
     Ok(text)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // Without O_NONBLOCK, to open a FIFO is to wait for who writes to it.
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?.into())
+}
+
+fn cannot(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot read {}: {error}", path.display())
 }
 
 #[cfg(test)]
