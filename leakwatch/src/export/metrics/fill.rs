@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::labels::{self, OTHER};
 use super::{AgentFigures, Family, Histogram, Labels, Limits, Metric, Series, Subject, TABLE, Value};
-use crate::report::{ProcessReport, SiteReport, Timestamp, Verdict, float};
+use crate::report::{Mode, ProcessReport, RuntimeReport, SiteReport, Timestamp, Verdict, float};
 
 /// All series of these reports, in the table's order; families without series are left out.
 pub fn families(processes: &[Arc<ProcessReport>], agent: &AgentFigures, limits: &Limits) -> Vec<Family> {
@@ -187,8 +187,9 @@ impl Filler<'_> {
             self.count(Metric::TasksLive, subject, &labels, Some(tasks.live));
             self.count(Metric::TasksStarted, subject, &labels, Some(tasks.started));
             self.count(Metric::TasksEnded, subject, &labels, Some(tasks.ended));
-            let lifetimes = Box::new(lifetimes(process, runtime));
-            self.push(Metric::TaskLifetime, subject, labels, Value::Histogram(lifetimes));
+            if let Some(lifetimes) = lifetimes(process, runtime) {
+                self.push(Metric::TaskLifetime, subject, labels, Value::Histogram(Box::new(lifetimes)));
+            }
         }
         let mut built = whole.clone();
         labels::push(&mut built, "build_id", process.build_id.as_deref(), most);
@@ -341,14 +342,20 @@ impl Filler<'_> {
 }
 
 /// Lifetimes of the ended tasks of a runtime, over its sites.
-fn lifetimes(process: &ProcessReport, runtime: &str) -> Histogram {
+/// `None`: nobody has seen starts and ends of its tasks. Memory alone tells no lifetimes, and most processes have no more.
+fn lifetimes(process: &ProcessReport, runtime: &str) -> Option<Histogram> {
+    let probed = |one: &RuntimeReport| one.kind == runtime && one.mode != Mode::Memory;
+    let seen = |site: &SiteReport| !site.system && site.runtime == runtime && site.lives.is_some();
+    if !process.runtimes.iter().any(probed) && !process.sites.iter().any(seen) {
+        return None;
+    }
     let mut histogram = Histogram::default();
     for site in process.sites.iter().filter(|site| !site.system && site.runtime == runtime) {
         for bucket in site.lives.iter().flat_map(|lives| &lives.ended) {
             histogram.add(bucket.from_ns(), bucket.count);
         }
     }
-    histogram
+    Some(histogram)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds are exact for 200,000 years")]
