@@ -111,9 +111,7 @@ impl Server {
         let secrets = Arc::new(Secrets::read(options)?);
         let tls = options.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
         let listener = std::net::TcpListener::bind(address).map_err(|error| {
-            anyhow::anyhow!(
-                "cannot listen on {address}: {error}; choose another [http] listen, or \"off\""
-            )
+            anyhow::anyhow!("cannot listen on {address}: {error}; choose another [http] listen, or \"off\"")
         })?;
         listener.set_nonblocking(true).context("cannot make a socket that does not block")?;
         let address = listener.local_addr().context("cannot tell the address that is listened on")?;
