@@ -1,4 +1,4 @@
-//! The fuzz corpus of files that users write, on a stable compiler: every input as it is, cut short at each character, and
+//! The fuzz corpus of files that users write and that container engines keep, on a stable compiler: every input as it is, cut short at each character, and
 //! with one byte replaced by each that TOML or the language of conditions gives a meaning.
 #![expect(clippy::tests_outside_test_module, reason = "all of it is a test")]
 
@@ -7,6 +7,10 @@ use std::path::Path;
 #[path = "../../fuzz/src/config.rs"]
 #[expect(unreachable_pub, reason = "the file is part of the fuzz targets elsewhere")]
 mod config;
+
+#[path = "../../fuzz/src/kept.rs"]
+#[expect(unreachable_pub, reason = "the file is part of the fuzz targets elsewhere")]
+mod kept;
 
 fn replay(folder: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(folder);
@@ -32,6 +36,11 @@ fn replay(folder: &str, target: fn(&[u8])) {
 #[test]
 fn rules_are_read_or_refused() {
     replay("rules", config::rules);
+}
+
+#[test]
+fn databases_are_read_or_refused() {
+    replay("bolt", kept::bolt);
 }
 
 #[test]

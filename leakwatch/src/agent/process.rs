@@ -1,6 +1,7 @@
 //! What every loop needs of a watched process: who it is in reports, how its runtimes are counted, when it ended.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd as _, AsRawFd},
     time::Duration,
@@ -15,9 +16,18 @@ use crate::{
     report::{self, Container, Pod, ProcessInfo, RuntimeReport, Timestamp},
 };
 
-/// What reports say of a process besides its figures; `booted` is [`crate::host::boot_time`], where it is known.
-pub(super) fn info(process: &Process, booted: Option<Timestamp>, root: &Root) -> ProcessInfo {
-    let (container, pod) = home(process, root);
+/// What reports say of a process besides its figures, with these labels of its pod; `booted` is [`crate::host::boot_time`], where
+/// it is known.
+pub(super) fn info(
+    process: &Process,
+    booted: Option<Timestamp>,
+    root: &Root,
+    labels: &BTreeSet<String>,
+) -> ProcessInfo {
+    let (container, mut pod) = home(process, root, !labels.is_empty());
+    if let Some(of_pod) = pod.as_mut().and_then(|pod| pod.labels.as_mut()) {
+        of_pod.retain(|key, _| labels.contains(key));
+    }
     ProcessInfo {
         pid: process.pid(),
         start_time: booted.and_then(|booted| process.start_time(booted)),
@@ -29,10 +39,12 @@ pub(super) fn info(process: &Process, booted: Option<Timestamp>, root: &Root) ->
     }
 }
 
-/// The container and the pod that it runs in, with what their engine and the kubelet keep of them below `root`.
-pub(super) fn home(process: &Process, root: &Root) -> (Option<Container>, Option<Pod>) {
+/// The container and the pod that it runs in, with what their engine and the kubelet keep of them below `root`, and if wanted all
+/// labels of the pod.
+pub(super) fn home(process: &Process, root: &Root, labels: bool) -> (Option<Container>, Option<Pod>) {
     let Place { container: id, pod: uid, engine, .. } = process.place();
-    let kept = id.as_deref().and_then(|id| engines::container(root, id, || process.upper_layer()));
+    let upper = || process.upper_layer();
+    let kept = id.as_deref().and_then(|id| engines::container(root, id, &upper));
     let uid = uid.clone().or_else(|| kept.as_ref()?.pod_uid.clone());
     let named = kept.as_ref().and_then(|kept| kept.pod.clone());
     let named = named.or_else(|| pods::of_uid(root, uid.as_deref()?));
@@ -47,7 +59,13 @@ pub(super) fn home(process: &Process, root: &Root) -> (Option<Container>, Option
     };
     let pod = (uid.is_some() || named.is_some()).then(|| {
         let (name, namespace) = named.map(|pod| (pod.name, pod.namespace)).unzip();
-        Pod { name, namespace, uid }
+        let sandbox = kept.as_ref().and_then(|kept| kept.sandbox.as_ref()).filter(|_| labels);
+        Pod {
+            name,
+            namespace,
+            uid,
+            labels: sandbox.and_then(|sandbox| engines::labels(root, sandbox, &upper)),
+        }
     });
     let container = id.clone().map(|id| {
         let engine = kept.as_ref().map(|kept| kept.engine).or(*engine);

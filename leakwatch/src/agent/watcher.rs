@@ -360,7 +360,7 @@ impl Watcher<'_> {
         let mut info = ProcessInfo {
             streaming: self.options.stream,
             grace_ns: self.options.main.map(|main| process::nanoseconds(main.grace)),
-            ..process::info(&process, host::boot_time().ok(), &Root::of_machine()?)
+            ..process::info(&process, host::boot_time().ok(), &Root::of_machine()?, &BTreeSet::new())
         };
         let id = process.id();
         let ask = Ask {

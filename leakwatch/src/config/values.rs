@@ -2,7 +2,11 @@
 //!
 //! A reader answers with what is allowed; where that stands in the file is for whoever walks it. It must never look at a key.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use leakwatch_common::RuntimeKind;
@@ -11,8 +15,9 @@ use toml::{Spanned, de::DeValue};
 
 use super::{error::unknown, reader::bytes};
 use crate::{
-    agent::daemon::{filter::Pattern, options::Access},
-    host::own,
+    agent::daemon::{filter::Pattern, options::Access, selector::Selector},
+    export::metrics,
+    host::{own, pods::is_label_key},
     http,
 };
 
@@ -125,7 +130,8 @@ pub(super) fn patterns(value: &DeValue<'_>) -> Result<Vec<Pattern>, String> {
 }
 
 fn pattern(value: &DeValue<'_>) -> Result<Pattern, String> {
-    const NAMES: [&str; 8] = ["comm", "exe", "cgroup", "container", "image", "pod", "namespace", "user"];
+    const NAMES: [&str; 9] =
+        ["comm", "exe", "cgroup", "container", "image", "pod", "namespace", "pod_labels", "user"];
     let DeValue::Table(table) = value else {
         return Err(not("a list of tables such as { comm = \"caddy\" }", value));
     };
@@ -138,6 +144,10 @@ fn pattern(value: &DeValue<'_>) -> Result<Pattern, String> {
         let value = value.get_ref();
         if name == "user" {
             pattern.uid = Some(user(value)?);
+            continue;
+        }
+        if name == "pod_labels" {
+            pattern.labels = Some(selector(value)?);
             continue;
         }
         let place = match name {
@@ -162,6 +172,36 @@ fn user(value: &DeValue<'_>) -> Result<u32, String> {
     };
     own::user_id(name)
         .ok_or_else(|| format!("a list of tables, and there is no user {name:?} on this machine"))
+}
+
+fn selector(value: &DeValue<'_>) -> Result<Selector, String> {
+    let text = string(value).map_err(|what| format!("a list of tables; pod_labels is {what}"))?;
+    Selector::parse(text).map_err(|what| format!("a list of tables; pod_labels is to have {what}"))
+}
+
+/// Keys of labels, `most` at most.
+pub(super) fn label_keys(value: &DeValue<'_>, most: usize) -> Result<BTreeSet<String>, String> {
+    let keys = array(value)?.iter().map(|one| {
+        let key = string(one.get_ref()).map_err(|what| format!("a list; in it is {what}"))?;
+        let known = is_label_key(key).then(|| key.to_owned());
+        known.ok_or_else(|| {
+            format!("a list of keys of labels such as \"app.kubernetes.io/name\", and there is {key:?} in it")
+        })
+    });
+    let keys: BTreeSet<String> = keys.collect::<Result<_, _>>()?;
+    if keys.len() > most {
+        return Err(format!("a list of at most {most} keys, not {}", keys.len()));
+    }
+    let mut names = BTreeMap::new();
+    for key in &keys {
+        if let Some(other) = names.insert(metrics::of_pod(key), key) {
+            return Err(format!(
+                "a list of keys, and {other} and {key} would be one label in metrics: {}",
+                metrics::of_pod(key)
+            ));
+        }
+    }
+    Ok(keys)
 }
 
 fn regex(name: &str, value: &DeValue<'_>) -> Result<Regex, String> {

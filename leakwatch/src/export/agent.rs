@@ -74,6 +74,7 @@ pub(super) fn row(process: &ProcessReport, watched: &WatchedReport) -> Value {
             "name": pod.name,
             "namespace": pod.namespace,
             "uid": pod.uid,
+            "labels": pod.labels,
         })),
         "runtimes": process.runtimes.iter().map(|runtime| json!({
             "kind": runtime.kind,

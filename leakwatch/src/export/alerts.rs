@@ -1,13 +1,13 @@
 //! Alerts in the forms that others read: Alertmanager's API v2, a list of them all, and what holds.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     json::{number, rfc3339},
-    safe,
+    metrics, safe,
 };
 use crate::report::alerting::{ActionReport, AlertReport, AlertSite, AlertState, Alerting, RuleReport};
 use crate::report::{Report, Timestamp};
@@ -16,7 +16,7 @@ use crate::report::{Report, Timestamp};
 pub const HOLD_SCHEMA: &str = "leakwatch.hold/1";
 
 /// Labels of an alert; those that are empty are none.
-fn labels<'a>(alert: &'a AlertReport, host: &'a str) -> BTreeMap<&'a str, String> {
+fn labels<'a>(alert: &'a AlertReport, host: &'a str) -> BTreeMap<Cow<'a, str>, String> {
     let site = alert.site.as_ref();
     let (container, pod) = (alert.container.as_ref(), alert.pod.as_ref());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -41,8 +41,11 @@ fn labels<'a>(alert: &'a AlertReport, host: &'a str) -> BTreeMap<&'a str, String
         ("line", site.and_then(|site| site.line).map(|line| line.to_string()).unwrap_or_default()),
         ("task", of_site(|site| &site.task)),
     ];
-    let rule = alert.labels.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    rule.chain(own).filter(|(_, value)| !value.is_empty()).collect()
+    let own = own.map(|(name, value)| (Cow::from(name), value));
+    let rule = alert.labels.iter().map(|(name, value)| (name.as_str().into(), value.clone()));
+    let of_pod = pod.into_iter().flat_map(|pod| pod.labels.iter().flatten());
+    let of_pod = of_pod.map(|(key, value)| (metrics::of_pod(key).into(), value.clone()));
+    of_pod.chain(rule).chain(own).filter(|(_, value)| !value.is_empty()).collect()
 }
 
 fn annotations(alert: &AlertReport) -> BTreeMap<&str, String> {
@@ -331,7 +334,7 @@ mod tests {
             pod: Some(crate::report::Pod {
                 name: Some("p".to_owned()),
                 namespace: Some("n".to_owned()),
-                uid: None,
+                ..crate::report::Pod::default()
             }),
             labels: BTreeMap::new(),
             site: Some(AlertSite { task: Some("main.f".to_owned()), ..alert().site.expect("a site") }),

@@ -132,6 +132,7 @@ struct PodJson<'a> {
     name: Option<&'a str>,
     namespace: Option<&'a str>,
     uid: Option<&'a str>,
+    labels: Option<&'a BTreeMap<String, String>>,
 }
 
 #[derive(Serialize)]
@@ -435,7 +436,12 @@ impl<'a> From<&'a ZombieReport> for ZombiesJson<'a> {
 
 impl<'a> From<&'a Pod> for PodJson<'a> {
     fn from(pod: &'a Pod) -> Self {
-        Self { name: pod.name.as_deref(), namespace: pod.namespace.as_deref(), uid: pod.uid.as_deref() }
+        Self {
+            name: pod.name.as_deref(),
+            namespace: pod.namespace.as_deref(),
+            uid: pod.uid.as_deref(),
+            labels: pod.labels.as_ref(),
+        }
     }
 }
 

@@ -183,6 +183,7 @@ struct PodJson {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -435,7 +436,12 @@ impl ProcessJson {
                 name: self.container_name,
                 image: self.image,
             }),
-            pod: self.pod.map(|PodJson { name, namespace, uid }| Pod { name, namespace, uid }),
+            pod: self.pod.map(|PodJson { name, namespace, uid, labels }| Pod {
+                name,
+                namespace,
+                uid,
+                labels,
+            }),
             exited: self.exited,
             watched_s: self.watched_s,
             runtimes: self.runtimes.into_iter().map(RuntimeJson::runtime).collect(),

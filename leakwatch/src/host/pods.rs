@@ -1,4 +1,4 @@
-//! Names of Kubernetes pods, as the node itself has them.
+//! Names of Kubernetes pods, as the node itself has them, and what can be one of their labels.
 //!
 //! The kubelet keeps the logs of a pod's containers in `/var/log/pods/NAMESPACE_NAME_UID` (`BuildPodLogsDirectory` in
 //! pkg/kubelet/kuberuntime/helpers.go), whatever the engine. So a pod's name is known on its node without asking anybody.
@@ -21,6 +21,9 @@ const MOST_ENTRIES: usize = 1 << 14;
 
 /// The longest name that Kubernetes allows.
 const LONGEST: usize = 253;
+
+/// The longest value of a label, and name of its key.
+const LONGEST_VALUE: usize = 63;
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,24 @@ pub fn of_container(root: &Root, id: &str) -> Option<(PodName, String)> {
         let pod = PodName::of(namespace, name).filter(|_| parts.next().is_none() && is_name(container))?;
         Some((pod, container.to_owned()))
     })
+}
+
+/// It can be the key of a label: a name, maybe after a domain and a slash (`IsQualifiedName` and `IsValidLabelValue` in
+/// apimachinery's pkg/util/validation/validation.go).
+pub fn is_label_key(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((domain, name)) => is_name(domain) && !name.is_empty() && is_label_value(name),
+        None => !text.is_empty() && is_label_value(text),
+    }
+}
+
+/// It can be the value of a label.
+pub fn is_label_value(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    text.len() <= LONGEST_VALUE
+        && text.bytes().all(allowed)
+        && ends.into_iter().flatten().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn parse(directory: &str, uid: &str) -> Option<PodName> {
@@ -113,6 +134,18 @@ mod tests {
         fs::write(links.join(format!("cart-7c9d-x2x4z_shop_side-car-{id}.log")), "").expect("written");
         let pod = PodName { namespace: "shop".to_owned(), name: "cart-7c9d-x2x4z".to_owned() };
         assert_eq!(of_container(&root, id), Some((pod, "side-car".to_owned())));
+    }
+
+    #[test]
+    fn labels_are_as_kubernetes_takes_them() {
+        for key in ["app", "app.kubernetes.io/name", "a/B_c.d-1", "pod-template-hash"] {
+            assert!(is_label_key(key), "{key}");
+        }
+        for odd in ["", "/", "a/", "/a", "a/b/c", "-a", "a.", "a b", "A.io/é", "a=b", &"a".repeat(64)] {
+            assert!(!is_label_key(odd), "{odd}");
+        }
+        assert!(is_label_value("") && is_label_value("v1.2-RC_3") && is_label_value(&"a".repeat(63)));
+        assert!(!is_label_value("a/b") && !is_label_value("-") && !is_label_value(&"a".repeat(64)));
     }
 
     #[test]

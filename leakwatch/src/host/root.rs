@@ -46,15 +46,18 @@ impl Root {
         dir.map(Self).map_err(|errno| failed(errno.into()))
     }
 
-    /// What is in a file; `None`: it is not there, may not be read, is no regular file, or has more than `most` bytes.
-    pub fn read(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
+    /// A file to be read; `None`: it is not there, may not be read, or is no regular file.
+    pub fn file(&self, path: &Path) -> Option<File> {
         // Not to wait for a writer, should it be a pipe.
         let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        if FileType::from_raw_mode(fstat(&file).ok()?.st_mode) != FileType::RegularFile {
-            return None;
-        }
+        let is_file = FileType::from_raw_mode(fstat(&file).ok()?.st_mode) == FileType::RegularFile;
+        is_file.then(|| File::from(file))
+    }
+
+    /// What is in a file; `None`: as [`Root::file`], or it has more than `most` bytes.
+    pub fn read(&self, path: &Path, most: u64) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::from(file).take(most.saturating_add(1)).read_to_end(&mut bytes).ok()?;
+        let read = self.file(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes).ok()?;
         (read as u64 <= most).then_some(bytes)
     }
 

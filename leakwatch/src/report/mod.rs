@@ -28,7 +28,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use crate::detect::{Forecast, Verdict, units};
 pub use crate::model::{Ages, Loss, Moment, Point, Span, float, seconds};
@@ -166,6 +166,8 @@ pub struct Pod {
     pub namespace: Option<String>,
     /// Its uid.
     pub uid: Option<String>,
+    /// Those of its labels that are to be told; `None`: they are not known, or none was asked for.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// How tasks are observed.

@@ -174,7 +174,11 @@ const GUESTS: &[Guest] = &[
         why: "the command `completions`, and its shells",
     },
     Guest { name: "clap_mangen", floors: &["cmd"], why: "the command `man`" },
-    Guest { name: "prost", floors: &["export", "relay"], why: "outputs speak protocol buffers" },
+    Guest {
+        name: "prost",
+        floors: &["host", "export", "relay"],
+        why: "outputs speak protocol buffers, and containerd keeps what it knows of pods in one",
+    },
     Guest {
         name: "opentelemetry_proto",
         floors: &["export", "relay"],

@@ -323,8 +323,11 @@ fn reason_of(error: &CollectError) -> Option<Reason> {
 /// The configuration wants this process.
 pub(super) fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
     let place = process.place();
-    let (container, pod) =
-        if wanted.filter.asks_of_names() { process::home(process, root) } else { (None, None) };
+    let (container, pod) = if wanted.filter.asks_of_names() {
+        process::home(process, root, wanted.filter.asks_of_labels())
+    } else {
+        (None, None)
+    };
     let text = |text: Option<&Option<String>>| text.cloned().flatten().unwrap_or_default();
     wanted.filter.wants(&Candidate {
         comm: process.comm(),
@@ -335,5 +338,6 @@ pub(super) fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
         image: &text(container.as_ref().map(|container| &container.image)),
         namespace: &text(pod.as_ref().map(|pod| &pod.namespace)),
         pod: &text(pod.as_ref().map(|pod| &pod.name)),
+        labels: pod.as_ref().and_then(|pod| pod.labels.as_ref()),
     })
 }

@@ -1,6 +1,10 @@
 //! Which processes are wanted: pure, over what is known of a process before anything of it is read.
 
+use std::collections::BTreeMap;
+
 use regex::Regex;
+
+use super::selector::Selector;
 
 /// What is known of a process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +25,8 @@ pub struct Candidate<'a> {
     pub namespace: &'a str,
     /// See `namespace`.
     pub pod: &'a str,
+    /// Labels of its pod; `None`: it is in none, or they are not known.
+    pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
 /// What a process must be: all that is given must hold. Patterns are of the whole text.
@@ -40,6 +46,8 @@ pub struct Pattern {
     pub namespace: Option<Regex>,
     /// Of [`Candidate::pod`].
     pub pod: Option<Regex>,
+    /// Of [`Candidate::labels`]; who has none is not meant, whatever the selector says.
+    pub labels: Option<Selector>,
     /// Its user.
     pub uid: Option<u32>,
 }
@@ -57,6 +65,10 @@ impl Pattern {
         ];
         texts.into_iter().all(|(pattern, text)| pattern.as_ref().is_none_or(|regex| regex.is_match(text)))
             && self.uid.is_none_or(|uid| uid == candidate.uid)
+            && self
+                .labels
+                .as_ref()
+                .is_none_or(|selector| candidate.labels.is_some_and(|labels| selector.matches(labels)))
     }
 }
 
@@ -70,12 +82,21 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Names of pods or images matter: they are looked up then.
+    /// Names of pods or images, or labels, matter: they are looked up then.
     pub fn asks_of_names(&self) -> bool {
-        let all = self.include.iter().chain(&self.exclude);
-        all.into_iter().any(|Pattern { pod, namespace, image, .. }| {
-            pod.is_some() || namespace.is_some() || image.is_some()
-        })
+        self.asks_of_labels()
+            || self.patterns().any(|Pattern { pod, namespace, image, .. }| {
+                pod.is_some() || namespace.is_some() || image.is_some()
+            })
+    }
+
+    /// Labels of pods matter.
+    pub fn asks_of_labels(&self) -> bool {
+        self.patterns().any(|pattern| pattern.labels.is_some())
+    }
+
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.include.iter().chain(&self.exclude)
     }
 
     /// It is wanted.
@@ -122,5 +143,24 @@ mod tests {
         ];
         assert_eq!(check(either.clone(), vec![]), (true, true), "one of the patterns is enough");
         assert_eq!(check(either, vec![Pattern { uid: Some(33), ..Pattern::default() }]), (false, true));
+    }
+
+    #[test]
+    fn a_selector_is_of_pods_whose_labels_are_known() {
+        let web = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let pattern = |text: &str| Pattern {
+            labels: Some(Selector::parse(text).expect("a selector")),
+            ..Pattern::default()
+        };
+        let wants = |include: &[&str], exclude: &[&str], labels| {
+            let patterns = |texts: &[&str]| texts.iter().map(|text| pattern(text)).collect();
+            let filter = Filter { include: patterns(include), exclude: patterns(exclude) };
+            filter.wants(&Candidate { labels, ..Candidate::default() })
+        };
+        assert!(wants(&["app=web"], &[], Some(&web)));
+        assert!(!wants(&["app=web"], &["app"], Some(&web)));
+        assert!(wants(&["!legacy"], &[], Some(&web)));
+        assert!(!wants(&["!legacy"], &[], None), "it may be in no pod at all");
+        assert!(wants(&[], &["!legacy"], None));
     }
 }

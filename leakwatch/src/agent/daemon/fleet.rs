@@ -217,7 +217,8 @@ impl Fleet {
         self.attached += 1;
         debug!(pid, comm = session.process().comm(), "watched");
         self.booted = self.booted.or_else(|| host::boot_time().ok());
-        let info = process::info(session.process(), self.booted, &self.root);
+        let labels = &self.options.discover.labels;
+        let info = process::info(session.process(), self.booted, &self.root, labels);
         let mut watched = Watched::new(number, session, info, &self.detector, &self.options.redact);
         if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
             self.complain(ErrorKind::Kernel, &error);

@@ -19,6 +19,7 @@ mod proofs;
 mod prover;
 mod quiet;
 mod reading;
+pub mod selector;
 pub mod tiers;
 mod veil;
 mod watched;

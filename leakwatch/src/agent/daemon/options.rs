@@ -1,6 +1,6 @@
 //! How the host agent runs. `config::agent` fills this from TOML; `docs/agent.md` documents every key.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use leakwatch_common::RuntimeKind;
 
@@ -128,6 +128,8 @@ pub struct Discover {
     pub runtimes: Vec<RuntimeKind>,
     /// Which of them.
     pub filter: Filter,
+    /// Keys of the labels that are told of pods.
+    pub labels: BTreeSet<String>,
     /// Time between looks through all processes, for those that nobody told of.
     pub rescan: Duration,
     /// Processes watched at once.
@@ -208,6 +210,7 @@ impl Default for Discover {
         Self {
             runtimes: vec![RuntimeKind::Go, RuntimeKind::Tokio],
             filter: Filter::default(),
+            labels: BTreeSet::new(),
             rescan: Duration::from_secs(10),
             most_processes: 1000,
             most_binaries: 512,

@@ -1,7 +1,10 @@
 //! `[discover]`: which processes are watched. It must never look at one; only users are looked up by their names.
 
 use super::key::{Default, Key, Section};
-use crate::config::values::{array, count, duration, path, patterns, runtime};
+use crate::config::values::{array, count, duration, label_keys, path, patterns, runtime};
+
+/// Each is a label in the figures of every process.
+const MOST_LABELS: usize = 16;
 
 /// `[discover]`.
 pub(super) const DISCOVER: Section = Section {
@@ -22,8 +25,10 @@ pub(super) const DISCOVER: Section = Section {
             name: "include",
             default: Default::Is("[]"),
             doc: "Only these; empty: all. A list of tables with one or more of comm, exe, cgroup, container (id), image, pod, namespace \
-              (patterns of the whole text) and user (name or number). One must match, with all that it gives:\n\
-              include = [{ exe = \"/usr/local/bin/.*\" }, { user = \"www-data\", comm = \"api-.*\" }]",
+              (patterns of the whole text), user (name or number) and pod_labels (a selector as Kubernetes has them, over the labels \
+              that the pod was made with). One must match, with all that it gives:\n\
+              include = [{ exe = \"/usr/local/bin/.*\" }, { user = \"www-data\", comm = \"api-.*\" }, \
+              { pod_labels = \"app=web,tier notin (cache, test)\" }]",
             set: |options, value| {
                 options.discover.filter.include = patterns(value)?;
                 Ok(())
@@ -35,6 +40,16 @@ pub(super) const DISCOVER: Section = Section {
             doc: "None of these, written as include is.",
             set: |options, value| {
                 options.discover.filter.exclude = patterns(value)?;
+                Ok(())
+            },
+        },
+        Key {
+            name: "report_labels",
+            default: Default::Is("[]"),
+            doc: "Labels of pods that reports and metrics tell, by their keys, 16 at most: [\"app.kubernetes.io/name\", \"team\"]. \
+              No others leave the agent. Of programs that are found from then on.",
+            set: |options, value| {
+                options.discover.labels = label_keys(value, MOST_LABELS)?;
                 Ok(())
             },
         },

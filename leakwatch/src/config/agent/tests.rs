@@ -149,11 +149,24 @@ fn errors_name_the_line_and_what_is_allowed() {
     refused(
         "[discover]\ninclude = [{ com = \"x\" }]\n",
         "agent.toml:2: `include` is a list of tables; unknown key `com` (did you mean `comm`?); there are comm, exe, \
-         cgroup, container, image, pod, namespace, user",
+         cgroup, container, image, pod, namespace, pod_labels, user",
     );
     refused(
         "[discover]\nexclude = [{ user = \"nobody-at-all\" }]\n",
         "agent.toml:2: `exclude` is a list of tables, and there is no user \"nobody-at-all\" on this machine",
+    );
+    refused(
+        "[discover]\ninclude = [{ pod_labels = \"app=web;tier=x\" }]\n",
+        "agent.toml:2: `include` is a list of tables; pod_labels is to have values that a label can have, and there is \
+         \"web;tier\"",
+    );
+    refused(
+        "[discover]\nreport_labels = [\"team\", \"a b\"]\n",
+        "agent.toml:2: `report_labels` is a list of keys of labels such as \"app.kubernetes.io/name\", and there is \"a b\" in it",
+    );
+    refused(
+        "[discover]\nreport_labels = [\"a.b\", \"a-b\"]\n",
+        "agent.toml:2: `report_labels` is a list of keys, and a-b and a.b would be one label in metrics: label_a_b",
     );
     refused("[http]\ntls_cert = \"/c\"\n", "agent.toml: [http] tls_cert and tls_key go together: give both");
     refused(

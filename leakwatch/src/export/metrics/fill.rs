@@ -198,6 +198,8 @@ impl Filler<'_> {
             labels::push(&mut built, "container_name", container.name.as_deref(), most);
             labels::push(&mut built, "container_engine", container.engine.as_deref(), most);
         }
+        let of_pod = process.pod.iter().filter_map(|pod| pod.labels.as_ref()).flatten();
+        built.extend(of_pod.map(|(key, text)| (labels::of_pod(key).into(), labels::value(text, most))));
         self.number(Metric::ProcessInfo, subject, &built, Some(1.0));
         for runtime in &process.runtimes {
             let mut labels = labels::with_runtime(&whole, &runtime.kind, most);

@@ -54,10 +54,10 @@ pub(super) fn process(process: &ProcessReport, most: usize) -> Labels {
 /// The labels of a process with a runtime, which stands after the executable.
 pub(super) fn with_runtime(process: &Labels, runtime: &str, most: usize) -> Labels {
     let mut labels = process.clone();
-    let place = labels.iter().position(|(name, _)| matches!(*name, "container" | "namespace" | "pod"));
+    let place = labels.iter().position(|(name, _)| matches!(&**name, "container" | "namespace" | "pod"));
     let place = place.unwrap_or(labels.len());
     if !runtime.is_empty() {
-        labels.insert(place, ("runtime", value(runtime, most)));
+        labels.insert(place, ("runtime".into(), value(runtime, most)));
     }
     labels
 }
@@ -75,8 +75,14 @@ pub(super) fn site(site: &SiteReport, most: usize) -> Labels {
 /// Adds a label that has a value: an empty one and none are the same to a scraper.
 pub(super) fn push(labels: &mut Labels, name: &'static str, text: Option<&str>, most: usize) {
     if let Some(text) = text.filter(|text| !text.is_empty()) {
-        labels.push((name, value(text, most)));
+        labels.push((name.into(), value(text, most)));
     }
+}
+
+/// The label that a pod's label with this key is, in the form of kube-state-metrics: `label_app_kubernetes_io_name`.
+pub fn of_pod(key: &str) -> String {
+    let sign = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '_' };
+    "label_".chars().chain(key.chars().map(sign)).collect()
 }
 
 #[cfg(test)]

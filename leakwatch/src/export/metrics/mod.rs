@@ -16,13 +16,13 @@ mod totals;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::report::{Report, Timestamp, agent::ProofTotals};
 
 pub use fill::families;
 pub use histogram::{Histogram, NativeBuckets};
-pub use labels::OTHER;
+pub use labels::{OTHER, of_pod};
 pub use negotiate::{Exposition, negotiate};
 pub use table::{Definition, Kind, Metric, Of, TABLE};
 pub use totals::Totals;
@@ -135,8 +135,8 @@ pub enum Subject {
     Others,
 }
 
-/// Names and values of labels; none is empty.
-pub type Labels = Vec<(&'static str, Arc<str>)>;
+/// Names and values of labels; none is empty. Names are the table's, but for those of pods' labels.
+pub type Labels = Vec<(Cow<'static, str>, Arc<str>)>;
 
 /// One series with its value now.
 #[derive(Clone, Debug, PartialEq)]

@@ -128,11 +128,10 @@ fn family(family: &Family) -> MetricFamily {
 }
 
 fn labels(labels: &Labels) -> Vec<LabelPair> {
-    let pair = |(name, value): &(&'static str, std::sync::Arc<str>)| LabelPair {
-        name: Some((*name).to_owned()),
-        value: Some(value.to_string()),
-    };
-    labels.iter().map(pair).collect()
+    let pairs = labels.iter();
+    pairs
+        .map(|(name, value)| LabelPair { name: Some(name.to_string()), value: Some(value.to_string()) })
+        .collect()
 }
 
 /// Both forms in one: a scraper takes the native one, or the classic one where it does not know the other.

@@ -63,7 +63,8 @@ fn family(out: &mut String, family: &Family, form: Form) {
 
 fn sample(out: &mut String, name: &str, suffix: &str, labels: &Labels, bound: Option<&str>, value: f64) {
     out.extend([name, suffix]);
-    let labels = labels.iter().map(|(name, value)| (*name, &**value)).chain(bound.map(|bound| ("le", bound)));
+    let labels =
+        labels.iter().map(|(name, value)| (&**name, &**value)).chain(bound.map(|bound| ("le", bound)));
     let mut opened = false;
     for (name, value) in labels {
         out.extend([if opened { "," } else { "{" }, name, "=\""]);

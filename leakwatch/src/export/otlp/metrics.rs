@@ -133,7 +133,7 @@ fn unit(unit: Option<&str>) -> &'static str {
 
 fn attributes(series: &Series) -> Vec<opentelemetry_proto::tonic::common::v1::KeyValue> {
     let agent = series.subject == Subject::Agent;
-    let own = series.labels.iter().filter(|(name, _)| agent || !OF_RESOURCE.contains(name));
+    let own = series.labels.iter().filter(|(name, _)| agent || !OF_RESOURCE.contains(&&**name));
     own.map(|(name, value)| text(name, &**value)).collect()
 }
 

@@ -85,6 +85,9 @@ fn placed(attributes: &mut Vec<KeyValue>, container: Option<&Container>, pod: Op
         known(attributes, "k8s.namespace.name", pod.namespace.as_deref());
         known(attributes, "k8s.pod.name", pod.name.as_deref());
         known(attributes, "k8s.pod.uid", pod.uid.as_deref());
+        for (key, value) in pod.labels.iter().flatten() {
+            known(attributes, &format!("k8s.pod.label.{key}"), Some(value));
+        }
     }
 }
 

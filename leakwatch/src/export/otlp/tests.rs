@@ -38,6 +38,7 @@ fn process() -> ProcessReport {
             name: Some("nats-0".to_owned()),
             namespace: Some("bus".to_owned()),
             uid: Some("u-1".to_owned()),
+            labels: Some(BTreeMap::from([("team".to_owned(), "bus".to_owned())])),
         }),
         ..samples::leaking()
     }
@@ -91,6 +92,7 @@ fn a_process_is_a_resource_by_the_conventions() {
             ("k8s.namespace.name", "bus".to_owned()),
             ("k8s.pod.name", "nats-0".to_owned()),
             ("k8s.pod.uid", "u-1".to_owned()),
+            ("k8s.pod.label.team", "bus".to_owned()),
         ])
     );
     let metric = |name: &str| {

@@ -150,9 +150,7 @@ impl Encoder {
             let definition = family.definition;
             for series in &family.series {
                 let name = |suffix: &str, bound: Option<f64>| {
-                    let own =
-                        series.labels.iter().map(|(name, value)| (Cow::Borrowed(*name), Arc::clone(value)));
-                    let mut labels: Name = own.collect();
+                    let mut labels: Name = series.labels.clone();
                     labels.push(("__name__".into(), format!("{}{suffix}", definition.name).into()));
                     if let Some(bound) = bound {
                         let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };

@@ -1,25 +1,54 @@
-//! containerd: the bundle of a running container, `io.containerd.runtime.v2.task/NAMESPACE/ID/config.json` in its state folder
-//! (runtime/v2/bundle.go), a configuration of the OCI runtime with annotations of whoever asked for the container:
+//! containerd: what it keeps of a container in two places.
+//!
+//! The bundle of a running container, `io.containerd.runtime.v2.task/NAMESPACE/ID/config.json` in its state folder
+//! (runtime/v2/bundle.go), is a configuration of the OCI runtime with annotations of whoever asked for the container:
 //! Kubernetes' (pkg/cri/annotations/annotations.go) or nerdctl's (pkg/labels/labels.go).
 //!
-//! The image of a container that neither of them asked for is in containerd's own database alone.
+//! Its own database, `io.containerd.metadata.v1.bolt/meta.db` in its data folder, has every container, whoever asked for it
+//! (metadata/buckets.go): the image, and of a sandbox of Kubernetes what the kubelet said of the pod, labels among it, as a text of
+//! JSON in a message (pkg/cri/store/sandbox/metadata.go). The same could be asked for over the CRI's socket; but who may write
+//! to that is root on the node, and it may hang. A file is only read.
 
-use std::path::Path;
+use std::{os::unix::fs::FileExt as _, path::Path};
 
+use prost::Message as _;
 use serde::Deserialize;
 
-use super::{Bundle, Container, Engine, LARGEST, image, name, read};
+use super::{Bundle, Container, Engine, Kept, LARGEST, Labels, Sandbox, Upper, bolt, image, name, read};
 use crate::host::{pods::PodName, root::Root};
 
-/// Where containerd has its state: by itself, in k3s and RKE2, in k0s, as the snap of Canonical.
-const STATES: [&str; 4] = [
-    "/run/containerd",
-    "/run/k3s/containerd",
-    "/run/k0s/containerd",
-    "/var/snap/microk8s/common/run/containerd",
+/// A containerd, if nobody moved it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Home {
+    /// Its state (`state` in its configuration).
+    state: &'static str,
+    /// Its data (`root` there); the first that is there counts.
+    data: &'static [&'static str],
+}
+
+/// containerd by itself, in k3s and RKE2, in k0s, as the snap of Canonical.
+pub(super) static HOMES: [Home; 4] = [
+    Home { state: "/run/containerd", data: &["/var/lib/containerd"] },
+    Home {
+        state: "/run/k3s/containerd",
+        data: &["/var/lib/rancher/k3s/agent/containerd", "/var/lib/rancher/rke2/agent/containerd"],
+    },
+    Home { state: "/run/k0s/containerd", data: &["/var/lib/k0s/containerd"] },
+    Home {
+        state: "/var/snap/microk8s/common/run/containerd",
+        data: &["/var/snap/microk8s/common/var/lib/containerd"],
+    },
 ];
 
 const TASKS: &str = "io.containerd.runtime.v2.task";
+
+const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
+
+/// Version of the database's schema; another one would be another form.
+const SCHEMA: &str = "v1";
+
+/// With which a sandbox keeps what is known of its pod.
+const OF_SANDBOX: &str = "io.cri-containerd.sandbox.metadata";
 
 /// Namespaces of containerd that are looked at.
 const MOST_NAMESPACES: usize = 64;
@@ -33,6 +62,8 @@ struct Annotations {
     image: Option<String>,
     #[serde(rename = "io.kubernetes.cri.container-name")]
     container: Option<String>,
+    #[serde(rename = "io.kubernetes.cri.sandbox-id")]
+    sandbox: Option<String>,
     #[serde(rename = "io.kubernetes.cri.sandbox-name")]
     pod: Option<String>,
     #[serde(rename = "io.kubernetes.cri.sandbox-namespace")]
@@ -43,27 +74,80 @@ struct Annotations {
     nerdctl: Option<String>,
 }
 
-pub(super) fn container(root: &Root, id: &str) -> Option<Container> {
-    STATES.iter().find_map(|state| {
-        let tasks = Path::new(state).join(TASKS);
+/// A message of any type (google/protobuf/any.proto): its type and its bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Any {
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfPod {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    config: Config,
+}
+
+/// As the CRI calls it (`PodSandboxConfig` in its api.proto).
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    labels: Labels,
+}
+
+pub(super) fn container(root: &Root, id: &str, upper: Upper<'_>) -> Option<Container> {
+    HOMES.iter().find_map(|home| {
+        let tasks = Path::new(home.state).join(TASKS);
         root.names(&tasks, MOST_NAMESPACES).find_map(|namespace| {
             let bundle: Bundle<Annotations> =
                 read(root, &tasks.join(&namespace).join(id).join("config.json"), LARGEST)?;
-            let engine = if namespace == OF_DOCKER { Engine::Docker } else { Engine::Containerd };
-            Some(bundle.annotations.container(engine))
+            let Annotations { image: of, container, sandbox, pod, namespace: pods, uid, nerdctl } =
+                bundle.annotations;
+            let namespace = namespace.into_string().ok()?;
+            let of = of.or_else(|| {
+                let kept = kept(root, home, upper, &[SCHEMA, &namespace, "containers", id, "image"])?;
+                String::from_utf8(kept).ok()
+            });
+            Some(Container {
+                engine: if namespace == OF_DOCKER { Engine::Docker } else { Engine::Containerd },
+                name: container.or(nerdctl).as_deref().and_then(name),
+                image: of.as_deref().and_then(image),
+                pod: pods.zip(pod).and_then(|(namespace, pod)| PodName::of(&namespace, &pod)),
+                pod_uid: uid.as_deref().and_then(crate::host::container::uid),
+                sandbox: Sandbox::new(sandbox, Kept::Containerd(home, namespace)),
+            })
         })
     })
 }
 
-impl Annotations {
-    fn container(self, engine: Engine) -> Container {
-        let Self { image: of, container, pod, namespace, uid, nerdctl } = self;
-        Container {
-            engine,
-            name: container.or(nerdctl).as_deref().and_then(name),
-            image: of.as_deref().and_then(image),
-            pod: namespace.zip(pod).and_then(|(namespace, pod)| PodName::of(&namespace, &pod)),
-            pod_uid: uid.as_deref().and_then(crate::host::container::uid),
-        }
-    }
+/// Labels of the pod that this sandbox stands for.
+pub(super) fn labels(
+    root: &Root,
+    home: &Home,
+    namespace: &str,
+    id: &str,
+    upper: Upper<'_>,
+) -> Option<Labels> {
+    let kept = kept(root, home, upper, &[SCHEMA, namespace, "containers", id, "extensions", OF_SANDBOX])?;
+    let of_pod: OfPod = serde_json::from_slice(&Any::decode(kept.as_slice()).ok()?.value).ok()?;
+    Some(of_pod.metadata.config.labels)
+}
+
+/// What the database has there; where data was moved to, the writable layer tells.
+fn kept(root: &Root, home: &Home, upper: Upper<'_>, path: &[&str]) -> Option<Vec<u8>> {
+    let by_default = home.data.iter().find_map(|data| look_up(root, Path::new(data), path));
+    by_default.or_else(|| {
+        // DATA/io.containerd.snapshotter.v1.overlayfs/snapshots/NUMBER/fs
+        look_up(root, upper()?.ancestors().nth(4)?, path)
+    })
+}
+
+fn look_up(root: &Root, data: &Path, path: &[&str]) -> Option<Vec<u8>> {
+    let file = root.file(&data.join(DATABASE))?;
+    bolt::get(|bytes, at| file.read_exact_at(bytes, at), path).ok().flatten()
 }

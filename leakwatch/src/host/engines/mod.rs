@@ -1,4 +1,4 @@
-//! What container engines keep on the machine of their containers: name, image, pod.
+//! What container engines keep on the machine of their containers: name, image, pod, and the labels of that.
 //!
 //! An engine writes down what it runs before it runs it, so that nobody has to be asked: no client, no socket, no network.
 //! Each engine has a file of its own, found by the container's id; what a container itself could have written is not read.
@@ -6,17 +6,24 @@
 //! Foreign input: files are bounded, and a name or image that is none by its alphabet is not believed. What an engine does
 //! not say, or what cannot be read, is `None`: it must never be guessed from anything else.
 
+pub mod bolt;
 mod containerd;
 mod docker;
 mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{pods::PodName, root::Root};
+use super::{
+    pods::{PodName, is_label_key, is_label_value},
+    root::Root,
+};
 
 /// The largest file of one container that is read: a configuration of the runtime has some tens of kilobytes.
 const LARGEST: u64 = 4 << 20;
@@ -65,17 +72,48 @@ pub struct Container {
     pub pod: Option<PodName>,
     /// Uid of its pod.
     pub pod_uid: Option<String>,
+    /// Where the labels of its pod are.
+    pub sandbox: Option<Sandbox>,
 }
+
+/// Labels of a pod: as they were when the pod was made, which is what engines are told.
+pub type Labels = BTreeMap<String, String>;
+
+/// The container that stands for a pod: with it engines keep what they were told of the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    id: String,
+    kept: Kept,
+}
+
+/// Where an engine keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Docker's data folder.
+    Docker(PathBuf),
+    /// containerd, and the namespace there.
+    Containerd(&'static containerd::Home, String),
+    /// The store of CRI-O.
+    Storage(PathBuf),
+}
+
+impl Sandbox {
+    fn new(id: Option<String>, kept: Kept) -> Option<Self> {
+        id.filter(|id| is_id(id)).map(|id| Self { id, kept })
+    }
+}
+
+/// The writable layer of a container's root, if it has one that is known: [`upper_layer`].
+type Upper<'a> = &'a dyn Fn() -> Option<PathBuf>;
 
 /// What is known of the container with this id; `upper` is asked for the writable layer of its root (see [`upper_layer`])
 /// when no engine has it where engines keep things by default.
-pub fn container(root: &Root, id: &str, upper: impl FnOnce() -> Option<PathBuf>) -> Option<Container> {
-    // It becomes part of paths.
-    if !id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+pub fn container(root: &Root, id: &str, upper: Upper<'_>) -> Option<Container> {
+    if !is_id(id) {
         return None;
     }
     let by_default = docker::container(root, Path::new(docker::DATA), id)
-        .or_else(|| containerd::container(root, id))
+        .or_else(|| containerd::container(root, id, upper))
         .or_else(|| storage::container(root, Path::new(storage::GRAPH), id));
     by_default.or_else(|| {
         // DATA/overlay2/LAYER/diff of docker, GRAPH/overlay/LAYER/diff of the others: also of podman without root.
@@ -83,6 +121,24 @@ pub fn container(root: &Root, id: &str, upper: impl FnOnce() -> Option<PathBuf>)
         let data = upper.ancestors().nth(3)?;
         docker::container(root, data, id).or_else(|| storage::container(root, data, id))
     })
+}
+
+/// Labels of a pod, without those that the kubelet and engines add for themselves; `None`: they cannot be read. `upper` as for
+/// [`container`], of any container of the pod.
+pub fn labels(root: &Root, sandbox: &Sandbox, upper: Upper<'_>) -> Option<Labels> {
+    let Sandbox { id, kept } = sandbox;
+    let labels = match kept {
+        Kept::Docker(data) => docker::labels(root, data, id),
+        Kept::Containerd(home, namespace) => containerd::labels(root, home, namespace, id, upper),
+        Kept::Storage(graph) => storage::labels(root, graph, id),
+    };
+    let of_pod = |key: &str| is_label_key(key) && !key.starts_with("io.kubernetes.");
+    Some(labels?.into_iter().filter(|(key, value)| of_pod(key) && is_label_value(value)).collect())
+}
+
+/// It can be the id of a container, which becomes part of paths.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// The writable layer of a process's root, as the machine's mount namespace names it, out of `/proc/PID/mountinfo`

@@ -6,11 +6,14 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Bundle, Container, Engine, LARGEST, OfKubernetes, image, name, read};
+use super::{Bundle, Container, Engine, Kept, LARGEST, Labels, OfKubernetes, Sandbox, image, name, read};
 use crate::host::root::Root;
 
 /// The store of the machine's root, if nobody moved it (`graphroot` in storage.conf).
 pub(super) const GRAPH: &str = "/var/lib/containers/storage";
+
+/// Its folder of containers.
+const CONTAINERS: &str = "overlay-containers";
 
 /// The largest list that is read: it has about a kilobyte for each container.
 const LARGEST_LIST: u64 = 32 << 20;
@@ -25,6 +28,11 @@ struct Annotations {
     manager: Option<String>,
     #[serde(rename = "io.kubernetes.cri-o.ImageName")]
     image: Option<String>,
+    #[serde(rename = "io.kubernetes.cri-o.SandboxID")]
+    sandbox: Option<String>,
+    /// A text of JSON.
+    #[serde(rename = "io.kubernetes.cri-o.Labels")]
+    labels: Option<String>,
     #[serde(flatten)]
     of_kubernetes: OfKubernetes,
 }
@@ -45,10 +53,19 @@ struct Metadata {
     image: Option<String>,
 }
 
-pub(super) fn container(root: &Root, graph: &Path, id: &str) -> Option<Container> {
-    let containers = graph.join("overlay-containers");
+fn annotations(root: &Root, containers: &Path, id: &str) -> Option<Annotations> {
     let bundle: Bundle<Annotations> = read(root, &containers.join(id).join("userdata/config.json"), LARGEST)?;
-    let Annotations { manager, image: of, of_kubernetes } = bundle.annotations;
+    Some(bundle.annotations)
+}
+
+/// Labels of a pod's sandbox, which are those of the pod.
+pub(super) fn labels(root: &Root, graph: &Path, id: &str) -> Option<Labels> {
+    serde_json::from_str(&annotations(root, &graph.join(CONTAINERS), id)?.labels?).ok()
+}
+
+pub(super) fn container(root: &Root, graph: &Path, id: &str) -> Option<Container> {
+    let containers = graph.join(CONTAINERS);
+    let Annotations { manager, image: of, sandbox, of_kubernetes, .. } = annotations(root, &containers, id)?;
     let engine = match manager.as_deref() {
         Some("libpod") => Engine::Podman,
         Some("cri-o") => Engine::CriO,
@@ -61,6 +78,7 @@ pub(super) fn container(root: &Root, graph: &Path, id: &str) -> Option<Container
         image: of.as_deref().and_then(image),
         pod: of_kubernetes.pod(),
         pod_uid: of_kubernetes.uid(),
+        sandbox: Sandbox::new(sandbox, Kept::Storage(graph.to_owned())),
     };
     if found.name.is_none() || found.image.is_none() {
         let listed = LISTS.iter().find_map(|list| {
