@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::host::HostAgent;
+use crate::host::{HostAgent, Server};
 use crate::process::Guard;
 
 /// What an agent has of the machine, and what it watches.
@@ -195,7 +195,7 @@ fn pids<'a>(running: impl IntoIterator<Item = &'a Running>) -> BTreeSet<u64> {
 
 /// Forks of these processes by their reports.
 #[track_caller]
-fn forks_counted(host: &HostAgent, running: &VecDeque<Running>) -> u64 {
+fn forks_counted(host: &Server, running: &VecDeque<Running>) -> u64 {
     let answer = host.get("/api/v1/report", &[]);
     let report: Value = serde_json::from_str(&answer.body).expect("JSON");
     let ours = pids(running);
@@ -206,7 +206,7 @@ fn forks_counted(host: &HostAgent, running: &VecDeque<Running>) -> u64 {
 
 /// Pids that the agent watches.
 #[track_caller]
-fn watched(host: &HostAgent) -> BTreeSet<u64> {
+fn watched(host: &Server) -> BTreeSet<u64> {
     let about = host.about();
     let all = about["processes"].as_array().into_iter().flatten();
     all.filter_map(|process| process["pid"].as_u64()).collect()

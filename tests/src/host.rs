@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -28,8 +29,14 @@ const ANSWERS_ON: &str = "the agent answers on http://";
 #[derive(Debug)]
 pub struct HostAgent {
     agent: Agent,
-    address: String,
+    server: Server,
     config: ConfigFile,
+}
+
+/// The server of a host agent, whoever runs that.
+#[derive(Debug)]
+pub struct Server {
+    address: String,
 }
 
 /// Its configuration; removed when dropped.
@@ -73,7 +80,7 @@ impl HostAgent {
         let mut agent = Agent::start_command(&mut command(&file.0));
         let line = agent.wait_said(ANSWERS_ON);
         let address = line.split("http://").nth(1).unwrap_or_default().trim_end_matches('/').to_owned();
-        let host = Self { agent, address, config: file };
+        let host = Self { agent, server: Server::at(address), config: file };
         let ready = eventually(PATIENCE, || host.get("/readyz", &[]).status == 200);
         assert!(ready, "the agent is not ready: {}", host.get("/readyz", &[]).body);
         host
@@ -84,7 +91,42 @@ impl HostAgent {
         self.agent.pid()
     }
 
-    /// Where its server listens.
+    /// Waits for a line on standard error that has this in it, and returns it.
+    #[track_caller]
+    pub fn wait_said(&mut self, part: &str) -> String {
+        self.agent.wait_said(part)
+    }
+
+    /// Writes another configuration and has it read.
+    #[track_caller]
+    pub fn reload(&self, config: &str) {
+        write(&self.config.0, config);
+        self.agent.signal(Signal::SIGHUP);
+    }
+
+    /// Ends it as a service manager does.
+    #[track_caller]
+    pub fn terminate(self) -> Outcome {
+        self.agent.signal(Signal::SIGTERM);
+        self.agent.wait()
+    }
+}
+
+impl Deref for HostAgent {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Server {
+    /// The server at this address and port.
+    pub fn at(address: String) -> Self {
+        Self { address }
+    }
+
+    /// Where it listens.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -166,26 +208,6 @@ impl HostAgent {
         target.command(&format!("storm {starts}"));
         let after = target.check();
         self.wait_until("every start", |_| started() - known == after.started - before.started);
-    }
-
-    /// Waits for a line on standard error that has this in it, and returns it.
-    #[track_caller]
-    pub fn wait_said(&mut self, part: &str) -> String {
-        self.agent.wait_said(part)
-    }
-
-    /// Writes another configuration and has it read.
-    #[track_caller]
-    pub fn reload(&self, config: &str) {
-        write(&self.config.0, config);
-        self.agent.signal(Signal::SIGHUP);
-    }
-
-    /// Ends it as a service manager does.
-    #[track_caller]
-    pub fn terminate(self) -> Outcome {
-        self.agent.signal(Signal::SIGTERM);
-        self.agent.wait()
     }
 }
 

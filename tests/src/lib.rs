@@ -15,6 +15,7 @@ pub mod corpus;
 pub mod engine;
 pub mod gate;
 pub mod host;
+pub mod machine;
 pub mod matrix;
 pub mod namespace;
 pub mod native;
@@ -32,7 +33,8 @@ pub mod tokio;
 
 pub use agent::{Agent, Outcome};
 pub use browser::Browser;
-pub use host::HostAgent;
+pub use host::{HostAgent, Server};
+pub use machine::Machine;
 pub use native::{NativeTarget, NativeTruth};
 pub use report::{Counts, Report};
 pub use target::{Target, Truth};

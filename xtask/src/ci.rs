@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{deny, ebpf, layouts, page, shell, targets, tidy, tools};
+use crate::{deny, ebpf, layouts, package, page, shell, targets, tidy, tools};
 use counts::Counts;
 
 /// One promise, and how it is checked.
@@ -30,7 +30,8 @@ const STEPS: &[Step] = &[
         needs: &[],
         run: |_| {
             tools::run(
-                &["ebpf", "go", "third-party", "tmux", "deploy", "network", "browser"].map(str::to_owned),
+                &["ebpf", "go", "third-party", "tmux", "deploy", "network", "browser", "machine"]
+                    .map(str::to_owned),
             )
         },
     },
@@ -260,6 +261,7 @@ fn live_tests(counts: &mut Counts) -> Result<()> {
     if object.is_some() {
         build_release(object.clone()).context("failed to build leakwatch with the fresh object")?;
     }
+    package::run(&["--dynamic".to_owned()]).context("failed to package what is tested")?;
     let mut live;
     if has_nextest() {
         live = shell::cargo("nextest");

@@ -119,8 +119,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "package",
-        usage: "[--debug]",
-        help: "build the static executable and the Debian package, and try both in a root of their own",
+        usage: "[--debug] [--dynamic]",
+        help: "build the static executable and the Debian package, and try both in a root of their own; --dynamic packages what `cargo build` made",
         run: package::run,
     },
     Task {

@@ -1,4 +1,5 @@
-//! Packages leakwatch: one static executable, and the Debian package with it, each tried in a root of its own.
+//! Packages leakwatch: one static executable, and the Debian package with it, each tried in a root of its own. A test installs
+//! the same package with the executable that is there anyway.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,15 +22,21 @@ const INSTALLED: [&str; 7] = [
     "usr/share/fish/vendor_completions.d/leakwatch.fish",
 ];
 
-/// `cargo xtask package [--debug]`
+/// `cargo xtask package [--debug] [--dynamic]`
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let release = match arguments {
-        [] => true,
-        [flag] if flag == "--debug" => false,
-        _ => bail!("`cargo xtask package` takes --debug or nothing"),
+    let (mut release, mut dynamic) = (true, false);
+    for argument in arguments {
+        match &**argument {
+            "--debug" => release = false,
+            "--dynamic" => dynamic = true,
+            _ => bail!("`cargo xtask package` takes --debug, --dynamic, or nothing"),
+        }
+    }
+    let target = (!dynamic).then(|| format!("{}-unknown-linux-musl", std::env::consts::ARCH));
+    let binary = match &target {
+        Some(target) => static_binary(target, release)?,
+        None => built_binary(release)?,
     };
-    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let binary = static_binary(&target, release)?;
     let made = shell::work_dir().join("package");
     fs::create_dir_all(&made).with_context(|| format!("failed to make {}", made.display()))?;
     for (file, words) in [
@@ -43,18 +50,37 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         let text = shell::output(shell::command(&binary).args(words))?;
         fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
     }
-    let package = made.join("leakwatch.deb");
+    let package = made.join(if dynamic { "leakwatch-dynamic.deb" } else { "leakwatch.deb" });
     let mut deb = shell::command(cargo_deb()?);
-    deb.args(["--package", "leakwatch", "--no-build", "--quiet", "--target", &target, "--output"])
-        .arg(&package);
+    deb.args(["--package", "leakwatch", "--no-build", "--quiet", "--output"]).arg(&package);
+    match &target {
+        Some(target) => deb.args(["--target", target]),
+        // This one is installed once, on a machine that is many times slower.
+        None => deb.args(["--strip", "--fast"]),
+    };
     if !release {
         deb.args(["--profile", "dev"]);
     }
     shell::run(&mut deb)?;
-    try_package(&package, &made.join("root"))?;
-    println!("static executable  {}", binary.display());
+    let root = made.join("root");
+    unpack(&package, &root)?;
+    if !dynamic {
+        try_inside(&root)?;
+    }
+    println!("executable         {}", binary.display());
     println!("Debian package     {}", package.display());
     Ok(())
+}
+
+/// What `cargo build` made last: it needs the C library that this machine has.
+fn built_binary(release: bool) -> Result<PathBuf> {
+    let (profile, how) =
+        if release { ("release", "cargo build --release") } else { ("debug", "cargo build") };
+    let binary = shell::target_dir().join(profile).join("leakwatch");
+    if !binary.is_file() {
+        bail!("there is no {}: `{how} -p leakwatch` makes it", binary.display());
+    }
+    Ok(binary)
 }
 
 /// Builds leakwatch against musl, which leaves nothing to find at run time.
@@ -75,7 +101,8 @@ fn static_binary(target: &str, release: bool) -> Result<PathBuf> {
     Ok(shell::target_dir().join(target).join(profile).join("leakwatch"))
 }
 
-fn cargo_deb() -> Result<PathBuf> {
+/// What makes Debian packages, installed where there is none.
+pub(crate) fn cargo_deb() -> Result<PathBuf> {
     if let Some(found) = shell::find_cargo_program("cargo-deb") {
         return Ok(found);
     }
@@ -90,8 +117,8 @@ fn cargo_deb() -> Result<PathBuf> {
     shell::find_cargo_program("cargo-deb").context("cargo-deb was installed and cannot be found")
 }
 
-/// Unpacks the package into an empty root and runs leakwatch there: no library, no file of this machine is in reach.
-fn try_package(package: &Path, root: &Path) -> Result<()> {
+/// Unpacks the package into an empty root, and looks whether all is there.
+fn unpack(package: &Path, root: &Path) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("failed to remove {}", root.display()))?;
     }
@@ -102,6 +129,11 @@ fn try_package(package: &Path, root: &Path) -> Result<()> {
         }
     }
     print!("{}", shell::output(shell::command("dpkg-deb").arg("--info").arg(package))?);
+    Ok(())
+}
+
+/// Runs leakwatch in the root that it was unpacked into: no library, no file of this machine is in reach.
+fn try_inside(root: &Path) -> Result<()> {
     let inside =
         |words: &[&str]| shell::run(shell::command("chroot").arg(root).arg("/usr/bin/leakwatch").args(words));
     inside(&["--version"])?;

@@ -12,6 +12,7 @@ mod fetch;
 mod go;
 mod kernel_side;
 mod libuv;
+mod machine;
 mod rust;
 mod third_party;
 
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::shell;
+use crate::{package, shell};
 
 pub(crate) use browser::{Package, npm};
 pub(crate) use deploy::chart_tools;
@@ -34,9 +35,9 @@ fn dir() -> PathBuf {
     shell::work_dir().join("tools")
 }
 
-/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy] [network] [browser]`: these, or all of them.
+/// `cargo xtask tools [go] [third-party] [monitoring] [ebpf] [bpftrace] [java] [tmux] [deploy] [network] [browser] [machine]`: these, or all of them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    const ALL: [&str; 10] = [
+    const ALL: [&str; 11] = [
         "go",
         "third-party",
         "monitoring",
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "deploy",
         "network",
         "browser",
+        "machine",
     ];
     let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(unknown) = wanted.iter().find(|name| !ALL.contains(name)) {
@@ -119,6 +121,10 @@ fn install(name: &str) -> Result<()> {
             println!("engines       {}", deploy::engines()?.display());
         }
         "network" => network()?,
+        "machine" => {
+            println!("machine       {}", machine::machine()?.display());
+            println!("cargo-deb     {}", package::cargo_deb()?.display());
+        }
         "java" => println!("java          {}", java()?.display()),
         "ebpf" => println!("bpf-linker    {}", ebpf_toolchain()?.display()),
         "bpftrace" => println!("bpftrace      {}", bpftrace()?.display()),

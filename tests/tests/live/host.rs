@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::folder::Folder;
-use leakwatch_tests::{HostAgent, Target, churn, gate, matrix, need};
+use leakwatch_tests::{HostAgent, Server, Target, churn, gate, matrix, need};
 
 /// Looks once a second: a test need not wait.
 const OFTEN: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\nenabled = false\n";
@@ -83,7 +83,7 @@ fn starts_between_two_looks_are_counted_by_their_numbers() {
     target.command("storm 20000");
     let after = target.check();
     let started = after.started - before.started;
-    let counted = |host: &HostAgent| {
+    let counted = |host: &Server| {
         let report = host.report(target.pid()).expect("watched");
         report.process(target.pid()).tasks().started
     };
@@ -115,8 +115,7 @@ fn only_those_that_are_wanted() {
     // Read again: the other way round, and nothing is forgotten of who stays wanted.
     let both =
         format!("{OFTEN}[discover]\ninclude = [{{ comm = \"truth|wanted\" }}, {{ comm = \"link\" }}]\n");
-    let looks =
-        |host: &HostAgent| host.process(wanted.pid()).expect("watched")["looks"].as_u64().unwrap_or(0);
+    let looks = |host: &Server| host.process(wanted.pid()).expect("watched")["looks"].as_u64().unwrap_or(0);
     host.wait_until("some looks", |host| looks(host) >= 3);
     host.reload(&both);
     host.wait_until("the other", |host| host.process(unwanted.pid()).is_some());
@@ -145,14 +144,14 @@ fn one_that_grows_gets_probes_and_loses_them_again() {
                   [discover]\ninclude = [{ comm = \"truth\" }]\n[budget]\nprocess_percent = 100\nhost_percent = 100\n";
     let host = HostAgent::start("promote", config);
     let pid = target.pid();
-    let tier = |host: &HostAgent| host.process(pid).expect("watched")["tier"].clone();
+    let tier = |host: &Server| host.process(pid).expect("watched")["tier"].clone();
     host.wait_until("probes", |host| {
         target.command("spawn chan 5");
         tier(host) == "probes"
     });
     assert_live_is_true(&host, &mut target);
     // From here on every start and end is seen: as many more were counted as there were.
-    let totals = |host: &HostAgent| {
+    let totals = |host: &Server| {
         let report = host.report(pid).expect("watched");
         report.process(pid).tasks()
     };
@@ -217,8 +216,8 @@ fn probes_over_the_budget_are_thinned_and_then_taken_off() {
     };
     let host = HostAgent::start("thinned", &config(100.0));
     let pid = target.pid();
-    let of = |host: &HostAgent, figure: &str| host.process(pid).expect("watched")[figure].clone();
-    let totals = |host: &HostAgent| host.report(pid).expect("watched").process(pid).tasks();
+    let of = |host: &Server, figure: &str| host.process(pid).expect("watched")[figure].clone();
+    let totals = |host: &Server| host.report(pid).expect("watched").process(pid).tasks();
     host.wait_until("probes", |host| {
         target.command("spawn chan 5");
         of(host, "tier") == "probes"
@@ -268,7 +267,7 @@ fn probes_over_the_budget_are_thinned_and_then_taken_off() {
     let after = target.check();
     let started = after.started - before.started;
     let slack = 12 * (16 * u64::from(target.ready().gomaxprocs) + 64);
-    let counted = |host: &HostAgent| totals(host).started - known.started;
+    let counted = |host: &Server| totals(host).started - known.started;
     host.wait_until("the starts", |host| counted(host) + slack >= started);
     assert!(counted(&host) <= started + slack, "{} of {started}", counted(&host));
     assert_live_is_true(&host, &mut target);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use leakwatch_tests::process::Guard;
-use leakwatch_tests::{HostAgent, Target, gate, matrix, need};
+use leakwatch_tests::{HostAgent, Server, Target, gate, matrix, need};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use object::{Object as _, ObjectSymbol as _};
@@ -340,7 +340,7 @@ fn memory_that_is_garbage_costs_nobody_else() {
     for (target, (_, spoil)) in targets.iter().zip(&spoils) {
         spoil(&mut Spoiler::stop(target.pid()));
     }
-    let looks = |host: &HostAgent, pid: u32| {
+    let looks = |host: &Server, pid: u32| {
         host.process(pid).map_or(0, |process| process["looks"].as_u64().unwrap_or(0))
     };
     let before: Vec<u64> = targets.iter().map(|target| looks(&host, target.pid())).collect();

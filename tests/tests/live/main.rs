@@ -2,6 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "all of it is a test")]
 
 mod alerts;
+mod booted;
 mod browser;
 mod confined;
 mod containers;

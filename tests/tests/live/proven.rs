@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use leakwatch_tests::corpus::{self, Running};
 use leakwatch_tests::process::eventually;
-use leakwatch_tests::{HostAgent, Target, gate, matrix, need};
+use leakwatch_tests::{HostAgent, Server, Target, gate, matrix, need};
 use serde_json::Value;
 
 /// A shape that leaks so that it is suspected and, without a proof, stays so; and healthy ones that wait like it.
@@ -23,14 +23,14 @@ fn running() -> Running {
 }
 
 /// What fires, by the function of its site.
-fn firing(host: &HostAgent) -> Vec<String> {
+fn firing(host: &Server) -> Vec<String> {
     let alerts: Value = serde_json::from_str(&host.get("/api/v1/alerts", &[]).body).expect("JSON");
     let firing = alerts["alerts"].as_array().into_iter().flatten().filter(|alert| alert["state"] == "firing");
     firing.map(|alert| alert["site"]["function"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 /// A process's proof and its sites by function.
-fn seen(host: &HostAgent, pid: u32) -> (Value, Vec<Value>) {
+fn seen(host: &Server, pid: u32) -> (Value, Vec<Value>) {
     let report = host.report(pid).expect("it is watched");
     let process = report.process(pid);
     (process.json()["proof"].clone(), process.sites().to_vec())
@@ -77,7 +77,7 @@ fn one_leak_among_look_alikes_is_proven_and_nothing_else() {
 
     // What is proven stays so when no more is proven.
     proving.reload(&format!("{CORPUS}[prove]\nenabled = false\n"));
-    let looks = |host: &HostAgent| host.process(pid).expect("watched")["looks"].as_u64().unwrap_or(0);
+    let looks = |host: &Server| host.process(pid).expect("watched")["looks"].as_u64().unwrap_or(0);
     let then = looks(&proving);
     proving.wait_until("three looks", |host| looks(host) >= then + 3);
     assert_eq!(firing(&proving), fired);
@@ -92,7 +92,7 @@ fn one_leak_among_look_alikes_is_proven_and_nothing_else() {
     assert_eq!((&proof, &of(&sites, "stoppedGrowing")["proven"]), (&Value::Null, &Value::Null));
     assert_eq!((quiet.about()["proofs"]["made"].as_u64(), firing(&quiet)), (Some(0), Vec::new()));
     quiet.reload(&format!("{CORPUS}[prove]\nevery = \"1s\"\nlargest = \"1MiB\"\n"));
-    let problem = |host: &HostAgent| seen(host, pid).0["problems"][0].as_str().unwrap_or_default().to_owned();
+    let problem = |host: &Server| seen(host, pid).0["problems"][0].as_str().unwrap_or_default().to_owned();
     quiet.wait_until("the reason", |host| problem(host).contains("[prove] largest allows"));
     assert_eq!(seen(&quiet, pid).0["proven"], Value::Null);
     quiet.reload(&format!("{CORPUS}[prove]\nevery = \"1s\"\n"));
@@ -166,7 +166,7 @@ fn a_proof_that_was_wrong_is_told() {
     let host = HostAgent::start("wrong", PROVE);
     let pid = target.pid();
     // As many as no stale word leads to.
-    let disguised = |host: &HostAgent| {
+    let disguised = |host: &Server| {
         let report = host.report(pid)?;
         let sites = report.process(pid).sites().iter();
         let some =

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use leakwatch_tests::process::eventually;
 use leakwatch_tests::receivers::Collector;
-use leakwatch_tests::{HostAgent, agent, gate, need};
+use leakwatch_tests::{HostAgent, Server, agent, gate, need};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::folder::Folder;
@@ -54,7 +54,7 @@ fn over_grpc_to_whom_an_authority_of_the_machine_vouches_for() {
             command
         })
     };
-    let figure = |host: &HostAgent, name: &str| -> u64 {
+    let figure = |host: &Server, name: &str| -> u64 {
         let metrics = host.get("/metrics", &[]).body;
         let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{")));
         let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());

@@ -62,19 +62,58 @@ pub(super) fn unpack(packages: &[&str], out: &Path) -> Result<()> {
     fs::remove_dir_all(&downloads).with_context(|| format!("failed to remove {}", downloads.display()))
 }
 
+/// The same of these packages and of all that they need and this machine does not have.
+pub(super) fn unpack_with_needs(packages: &[&str], out: &Path) -> Result<()> {
+    let missing = with_lists(|| {
+        let mut apt = apt_get(true);
+        apt.args(["install", "--simulate", "-q", "--no-install-recommends"]).args(packages);
+        let plan = shell::output(&mut apt)?;
+        Ok(plan
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("Inst ")?.split(' ').next()?.to_owned()))
+            .collect::<Vec<_>>())
+    })?;
+    let mut all = packages.to_vec();
+    all.extend(missing.iter().map(String::as_str).filter(|package| !packages.contains(package)));
+    unpack(&all, out)
+}
+
+/// The package that a package without files of its own stands for: the newest one of its kind.
+pub(super) fn newest_of(kind: &str) -> Result<String> {
+    let depends =
+        with_lists(|| shell::output(shell::command("apt-cache").args(["depends", "--important", kind])))?;
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    package.map(str::to_owned).with_context(|| format!("{kind} depends on nothing"))
+}
+
+/// Where this machine gets its packages, a line for each suite and component, as `sources.list` has them.
+pub(super) fn sources() -> Result<Vec<String>> {
+    let format = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)";
+    let lines = shell::output(shell::command("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
+    let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines.dedup();
+    Ok(lines)
+}
+
 /// Tries with the package lists as they are, and with new ones when that fails: a fresh machine has none, an
 /// old machine's name packages that are gone.
-fn with_lists(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+fn with_lists<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     if have_lists() {
         match attempt() {
-            Ok(()) => return Ok(()),
+            Ok(done) => return Ok(done),
             Err(error) => eprintln!("      again with new package lists: {error:#}"),
         }
     }
     with_new_lists(attempt)
 }
 
-fn with_new_lists(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+fn with_new_lists<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     three_times(|| {
         shell::output(apt_get(demo::is_root()).args(["update", "-q"]))?;
         attempt()
