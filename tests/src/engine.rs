@@ -1,9 +1,11 @@
-//! Container engines that run real containers of an image made here: podman, docker and containerd, from Debian's packages.
+//! Container engines that run real containers of an image made here: podman, docker and containerd, the last also with pods
+//! as Kubernetes has them, from Debian's packages.
 //!
 //! Nothing of them is installed and nothing of the machine is theirs: each has a folder that stands for the machine's root,
 //! `/var/lib` and `/run` below it, and runs in mount and pid namespaces of its own, so that its mounts, its helpers and its
 //! containers end with it, however the test ends. Networks they have none: nothing is asked of a registry.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,8 +21,12 @@ use crate::matrix;
 use crate::process::{Guard, eventually};
 use crate::target::Target;
 
+mod cri;
+
 /// How long a daemon may take until it answers, and a container until its program is there.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+pub use cri::{NAMESPACE, Pod};
 
 /// What containers are made of.
 pub const IMAGE: &str = "localhost/shop/truth:1.27";
@@ -32,8 +38,10 @@ pub enum Kind {
     Podman,
     /// Docker's daemon and its client.
     Docker,
-    /// containerd, and ctr with the annotations that Kubernetes gives.
+    /// containerd, and ctr.
     Containerd,
+    /// containerd with its CRI plugin, as a node of Kubernetes has it.
+    Node,
 }
 
 /// An engine with the image in it; its daemon and all of its containers are killed when dropped, its folder removed.
@@ -42,6 +50,8 @@ pub struct Engine {
     kind: Kind,
     folder: PathBuf,
     daemon: Option<Guard>,
+    /// Pods that were run.
+    pods: Cell<u32>,
 }
 
 /// A program of known truth in a container.
@@ -131,7 +141,7 @@ impl Engine {
         static ENGINES: AtomicU32 = AtomicU32::new(0);
         let number = ENGINES.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("leakwatch-engine-{}-{number}", std::process::id()));
-        let engine = Self { kind, folder, daemon: None };
+        let engine = Self { kind, folder, daemon: None, pods: Cell::new(0) };
         let below = |path: &str| engine.folder.join(path);
         for path in ["home/.config/containers", "run", "var/lib", "image"] {
             fs::create_dir_all(below(path)).expect("a folder");
@@ -165,7 +175,7 @@ impl Engine {
         match kind {
             Kind::Podman => engine.import_into_podman(),
             Kind::Docker => engine.with_docker(),
-            Kind::Containerd => engine.with_containerd(),
+            Kind::Containerd | Kind::Node => engine.with_containerd(),
         }
     }
 
@@ -191,11 +201,23 @@ impl Engine {
 
     fn with_containerd(self) -> Self {
         let mut engine = self.import_into_podman();
-        let (archive, conf) = (engine.folder.join("oci.tar"), engine.folder.join("containerd.toml"));
-        output(engine.podman().args(["save", "--format=oci-archive", "--output"]).arg(&archive).arg(IMAGE));
+        let is_node = engine.kind == Kind::Node;
+        let (images, conf) = (engine.folder.join("oci"), engine.folder.join("containerd.toml"));
+        let of_pods = if is_node {
+            engine.import_pause();
+            engine.of_pods()
+        } else {
+            "disabled_plugins = ['io.containerd.grpc.v1.cri']\n".to_owned()
+        };
+        fs::create_dir(&images).expect("a folder");
+        for image in [IMAGE, cri::PAUSE].into_iter().take(1 + usize::from(is_node)) {
+            let archive = images.join(image.replace(['/', ':'], "-"));
+            output(
+                engine.podman().args(["save", "--format=oci-archive", "--output"]).arg(archive).arg(image),
+            );
+        }
         let text = format!(
-            "version = 2\nroot = '{}'\nstate = '{}'\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = '{}'\n",
+            "version = 2\nroot = '{}'\nstate = '{}'\n{of_pods}[grpc]\naddress = '{}'\n",
             engine.folder.join("var/lib/containerd").display(),
             engine.folder.join("run/containerd").display(),
             engine.folder.join("run/socket").display(),
@@ -206,7 +228,12 @@ impl Engine {
         engine.wait("containerd answers", |engine| {
             engine.ctr().arg("version").stdin(Stdio::null()).output().is_ok_and(|it| it.status.success())
         });
-        output(engine.ctr().args(["images", "import"]).arg(&archive));
+        for archive in fs::read_dir(images).expect("images") {
+            output(engine.ctr().args(["images", "import"]).arg(archive.expect("an image").path()));
+        }
+        if is_node {
+            engine.wait("the CRI plugin answers", Engine::has_pods);
+        }
         engine
     }
 
@@ -264,19 +291,10 @@ impl Engine {
                 fs::write(&id_file, &id).expect("written");
                 let mut run = self.ctr();
                 run.args(["run", "--rm", "--fifo-dir"]).arg(self.folder.join("run/fifo"));
-                for (key, value) in [
-                    ("container-type", "container"),
-                    ("container-name", name),
-                    ("image-name", IMAGE),
-                    ("sandbox-name", "cart-7c9d-x2x4z"),
-                    ("sandbox-namespace", "shop"),
-                    ("sandbox-uid", "7d3c5a4e-1a2b-4c3d-8e4f-5a6b7c8d9e0f"),
-                ] {
-                    run.arg("--annotation").arg(format!("io.kubernetes.cri.{key}={value}"));
-                }
                 run.args([IMAGE, &id, "/truth"]);
                 run
             }
+            Kind::Node => panic!("it runs pods alone"),
         };
         if self.kind != Kind::Containerd {
             run.args(["--interactive", "--rm", "--network=none", "--name", name])
@@ -335,8 +353,12 @@ impl Engine {
 
     #[track_caller]
     fn wait(&self, what: &str, is: impl Fn(&Self) -> bool) {
-        let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        assert!(eventually(PATIENCE, || is(self)), "{what}: {}", log());
+        assert!(eventually(PATIENCE, || is(self)), "{what}: {}", self.log());
+    }
+
+    /// What its daemon says.
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 }
 
@@ -345,13 +367,14 @@ impl Drop for Engine {
         self.daemon = None;
         self.kill_on_machine();
         let own = match self.kind {
-            Kind::Podman => "libpod_parent",
-            Kind::Docker => "docker",
-            Kind::Containerd => "k8s.io",
+            Kind::Podman => "libpod_parent".to_owned(),
+            Kind::Docker => "docker".to_owned(),
+            Kind::Containerd => "k8s.io".to_owned(),
+            Kind::Node => self.group(),
         };
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        let hierarchies = hierarchies.map(|hierarchy| hierarchy.path().join(own));
-        let groups: Vec<PathBuf> = hierarchies.chain([Path::new("/sys/fs/cgroup").join(own)]).collect();
+        let hierarchies = hierarchies.map(|hierarchy| hierarchy.path().join(&own));
+        let groups: Vec<PathBuf> = hierarchies.chain([Path::new("/sys/fs/cgroup").join(&own)]).collect();
         // Processes of namespaces that were killed are gone a little later. Somebody else's keep their groups.
         eventually(Duration::from_secs(5), || {
             for group in &groups {

@@ -323,6 +323,20 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_pods_lead_alerts_to_their_team_unless_a_rule_says_otherwise() {
+        let of_pod = [("app.kubernetes.io/name", "cart"), ("team", "shop")];
+        let of_pod = of_pod.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let pod = crate::report::Pod { labels: Some(of_pod.into()), ..crate::report::Pod::default() };
+        let routed = AlertReport {
+            pod: Some(pod),
+            labels: [("label_team".to_owned(), "web".to_owned())].into(),
+            ..alert()
+        };
+        let labels = labels(&routed, "h");
+        assert_eq!((&*labels["label_app_kubernetes_io_name"], &*labels["label_team"]), ("cart", "web"));
+    }
+
+    #[test]
     fn every_label_of_ours_is_refused_to_rules() {
         let full = AlertReport {
             exe: Some("/bin/shop".to_owned()),

@@ -9,7 +9,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Once,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::Duration,
@@ -328,6 +328,16 @@ pub(super) fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
     } else {
         (None, None)
     };
+    if let Some(pod) = pod.as_ref().filter(|pod| wanted.filter.asks_of_labels() && pod.labels.is_none()) {
+        static SAID: Once = Once::new();
+        let (name, pid) = (pod.name.as_deref().unwrap_or("without a name"), process.pid());
+        SAID.call_once(|| {
+            tracing::warn!(
+                "no pod_labels in [discover] mean pid {pid} of the pod {name}: its labels are not where engines keep them by \
+                 default (docs/agent.md); this is said once"
+            );
+        });
+    }
     let text = |text: Option<&Option<String>>| text.cloned().flatten().unwrap_or_default();
     wanted.filter.wants(&Candidate {
         comm: process.comm(),

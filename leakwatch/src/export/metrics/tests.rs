@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
-use crate::report::{Container, ProcessReport, SiteReport, Verdict, agent::ProofTotals, float, samples};
+use crate::report::{Container, Pod, ProcessReport, SiteReport, Verdict, agent::ProofTotals, float, samples};
 
 /// A sample as a reader of the text sees it: its name, its labels, its value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -89,6 +89,20 @@ fn a_leak_is_told_as_it_is() {
     assert!(verdicts.iter().any(|(_, labels, verdict)| labels == worst && (*verdict - 1.0).abs() < 1e-9));
     assert_eq!(of("leakwatch_site_tasks_proven_leaked").len(), 0, "no proof was tried");
     assert!(!text.contains("forcegchelper"), "the runtime's own tasks have no series");
+}
+
+#[test]
+fn labels_of_pods_are_told_of_the_process_alone() {
+    let of_pod = [("app.kubernetes.io/name", "bus \"a\""), ("team", "shop")];
+    let of_pod = of_pod.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let pod = Pod { labels: Some(of_pod.into()), ..Pod::default() };
+    let report = Arc::new(ProcessReport { pod: Some(pod), ..samples::leaking() });
+    for (name, labels, _) in read(&text(&[report], &Limits::default())) {
+        let told = ["label_app_kubernetes_io_name", "label_team"].map(|name| labels.get(name).cloned());
+        let expect =
+            ["bus \"a\"", "shop"].map(|value| (name == "leakwatch_process_info").then(|| value.to_owned()));
+        assert_eq!(told, expect, "{name}");
+    }
 }
 
 #[test]
