@@ -127,7 +127,8 @@ impl Elf {
     /// The GNU build id as `file` prints it.
     pub fn build_id(&self) -> Option<String> {
         let bytes = self.build_id.as_deref()?;
-        Some(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+        let digit = |half: u8| char::from_digit(u32::from(half), 16);
+        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// The segment that holds an address.

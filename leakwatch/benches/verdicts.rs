@@ -13,14 +13,14 @@ use std::fs;
 use leakwatch::detect::{Detector, Evidence, Verdict};
 use leakwatch::model::{Attach, EachItself, Limits, ProcessModel, TasksAre};
 use leakwatch::observe::{
-    AgeSummary, Census, ChildrenSample, Cohort, Counters, Followed, ProcessId, ProcessSample, SiteId,
-    SiteSample, Waiting,
+    AgeSummary, Census, ChildrenSample, Cohort, Counters, Followed, Histogram, ProcessId, ProcessSample,
+    SiteId, SiteSample, Waiting,
 };
 use leakwatch::report::{
     FrameName, Names, ProcessInfo, ProcessInput, SiteName, Span, Timestamp, assemble_process,
 };
 use leakwatch::rules::{Engine, Limits as RuleLimits, Moment};
-use leakwatch_common::{COUNTERS, LIFETIME_BUCKETS, RuntimeKind};
+use leakwatch_common::{COUNTERS, RuntimeKind};
 
 const SITES: u64 = 10_000;
 const SECOND: u64 = 1_000_000_000;
@@ -38,8 +38,8 @@ fn sample(at_s: u64, busy: Busy) -> ProcessSample {
     let moves = |number: u64| number.is_multiple_of(busy.0);
     let site = |number: u64| {
         let at_s = if moves(number) { at_s } else { 0 };
-        let mut lifetimes = [0; LIFETIME_BUCKETS];
-        lifetimes[30] = 5 * at_s;
+        let mut lifetimes = Histogram::default();
+        lifetimes.count(30, 5 * at_s);
         let ages = Some(AgeSummary { count: at_s, ..AgeSummary::default() });
         SiteSample { id: id(number), live_at_attach: 10, started: 6 * at_s, ended: 5 * at_s, lifetimes, ages }
     };
@@ -51,7 +51,7 @@ fn sample(at_s: u64, busy: Busy) -> ProcessSample {
         older: Cohort { born: 10, live: 10, stalled: 0 },
         stretch_ns: 10 * SECOND,
         cohorts: vec![Cohort { born: 60, live: u64::from(moves(number)), stalled: 0 }; 16],
-        lifetimes: [0; LIFETIME_BUCKETS],
+        lifetimes: Histogram::default(),
         older_ended_ns: None,
         runs_seen: true,
         ran: 3,

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
 
-use leakwatch_common::{LIFETIME_BUCKETS, lifetime_bucket};
+use leakwatch_common::lifetime_bucket;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::observe::{CensusTask, Cohort, Followed, STRETCHES, SiteId, TaskStatus};
+use crate::observe::{CensusTask, Cohort, Followed, Histogram, STRETCHES, SiteId, TaskStatus};
 
 /// Most tasks followed in one process. A hash table with 2^17 places takes 114,688, and half of these are few enough for it to
 /// clear itself up in place.
@@ -57,7 +57,7 @@ struct Site {
     id: SiteId,
     older_born: u64,
     born: Vec<u64>,
-    lifetimes: [u64; LIFETIME_BUCKETS],
+    lifetimes: Histogram,
     older_ended_ns: Option<u64>,
     longest_rest_ns: u64,
 }
@@ -205,7 +205,7 @@ impl Follow {
             for (cohort, &born) in known.cohorts.iter_mut().zip(&site.born) {
                 cohort.born = born;
             }
-            known.lifetimes = site.lifetimes;
+            known.lifetimes.clone_from(&site.lifetimes);
             known.older_ended_ns = site.older_ended_ns;
             known.longest_rest_ns = site.longest_rest_ns;
             if let Some(&(low, high)) = numbers.get(&site.id).filter(|(low, high)| high > low) {
@@ -225,7 +225,7 @@ impl Follow {
             older: Cohort::default(),
             stretch_ns: self.stretch_ns,
             cohorts: vec![Cohort::default(); self.stretch(self.now_ns) + 1],
-            lifetimes: [0; LIFETIME_BUCKETS],
+            lifetimes: Histogram::default(),
             older_ended_ns: None,
             runs_seen: false,
             ran: 0,
@@ -252,9 +252,7 @@ impl Follow {
                     // It may have been born just after the look before it was met, and ended before the next.
                     let lived_ns = seen_ns.saturating_sub(one.met_ns);
                     let lived_ns = lived_ns.saturating_add(now_ns.saturating_sub(seen_ns) / 2);
-                    if let Some(count) = site.lifetimes.get_mut(lifetime_bucket(lived_ns)) {
-                        *count += 1;
-                    }
+                    site.lifetimes.count(lifetime_bucket(lived_ns), 1);
                 }
             }
             false
@@ -268,7 +266,8 @@ impl Follow {
         self.tasks.retain(|&key, _| is_followed(key, mask));
         for site in &mut self.sites {
             site.older_born /= 2;
-            site.born.iter_mut().chain(&mut site.lifetimes).for_each(|count| *count /= 2);
+            site.born.iter_mut().for_each(|count| *count /= 2);
+            site.lifetimes.halve();
         }
     }
 
@@ -310,7 +309,7 @@ impl Follow {
                 id,
                 older_born: 0,
                 born: Vec::new(),
-                lifetimes: [0; LIFETIME_BUCKETS],
+                lifetimes: Histogram::default(),
                 older_ended_ns: None,
                 longest_rest_ns: 0,
             });

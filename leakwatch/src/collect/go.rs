@@ -176,8 +176,7 @@ impl GoRuntime {
         const TRIES: usize = 8;
         let mut tried = 0;
         loop {
-            let length = memory.read_u64(self.allglen)?;
-            let array = memory.read_u64(self.allgptr)?;
+            let (length, array) = memory.read_in_order(self.allglen, self.allgptr)?;
             let addresses = memory.read_words(array, length, MOST_GOROUTINES);
             // The old array may be freed while we read it.
             let held_still = memory.read_u64(self.allgptr)? == array;

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use leakwatch_common::{Counter, LIFETIME_BUCKETS, RuntimeKind, lifetime_bucket};
+use leakwatch_common::{Counter, RuntimeKind, lifetime_bucket};
 use rustc_hash::FxHashMap;
 
 use super::session::{Counting, Session};
 use super::tokio_rt::Kinds;
 use crate::{
     kernel::{Kernel, KernelError, LiveTask},
-    observe::{AgeSummary, Census, Counters, ProcessSample, SiteId, SiteSample},
+    observe::{AgeSummary, Census, Counters, Histogram, ProcessSample, SiteId, SiteSample},
 };
 
 /// What a sample should contain beside the counters, which are cheap.
@@ -246,7 +246,7 @@ impl Last {
             site.ages = known.map(|read| {
                 let passed = now_ns.saturating_sub(read.at_ns);
                 // A site without an entry has no live task that was born since the attach: known, and none.
-                let ages = read.by_site.get(&site.id).copied().unwrap_or_default();
+                let ages = read.by_site.get(&site.id).cloned().unwrap_or_default();
                 if passed == 0 { ages } else { ages.older_by(passed) }
             });
         }
@@ -298,9 +298,7 @@ fn read_sites(
         // Several of the kernel's sites may be one: the numbers of stacks that were made by the same call.
         site.started += counters.started;
         site.ended += counters.ended;
-        for (sum, more) in site.lifetimes.iter_mut().zip(counters.lifetimes) {
-            *sum += more;
-        }
+        site.lifetimes.add(&counters.lifetimes);
     })
 }
 
@@ -346,11 +344,9 @@ fn read_ages(
 fn summarise(mut ages: Vec<u64>) -> AgeSummary {
     ages.sort_unstable();
     let at = |percent: usize| ages.get((ages.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0);
-    let mut by_bucket = [0; LIFETIME_BUCKETS];
+    let mut by_bucket = Histogram::default();
     for &age in &ages {
-        if let Some(count) = by_bucket.get_mut(lifetime_bucket(age)) {
-            *count += 1;
-        }
+        by_bucket.count(lifetime_bucket(age), 1);
     }
     AgeSummary {
         count: ages.len() as u64,
@@ -363,7 +359,7 @@ fn summarise(mut ages: Vec<u64>) -> AgeSummary {
 
 /// A site of which nothing was counted.
 pub(super) fn empty_site(id: SiteId) -> SiteSample {
-    SiteSample { id, live_at_attach: 0, started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS], ages: None }
+    SiteSample { id, live_at_attach: 0, started: 0, ended: 0, lifetimes: Histogram::default(), ages: None }
 }
 
 #[cfg(test)]
@@ -382,7 +378,7 @@ mod tests {
         let mut read = Ages::from_iter([((7, id), vec![30, 10, 20])]);
         last.age(7, Counters::default(), Some(&mut read), 100);
         last.age(7, Counters::default(), None, 150);
-        let ages = last.sites[&id].ages.expect("known");
+        let ages = last.sites[&id].ages.as_ref().expect("known");
         assert_eq!((ages.count, ages.p50_ns, ages.p99_ns, ages.max_ns), (3, 70, 70, 80));
         assert_eq!(ages.by_bucket[0], 3);
         let mut busy = Counters::default();

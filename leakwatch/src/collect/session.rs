@@ -559,7 +559,7 @@ impl Session {
             let probed = self.counting(kind) == Counting::Both;
             let of_kind = so_far.iter().filter(|(id, _)| seen_with(id));
             self.by_memory.extend(of_kind.clone().map(|(&id, site)| {
-                let ages = if probed { None } else { site.ages };
+                let ages = if probed { None } else { site.ages.clone() };
                 (id, SiteSample { ages, ..site.clone() })
             }));
             if kind == RuntimeKind::Go {

@@ -1,12 +1,12 @@
 //! Verdicts on synthetic courses of a live count.
 
-use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
+use leakwatch_common::{COUNTERS, Counter, RuntimeKind};
 
 use super::*;
 use crate::model::{Attach, Classify, EachItself, Limits, ProcessModel, SiteClass, TasksAre};
 use crate::observe::{
-    Awaited, Census, Cohort, Counters, Followed, ProcessId, ProcessSample, ProofSample, ProvenSite, SiteId,
-    SiteSample, Waiting,
+    Awaited, Census, Cohort, Counters, Followed, Histogram, ProcessId, ProcessSample, ProofSample,
+    ProvenSite, SiteId, SiteSample, Waiting,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -66,7 +66,7 @@ impl Watch {
         counters.0[Counter::Started as usize] = started;
         counters.0[Counter::Ended as usize] = ended;
         counters.0[Counter::TaskUnreadable as usize] = self.lost;
-        let lifetimes = [0; LIFETIME_BUCKETS];
+        let lifetimes = Histogram::default();
         let site = SiteSample { id: SITE, live_at_attach, started, ended, lifetimes, ages: None };
         let followed = self.followed.iter().cloned().collect();
         let census = Census { waiting: self.waiting.clone(), followed, ..Census::default() };
@@ -329,7 +329,7 @@ fn followed(older: (u64, u64, u64), cohorts: &[(u64, u64, u64)]) -> Followed {
         older: cohort(&older),
         stretch_ns: 5 * SECOND,
         cohorts: cohorts.iter().map(cohort).collect(),
-        lifetimes: [0; LIFETIME_BUCKETS],
+        lifetimes: Histogram::default(),
         older_ended_ns: None,
         runs_seen: true,
         ran: 0,
@@ -344,7 +344,7 @@ fn ended(mut followed: Followed, lives: &[(f64, u64)]) -> Followed {
     for &(lived_s, count) in lives {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "lives of a test")]
         let bucket = leakwatch_common::lifetime_bucket((lived_s * 1e9) as u64);
-        followed.lifetimes[bucket] += count;
+        followed.lifetimes.count(bucket, count);
     }
     followed
 }

@@ -22,7 +22,7 @@ pub struct Ages {
 /// `older` live tasks are from before attach. Each of them is older than any task born since, so a percentile
 /// falls either among the born ones, whose summary is known, or among the older ones, which have at least
 /// `elapsed_ns`. `longest_wait_ns` is a lower bound of the oldest task's age, where a census knows it.
-pub fn combine(born: AgeSummary, older: u64, elapsed_ns: u64, longest_wait_ns: Option<u64>) -> Ages {
+pub fn combine(born: &AgeSummary, older: u64, elapsed_ns: u64, longest_wait_ns: Option<u64>) -> Ages {
     let total = born.count.saturating_add(older);
     if total == 0 {
         return Ages::default();
@@ -30,7 +30,7 @@ pub fn combine(born: AgeSummary, older: u64, elapsed_ns: u64, longest_wait_ns: O
     let at = |q: f64| {
         let rank = q * float(total);
         let count = float(born.count);
-        if older > 0 && rank > count { seconds(elapsed_ns) } else { young(&born, rank / count, elapsed_ns) }
+        if older > 0 && rank > count { seconds(elapsed_ns) } else { young(born, rank / count, elapsed_ns) }
     };
     let oldest = if older > 0 { elapsed_ns.max(longest_wait_ns.unwrap_or(0)) } else { born.max_ns };
     let max_s = seconds(oldest);
@@ -64,21 +64,19 @@ fn young(born: &AgeSummary, q: f64, elapsed_ns: u64) -> f64 {
 }
 
 /// Two sites' summaries as one. Counts and the oldest are exact, the percentiles are averages weighted by count.
-pub fn merge(a: Option<AgeSummary>, b: Option<AgeSummary>) -> Option<AgeSummary> {
-    let (Some(a), Some(b)) = (a, b) else { return a.or(b) };
+pub fn merge(a: Option<AgeSummary>, b: Option<&AgeSummary>) -> Option<AgeSummary> {
+    let Some(mut a) = a else { return b.cloned() };
+    let Some(b) = b else { return Some(a) };
     let count = a.count.saturating_add(b.count);
     let mean = |x: u64, y: u64| {
         let products = (u128::from(x) * u128::from(a.count), u128::from(y) * u128::from(b.count));
         let sum = products.0.saturating_add(products.1);
         u64::try_from(sum / u128::from(count.max(1))).unwrap_or(u64::MAX)
     };
-    Some(AgeSummary {
-        count,
-        p50_ns: mean(a.p50_ns, b.p50_ns),
-        p99_ns: mean(a.p99_ns, b.p99_ns),
-        max_ns: a.max_ns.max(b.max_ns),
-        by_bucket: std::array::from_fn(|bucket| a.by_bucket[bucket].saturating_add(b.by_bucket[bucket])),
-    })
+    (a.p50_ns, a.p99_ns) = (mean(a.p50_ns, b.p50_ns), mean(a.p99_ns, b.p99_ns));
+    (a.count, a.max_ns) = (count, a.max_ns.max(b.max_ns));
+    a.by_bucket.add(&b.by_bucket);
+    Some(a)
 }
 
 #[cfg(test)]
@@ -93,24 +91,24 @@ mod tests {
 
     #[test]
     fn without_older_tasks_the_summary_stands() {
-        let ages = combine(born(100), 0, 60 * SECOND, None);
+        let ages = combine(&born(100), 0, 60 * SECOND, None);
         assert_eq!(ages, Ages { p50_s: Some(1.0), p99_s: Some(9.0), max_s: Some(10.0), lower_bound: false });
     }
 
     #[test]
     fn older_tasks_are_at_least_as_old_as_the_watch() {
-        let ages = combine(born(10), 90, 60 * SECOND, Some(700 * SECOND));
+        let ages = combine(&born(10), 90, 60 * SECOND, Some(700 * SECOND));
         assert_eq!(
             ages,
             Ages { p50_s: Some(60.0), p99_s: Some(60.0), max_s: Some(700.0), lower_bound: true }
         );
-        let few = combine(born(990), 10, 60 * SECOND, None);
+        let few = combine(&born(990), 10, 60 * SECOND, None);
         assert!(few.p50_s.unwrap() < 1.2 && few.max_s == Some(60.0), "{few:?}");
     }
 
     #[test]
     fn nothing_alive_and_nothing_read() {
-        assert_eq!(combine(AgeSummary::default(), 0, SECOND, None), Ages::default());
+        assert_eq!(combine(&AgeSummary::default(), 0, SECOND, None), Ages::default());
     }
 
     #[test]

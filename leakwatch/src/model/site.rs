@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use leakwatch_common::{LIFETIME_BUCKETS, bucket_floor_ns};
+use leakwatch_common::bucket_floor_ns;
 
 use super::ages::{self, Ages};
 use super::presence::Presence;
-use super::survival::{self, Histogram, Plateau};
+use super::survival::{self, Plateau};
 use super::{Limits, Span, float, lifetimes, per_second, seconds, trend};
-use crate::observe::{AgeSummary, Awaited, Followed, SiteId, SiteSample, Waiting};
+use crate::observe::{AgeSummary, Awaited, Followed, Histogram, SiteId, SiteSample, Waiting};
 
 /// Ages that were read stand this long where they are not read again.
 const AGES_STAND_NS: u64 = 30_000_000_000;
@@ -76,27 +76,22 @@ impl SiteProof {
 }
 
 /// Sums of one sample, over all addresses of a site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) live_at_attach: u64,
     pub(super) started: u64,
     pub(super) ended: u64,
-    pub(super) lifetimes: [u64; LIFETIME_BUCKETS],
+    pub(super) lifetimes: Histogram,
     pub(super) ages: Option<AgeSummary>,
 }
 
 impl Figures {
-    const NONE: Self =
-        Self { live_at_attach: 0, started: 0, ended: 0, lifetimes: [0; LIFETIME_BUCKETS], ages: None };
-
     fn add(&mut self, sample: &SiteSample) {
         self.live_at_attach = self.live_at_attach.saturating_add(sample.live_at_attach);
         self.started = self.started.saturating_add(sample.started);
         self.ended = self.ended.saturating_add(sample.ended);
-        for (sum, count) in self.lifetimes.iter_mut().zip(sample.lifetimes) {
-            *sum = sum.saturating_add(count);
-        }
-        self.ages = ages::merge(self.ages, sample.ages);
+        self.lifetimes.add(&sample.lifetimes);
+        self.ages = ages::merge(self.ages.take(), sample.ages.as_ref());
     }
 
     pub(super) fn live(&self) -> u64 {
@@ -135,7 +130,7 @@ impl SiteState {
         Self {
             id,
             system,
-            now: Figures::NONE,
+            now: Figures::default(),
             before: (0, 0),
             ages: Ages::default(),
             young: None,
@@ -157,7 +152,7 @@ impl SiteState {
             if advance {
                 self.before = (self.now.started, self.now.ended);
             }
-            self.now = Figures::NONE;
+            self.now = Figures::default();
         }
         self.now.add(sample);
     }
@@ -193,16 +188,16 @@ impl SiteState {
     /// `table_read`: this sample knows the ages of tasks born since attach; sites without any have none.
     fn close_ages(&mut self, elapsed_ns: u64, table_read: bool) {
         let (live, at_attach, longest) = (self.now.live(), self.now.live_at_attach, self.longest_wait_ns());
-        let born = self.now.ages.or_else(|| table_read.then(AgeSummary::default));
-        if let Some(born) = born {
-            self.young = Some(born.by_bucket);
+        let born = self.now.ages.clone().or_else(|| table_read.then(AgeSummary::default));
+        if let Some(born) = &born {
+            self.young = Some(born.by_bucket.clone());
         }
         if live == 0 {
             self.ages = Ages::default();
-            self.young = Some([0; LIFETIME_BUCKETS]);
+            self.young = Some(Histogram::default());
         } else if let Some(born) = born {
             let older = live.saturating_sub(born.count).min(at_attach);
-            self.ages = ages::combine(born, older, elapsed_ns, longest);
+            self.ages = ages::combine(&born, older, elapsed_ns, longest);
             self.ages_read_ns = Some(elapsed_ns);
         } else if self.ages_read_ns.is_none_or(|read_ns| elapsed_ns.saturating_sub(read_ns) > AGES_STAND_NS) {
             self.young = None;
@@ -297,19 +292,19 @@ impl<'a> SiteView<'a> {
     }
 
     /// Counts of ended tasks by lifetime, see [`leakwatch_common::lifetime_bucket`].
-    pub fn lifetimes(&self) -> &'a [u64; LIFETIME_BUCKETS] {
+    pub fn lifetimes(&self) -> &'a Histogram {
         &self.state.now.lifetimes
     }
 
     /// Counts of live tasks born since attach by age; `None` where ages were not read, or not lately.
-    pub fn young(&self) -> Option<&'a [u64; LIFETIME_BUCKETS]> {
+    pub fn young(&self) -> Option<&'a Histogram> {
         self.state.young.as_ref()
     }
 
     /// The share of its tasks that never ends, of those born since attach; `None` where that is not known (yet), or where
     /// their ages are not.
     pub fn plateau(&self) -> Option<Plateau> {
-        survival::plateau(&self.state.now.lifetimes, &self.state.young?)
+        survival::plateau(&self.state.now.lifetimes, self.state.young.as_ref()?)
     }
 
     /// Survival of its tasks born since attach; empty where their ages are not known.

@@ -11,9 +11,7 @@
 use leakwatch_common::{LIFETIME_BUCKETS, bucket_floor_ns};
 
 use super::{float, seconds};
-
-/// Counts by lifetime or age, see [`leakwatch_common::lifetime_bucket`].
-pub type Histogram = [u64; LIFETIME_BUCKETS];
+use crate::observe::Histogram;
 
 /// The scale of lives is the age by which this share of the ended tasks had ended.
 const SCALE_QUANTILE: f64 = 0.99;
@@ -123,7 +121,7 @@ fn life_table(ended: &Histogram, alive: &Histogram) -> Vec<Row> {
     let mut reached = float(sum(ended).saturating_add(sum(alive)));
     let (mut share, mut spread) = (1.0, 0.0);
     let mut rows = Vec::with_capacity(LIFETIME_BUCKETS);
-    for (&ended, &alive) in ended.iter().zip(alive) {
+    for (&ended, &alive) in ended.iter().zip(alive.iter()) {
         let (ended, alive) = (float(ended), float(alive));
         let at_risk = (reached - alive / 2.0).max(0.0);
         if at_risk > 0.0 {
@@ -179,11 +177,11 @@ mod tests {
     use super::*;
 
     fn of(counts: &[(f64, u64)]) -> Histogram {
-        let mut histogram = [0; LIFETIME_BUCKETS];
+        let mut histogram = Histogram::default();
         for &(age_s, count) in counts {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ages of a test")]
             let bucket = lifetime_bucket((age_s * 1e9) as u64);
-            histogram[bucket] += count;
+            histogram.count(bucket, count);
         }
         histogram
     }
@@ -250,9 +248,9 @@ mod tests {
             alive in proptest::collection::vec((0usize..LIFETIME_BUCKETS, 0u64..1_000_000), 0..12),
         ) {
             let fill = |counts: &[(usize, u64)]| {
-                let mut histogram = [0; LIFETIME_BUCKETS];
+                let mut histogram = Histogram::default();
                 for &(bucket, count) in counts {
-                    histogram[bucket] += count;
+                    histogram.count(bucket, count);
                 }
                 histogram
             };

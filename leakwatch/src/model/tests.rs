@@ -4,7 +4,9 @@ use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind, lifetim
 use proptest::prelude::*;
 
 use super::*;
-use crate::observe::{AgeSummary, Census, Counters, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
+use crate::observe::{
+    AgeSummary, Census, Counters, Histogram, ProcessId, ProcessSample, SiteId, SiteSample, Waiting,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const ATTACHED: u64 = 1_000 * SECOND;
@@ -19,7 +21,7 @@ fn site(number: u64, live_at_attach: u64, started: u64, ended: u64) -> SiteSampl
         live_at_attach,
         started,
         ended,
-        lifetimes: [0; LIFETIME_BUCKETS],
+        lifetimes: Histogram::default(),
         ages: Some(AgeSummary::default()),
     }
 }
@@ -285,7 +287,7 @@ fn history(at_attach: u64, steps: &[Step]) -> (Vec<ProcessSample>, u64) {
             site.started += starts;
             let ends = site.live() * u64::from(*share) / 256;
             site.ended += ends;
-            site.lifetimes[lifetime_bucket(starts * 1_000_000)] += ends;
+            site.lifetimes.count(lifetime_bucket(starts * 1_000_000), ends);
             let live = site.live();
             site.ages = Some(AgeSummary {
                 count: live,
@@ -380,7 +382,7 @@ proptest! {
             let sites = sites
                 .into_iter()
                 .map(|(number, at_attach, started, ended)| SiteSample {
-                    lifetimes: [started; LIFETIME_BUCKETS],
+                    lifetimes: [started; LIFETIME_BUCKETS].into(),
                     ages: Some(AgeSummary { count: at_attach, p50_ns: started, p99_ns: ended, max_ns: time_ns, ..AgeSummary::default() }),
                     ..site(number, at_attach, started, ended)
                 })

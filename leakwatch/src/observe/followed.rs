@@ -1,8 +1,6 @@
 //! What following tasks by their identity, from one look at memory to the next, tells of their sites.
 
-use leakwatch_common::LIFETIME_BUCKETS;
-
-use super::SiteId;
+use super::{Histogram, SiteId};
 
 /// Most stretches into which the time since attach is cut.
 pub const STRETCHES: usize = 16;
@@ -48,7 +46,7 @@ pub struct Followed {
     /// Those that were met since, by stretch; the last one is not over.
     pub cohorts: Vec<Cohort>,
     /// Lifetimes of those that were met since and have ended, by [`leakwatch_common::lifetime_bucket`]: upper bounds.
-    pub lifetimes: [u64; LIFETIME_BUCKETS],
+    pub lifetimes: Histogram,
     /// The latest end of one that was there when following began, after that beginning: it lived longer than this.
     pub older_ended_ns: Option<u64>,
     /// It can be seen whether tasks run between two looks. Where not, none is said to be stalled.
@@ -71,9 +69,7 @@ impl Followed {
         for (sum, more) in self.cohorts.iter_mut().zip(&other.cohorts) {
             *sum = sum.plus(*more);
         }
-        for (sum, more) in self.lifetimes.iter_mut().zip(other.lifetimes) {
-            *sum = sum.saturating_add(more);
-        }
+        self.lifetimes.add(&other.lifetimes);
         self.older_ended_ns = self.older_ended_ns.max(other.older_ended_ns);
         self.runs_seen |= other.runs_seen;
         self.ran = self.ran.saturating_add(other.ran);

@@ -7,6 +7,7 @@ pub mod amount;
 pub mod dump;
 pub mod event;
 pub mod followed;
+pub mod histogram;
 pub mod ids;
 pub mod proof;
 pub mod sample;
@@ -15,6 +16,7 @@ pub use amount::Amount;
 pub use dump::{Bubble, DumpedTask, Interned, Marks, Object, Side, Stack, TaskDump, Wait};
 pub use event::{Event, Observed, StackCopy};
 pub use followed::{Cohort, Followed, STRETCHES};
+pub use histogram::Histogram;
 pub use ids::{ProcessId, SiteId};
 pub use proof::{
     Awaited, Fate, Link, Proof, ProofSample, ProvenObject, ProvenSite, ProvenTask, Refutation, WaitKind, Why,

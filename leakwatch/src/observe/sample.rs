@@ -2,7 +2,7 @@
 
 use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, bucket_floor_ns, lifetime_bucket};
 
-use super::{Followed, ProofSample, SiteId};
+use super::{Followed, Histogram, ProofSample, SiteId};
 
 /// The kernel's counters for one process, since attach, summed over CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Counters {
 }
 
 /// Ages of a site's live tasks whose birth the probe saw, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgeSummary {
     /// How many tasks the figures are of.
     pub count: u64,
@@ -34,26 +34,18 @@ pub struct AgeSummary {
     /// Oldest.
     pub max_ns: u64,
     /// How many are how old, by [`lifetime_bucket`].
-    pub by_bucket: [u64; LIFETIME_BUCKETS],
-}
-
-impl Default for AgeSummary {
-    fn default() -> Self {
-        Self { count: 0, p50_ns: 0, p99_ns: 0, max_ns: 0, by_bucket: [0; LIFETIME_BUCKETS] }
-    }
+    pub by_bucket: Histogram,
 }
 
 impl AgeSummary {
     /// The same tasks, this much older. Inside a bucket ages are not known: all of it is taken for as old as its middle.
     #[must_use]
     pub fn older_by(&self, passed_ns: u64) -> Self {
-        let mut by_bucket = [0; LIFETIME_BUCKETS];
+        let mut by_bucket = Histogram::default();
         for (bucket, &count) in self.by_bucket.iter().enumerate().filter(|(_, count)| **count > 0) {
             let (floor, next) = (bucket_floor_ns(bucket), (bucket + 1).min(LIFETIME_BUCKETS - 1));
             let middle = floor.midpoint(bucket_floor_ns(next).max(floor));
-            if let Some(sum) = by_bucket.get_mut(lifetime_bucket(middle.saturating_add(passed_ns))) {
-                *sum += count;
-            }
+            by_bucket.count(lifetime_bucket(middle.saturating_add(passed_ns)), count);
         }
         Self {
             count: self.count,
@@ -77,7 +69,7 @@ pub struct SiteSample {
     /// Ends since attach, of tasks from before attach too.
     pub ended: u64,
     /// Lifetimes of ended tasks whose birth was seen, by [`leakwatch_common::lifetime_bucket`].
-    pub lifetimes: [u64; LIFETIME_BUCKETS],
+    pub lifetimes: Histogram,
     /// Ages of live tasks born after attach; `None` when the live table was not read for this sample.
     pub ages: Option<AgeSummary>,
 }

@@ -3,7 +3,7 @@
 //!
 //! Figures that a leakwatch of another version does not know are passed over; those that it lacks are 0 or unknown.
 
-use leakwatch_common::{COUNTERS, EventKind, LIFETIME_BUCKETS, RuntimeKind};
+use leakwatch_common::{COUNTERS, EventKind, RuntimeKind};
 use serde::{Deserialize, Serialize};
 
 use super::proof::ProofLine;
@@ -443,7 +443,7 @@ impl From<&Followed> for FollowedLine {
             older: (*older).into(),
             stretch_ns: *stretch_ns,
             cohorts: cohorts.iter().copied().map(CohortLine::from).collect(),
-            lifetimes: sparse(lifetimes),
+            lifetimes: sparse(&lifetimes[..]),
             older_ended_ns: *older_ended_ns,
             runs_seen: *runs_seen,
             ran: *ran,
@@ -464,7 +464,7 @@ impl FollowedLine {
             older: self.older.into(),
             stretch_ns: self.stretch_ns,
             cohorts: self.cohorts.into_iter().take(STRETCHES).map(Cohort::from).collect(),
-            lifetimes: dense::<LIFETIME_BUCKETS>(&self.lifetimes),
+            lifetimes: dense(&self.lifetimes).into(),
             older_ended_ns: self.older_ended_ns,
             runs_seen: self.runs_seen,
             ran: self.ran,
@@ -520,10 +520,16 @@ impl From<&SiteSample> for SiteSampleLine {
             live_at_attach: *live_at_attach,
             started: *started,
             ended: *ended,
-            lifetimes: sparse(lifetimes),
-            ages: ages.map(|ages| {
+            lifetimes: sparse(&lifetimes[..]),
+            ages: ages.as_ref().map(|ages| {
                 let AgeSummary { count, p50_ns, p99_ns, max_ns, by_bucket } = ages;
-                AgesLine { count, p50_ns, p99_ns, max_ns, by_bucket: sparse(&by_bucket) }
+                AgesLine {
+                    count: *count,
+                    p50_ns: *p50_ns,
+                    p99_ns: *p99_ns,
+                    max_ns: *max_ns,
+                    by_bucket: sparse(&by_bucket[..]),
+                }
             }),
         }
     }
@@ -573,13 +579,13 @@ impl SiteSampleLine {
             live_at_attach: self.live_at_attach,
             started: self.started,
             ended: self.ended,
-            lifetimes: dense::<LIFETIME_BUCKETS>(&self.lifetimes),
+            lifetimes: dense(&self.lifetimes).into(),
             ages: self.ages.map(|ages| AgeSummary {
                 count: ages.count,
                 p50_ns: ages.p50_ns,
                 p99_ns: ages.p99_ns,
                 max_ns: ages.max_ns,
-                by_bucket: dense(&ages.by_bucket),
+                by_bucket: dense(&ages.by_bucket).into(),
             }),
         })
     }

@@ -23,12 +23,14 @@ impl WallClock {
         self.wall.checked_add(SignedDuration::from_nanos(fits)).unwrap_or(end)
     }
 
-    /// Goes along when the wall clock was stepped: it is `wall` now, and that is what moments are told by from here on.
-    pub fn follow(&mut self, wall: Timestamp, monotonic_ns: u64) {
-        let stepped = wall.duration_since(self.at(monotonic_ns));
-        if stepped.abs() > APART {
-            *self = Self { wall: self.wall.checked_add(stepped).unwrap_or(self.wall), ..*self };
+    /// Goes along when the wall clock was stepped, and says so: it is `wall` now, and that is what moments are told by from here on.
+    pub fn follow(&mut self, wall: Timestamp, monotonic_ns: u64) -> bool {
+        let by = wall.duration_since(self.at(monotonic_ns));
+        let stepped = by.abs() > APART;
+        if stepped {
+            *self = Self { wall: self.wall.checked_add(by).unwrap_or(self.wall), ..*self };
         }
+        stepped
     }
 }
 
@@ -49,7 +51,8 @@ mod tests {
         let begin = WallClock { wall: "2026-10-09T03:00:00Z".parse().unwrap(), monotonic_ns: 5_000_000_000 };
         let after = |wall: &str| {
             let mut clock = begin;
-            clock.follow(wall.parse().unwrap(), 15_000_000_000);
+            let stepped = clock.follow(wall.parse().unwrap(), 15_000_000_000);
+            assert_eq!(stepped, clock != begin);
             (clock.wall.to_string(), clock.at(15_000_000_000).to_string())
         };
         let is =

@@ -5,7 +5,10 @@
 
 use leakwatch_common::{LIFETIME_BUCKETS, bucket_floor_ns, lifetime_bucket};
 
-use crate::model::{seconds, survival};
+use crate::{
+    model::{seconds, survival},
+    observe::Histogram,
+};
 
 /// Tasks whose lifetime or age is between two times.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +56,7 @@ pub struct Lives {
 
 impl Lives {
     /// From counts by half octave; `None` where nothing ended and no age is known.
-    pub fn of(ended: &survival::Histogram, alive: Option<&survival::Histogram>) -> Option<Self> {
+    pub fn of(ended: &Histogram, alive: Option<&Histogram>) -> Option<Self> {
         let lives = Self { ended: buckets(ended), alive: alive.map(buckets) };
         let empty = lives.ended.is_empty() && lives.alive.as_ref().is_none_or(Vec::is_empty);
         (!empty).then_some(lives)
@@ -68,17 +71,15 @@ impl Lives {
     }
 }
 
-fn buckets(histogram: &survival::Histogram) -> Vec<Bucket> {
+fn buckets(histogram: &Histogram) -> Vec<Bucket> {
     let known = histogram.iter().enumerate().filter(|(_, count)| **count > 0);
     known.map(|(bucket, &count)| Bucket { from_s: seconds(bucket_floor_ns(bucket)), count }).collect()
 }
 
-fn histogram(buckets: &[Bucket]) -> survival::Histogram {
-    let mut histogram = [0u64; LIFETIME_BUCKETS];
+fn histogram(buckets: &[Bucket]) -> Histogram {
+    let mut histogram = Histogram::default();
     for bucket in buckets {
-        if let Some(sum) = histogram.get_mut(bucket.index()) {
-            *sum = sum.saturating_add(bucket.count);
-        }
+        histogram.count(bucket.index(), bucket.count);
     }
     histogram
 }
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn counts_survive_the_way_through_seconds() {
-        let ended: survival::Histogram = std::array::from_fn(|bucket| bucket as u64 + 1);
+        let ended = Histogram::from(std::array::from_fn(|bucket| bucket as u64 + 1));
         let lives = Lives::of(&ended, Some(&ended)).expect("there are some");
         assert_eq!(histogram(&lives.ended), ended);
         assert_eq!(lives.ended.last().and_then(Bucket::to_s), None, "the last one is open");
@@ -116,11 +117,11 @@ mod tests {
 
     #[test]
     fn nothing_known_is_none() {
-        let none = [0; LIFETIME_BUCKETS];
+        let none = Histogram::default();
         assert_eq!(Lives::of(&none, None), None);
         assert_eq!(Lives::of(&none, Some(&none)), None);
         let mut one = none;
-        one[20] = 3;
+        one.count(20, 3);
         let lives = Lives::of(&one, None).expect("some ended");
         assert_eq!(lives.survival(), None, "without the ages of the live ones there is no curve");
         let odd = Lives { ended: vec![Bucket { from_s: f64::NAN, count: 1 }], alive: Some(Vec::new()) };

@@ -91,7 +91,7 @@ pub struct Overhead {
 }
 
 /// A process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessReport {
     /// Process id.
     pub pid: u32,

@@ -1,11 +1,11 @@
 //! Assembly: names, order, merging, and what is said of what is not known.
 
-use leakwatch_common::{COUNTERS, Counter, LIFETIME_BUCKETS, RuntimeKind};
+use leakwatch_common::{COUNTERS, Counter, RuntimeKind};
 
 use super::*;
 use crate::detect::Detector;
 use crate::model::{Attach, Limits, ProcessModel, TasksAre};
-use crate::observe::{Census, Counters, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
+use crate::observe::{Census, Counters, Histogram, ProcessId, ProcessSample, SiteId, SiteSample, Waiting};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -54,14 +54,7 @@ impl Names for Program {
 }
 
 fn site(number: u64, live_at_attach: u64, started: u64, ended: u64) -> SiteSample {
-    SiteSample {
-        id: id(number),
-        live_at_attach,
-        started,
-        ended,
-        lifetimes: [0; LIFETIME_BUCKETS],
-        ages: None,
-    }
+    SiteSample { id: id(number), live_at_attach, started, ended, lifetimes: Histogram::default(), ages: None }
 }
 
 fn sample(time_ns: u64, sites: Vec<SiteSample>) -> ProcessSample {

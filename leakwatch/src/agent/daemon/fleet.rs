@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leakwatch_common::Counter;
-use tokio::sync::mpsc::UnboundedSender;
 use tracing::{debug, info, warn};
 
 use super::{
     Parts,
     discovery::{self, Reason},
+    ends::Ends,
     figures::{ErrorKind, Errors, Feature, Figures, WatchedFigures},
     options::Options,
     proofs::Proofs,
     quiet::Quiet,
     tiers::{Step, Tier},
-    watched::{Watched, share_of_each},
+    watched::{Watched, Watches, share_of_each},
 };
 use crate::{
     agent::{clock, environment, process},
@@ -35,9 +35,11 @@ use crate::{
 /// Time that looks may take in one turn before the others have to wait for the next, ns.
 const SLICE_NS: u64 = 100_000_000;
 
-/// A process that was just found is looked at this soon again, and then half as often each time, up to the interval: what
-/// begins at its start is seen early.
-const SOONEST_NS: u64 = 1_000_000_000;
+/// A process that was just found is looked at this soon again: what begins at its start is seen early.
+const SOONEST_NS: u64 = 2_000_000_000;
+
+/// A process is looked at when it is so many times as old as at the look before, up to the interval.
+const OLDER: u64 = 3;
 
 /// A program without a runtime is watched when it has lived for so long: most that live shorter are a shell's commands, and
 /// their parent counts them.
@@ -53,8 +55,7 @@ pub(super) struct Fleet {
     features: Vec<Feature>,
     options: Options,
     detector: Detector,
-    /// By pid.
-    watches: BTreeMap<u32, Watched>,
+    watches: Watches,
     /// Some came or went since the last report.
     came_or_went: bool,
     /// Numbers of watchings, to pids.
@@ -63,10 +64,10 @@ pub(super) struct Fleet {
     incarnations: BTreeMap<u32, u32>,
     /// Without a runtime, and too young to be watched; by pid.
     young: BTreeMap<u32, Found>,
-    ended: UnboundedSender<u64>,
+    ends: Ends,
     next_number: u64,
     started: WallClock,
-    /// When the machine was booted, if somebody asked in this turn.
+    /// When the machine was booted, if somebody asked since the wall clock was stepped.
     booted: Option<Timestamp>,
     host: String,
     root: Arc<Root>,
@@ -102,7 +103,7 @@ struct Usage {
 }
 
 impl Fleet {
-    pub(super) fn new(parts: Parts, ended: UnboundedSender<u64>) -> Self {
+    pub(super) fn new(parts: Parts, ends: Ends) -> Self {
         let Parts { kernel, hit_ns, features, options, host, root, reading } = parts;
         Self {
             kernel,
@@ -110,12 +111,12 @@ impl Fleet {
             features,
             options,
             detector: Detector::default(),
-            watches: BTreeMap::new(),
+            watches: Watches::new(),
             came_or_went: false,
             numbers: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             young: BTreeMap::new(),
-            ended,
+            ends,
             next_number: 0,
             started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
             booted: None,
@@ -202,14 +203,12 @@ impl Fleet {
         let pid = session.process().pid();
         let number = self.next_number;
         self.next_number += 1;
-        let (sender, end) = (self.ended.clone(), process::end_of(&session));
-        tokio::spawn(async move {
-            match end.await {
-                // Nobody listens any more when the agent stops.
-                Ok(()) => drop(sender.send(number)),
-                Err(error) => warn!("the end of pid {pid} cannot be awaited: {error}"),
-            }
-        });
+        if let Err(error) = self.ends.tell(session.process(), number) {
+            self.complain(
+                ErrorKind::Attach,
+                &format_args!("the end of pid {pid} cannot be awaited: {error}"),
+            );
+        }
         if session.incarnation() != 0 {
             self.incarnations.insert(session.incarnation(), pid);
         }
@@ -219,7 +218,7 @@ impl Fleet {
         self.booted = self.booted.or_else(|| host::boot_time().ok());
         let labels = &self.options.discover.labels;
         let info = process::info(session.process(), self.booted, &self.root, labels);
-        let mut watched = Watched::new(number, session, info, &self.detector, &self.options.redact);
+        let mut watched = Box::new(Watched::new(number, session, info));
         if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
             self.complain(ErrorKind::Kernel, &error);
         }
@@ -312,7 +311,6 @@ impl Fleet {
     /// One turn: looks at who is due, keeps the budgets, and moves processes between the tiers.
     pub(super) async fn turn(&mut self) {
         let begun_ns = clock::monotonic_ns();
-        self.booted = None;
         let grown = self.young.extract_if(.., |_, found| age(found) >= THREADS_OF_AGE);
         for (_, found) in grown.collect::<Vec<_>>() {
             self.attach(found).await;
@@ -364,7 +362,11 @@ impl Fleet {
                 }
             };
             let age_ns = now_ns.saturating_sub(watched.attach().time_ns);
-            watched.schedule(took_ns, interval_ns.min(age_ns.max(SOONEST_NS)), share);
+            watched.schedule(
+                took_ns,
+                interval_ns.min(age_ns.saturating_mul(OLDER - 1).max(SOONEST_NS)),
+                share,
+            );
             steps.push((pid, watched.course.judge(&watched.report, now_ns, &self.options.promote)));
         }
         steps
@@ -392,8 +394,7 @@ impl Fleet {
 
     /// Measures what all of it takes; what is to be done with the most expensive probes when that is too much.
     fn keep_host_budget(&mut self) -> Option<(u32, Step)> {
-        let hits: u64 =
-            self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
+        let hits = self.probe_hits();
         let budget = self.options.budget.host_percent;
         let own_ns = clock::own_cpu_ns().saturating_sub(self.proofs.owed_ns());
         if !self.usage.measure(own_ns, hits, self.hit_ns, budget) {
@@ -501,6 +502,12 @@ impl Fleet {
         }
     }
 
+    /// Hits of the probes of all processes so far, of those that are gone, too.
+    fn probe_hits(&self) -> u64 {
+        let hits = self.watches.values().map(|watched| watched.probe_hits());
+        hits.fold(self.hits_of_gone, u64::saturating_add)
+    }
+
     /// It is time for another round of whoever looks at reports.
     pub(super) fn round_is_due(&mut self) -> bool {
         let now_ns = clock::monotonic_ns();
@@ -526,14 +533,15 @@ impl Fleet {
     pub(super) fn report(&mut self) -> (Report, Figures) {
         self.came_or_went = false;
         let now_ns = clock::monotonic_ns();
-        self.started.follow(clock::now(), now_ns);
+        if self.started.follow(clock::now(), now_ns) {
+            self.booted = None;
+        }
         // Of a process whose first look is not over, nothing is known.
         let seen = || self.watches.iter().filter(|(_, watched)| !watched.session.is_unseen());
         let processes: Vec<_> = seen().map(|(_, watched)| Arc::clone(&watched.report)).collect();
         let unseen = (self.watches.len() - processes.len()) as u64;
         self.totals.add(&processes);
-        let hits =
-            self.watches.values().map(Watched::probe_hits).sum::<u64>().saturating_add(self.hits_of_gone);
+        let hits = self.probe_hits();
         let context = Context {
             host: self.host.clone(),
             environment: Some(self.environment.clone()),

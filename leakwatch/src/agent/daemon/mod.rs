@@ -8,6 +8,7 @@
 //! seen.
 
 mod discovery;
+mod ends;
 pub mod exports;
 mod figures;
 pub mod files;
@@ -130,7 +131,7 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (news_sender, mut news) = mpsc::unbounded_channel();
-    let (ended_sender, mut ended) = mpsc::unbounded_channel();
+    let (ends, mut ended) = ends::ends()?;
     let mut events = None;
     if let Some(kernel) = kernel.as_mut() {
         events = Some(process::readable(kernel.take_events()?)?);
@@ -138,8 +139,7 @@ pub async fn run(
         kernel.announce_execs(true)?;
     }
     let discovery = Discovery::start(options.discover.clone(), Arc::clone(&root), news_sender)?;
-    let mut fleet =
-        Fleet::new(Parts { kernel, hit_ns, features, options, host, root, reading }, ended_sender);
+    let mut fleet = Fleet::new(Parts { kernel, hit_ns, features, options, host, root, reading }, ends);
     let mut turns = pin!(tokio::time::interval(TURN));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut between = pin!(tokio::time::sleep(HALF_TURN));
@@ -165,9 +165,12 @@ pub async fn run(
                 }
                 owner.stage(Stage::Ready);
             }
-            Some(number) = ended.recv() => {
+            ended = ended.next() => {
+                let ended = ended?;
                 drain(&mut events, &mut fleet, &discovery);
-                fleet.ended(number);
+                for number in ended {
+                    fleet.ended(number);
+                }
             }
             ready = readable(&mut events) => {
                 ready?;

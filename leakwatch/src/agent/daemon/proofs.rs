@@ -14,7 +14,7 @@ use super::{
     options::{Budget, Options, Prove},
     prover::{News, Order, Prover},
     reading::Reading,
-    watched::Watched,
+    watched::{Watched, Watches},
 };
 use crate::{
     agent::{clock, process::nanoseconds},
@@ -177,12 +177,7 @@ impl Proofs {
     }
 
     /// One turn: takes what is new, and begins the next proof where one is due. `numbers` are those of watchings, to pids.
-    pub(super) fn turn(
-        &mut self,
-        watches: &mut BTreeMap<u32, Watched>,
-        numbers: &BTreeMap<u64, u32>,
-        options: &Options,
-    ) {
+    pub(super) fn turn(&mut self, watches: &mut Watches, numbers: &BTreeMap<u64, u32>, options: &Options) {
         let now_ns = clock::monotonic_ns();
         if let Some(prover) = &self.prover {
             let share = share_percent(&options.prove, &options.budget, f64::from(own::processors()));
@@ -218,7 +213,7 @@ impl Proofs {
     }
 
     /// Begins a proof of the process that has waited for the longest time, if one is due.
-    fn begin(&mut self, watches: &mut BTreeMap<u32, Watched>, now_ns: u64, options: &Prove) {
+    fn begin(&mut self, watches: &mut Watches, now_ns: u64, options: &Prove) {
         let due = watches.values_mut().filter_map(|one| Some((one.proving.turn(now_ns, options)?, one)));
         let Some((_, watched)) = due.min_by_key(|(turn, watched)| (*turn, watched.number)) else { return };
         watched.proving.begin(now_ns);

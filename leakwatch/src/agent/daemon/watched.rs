@@ -1,11 +1,11 @@
 //! One process that the agent watches: its session, its figures, its last report, its place in the queue of looks.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use leakwatch_common::Counter;
 
 use super::{
-    options::{Options, Promote, Redact},
+    options::{Options, Promote},
     proofs::Proving,
     tiers::{Course, Tier},
     veil::Veiled,
@@ -27,17 +27,19 @@ const LIMITS: Limits =
 /// Bytes of a process's memory that are looked through before others get their turn: about a tenth of a second.
 const LOOKED_THROUGH: u64 = 128 << 20;
 
+/// Watched processes by pid. Each is large, and a map moves what it has about.
+pub(super) type Watches = BTreeMap<u32, Box<Watched>>;
+
 /// A watched process.
 pub(super) struct Watched {
     /// No other watching has it.
     pub(super) number: u64,
-    /// Large, as the model is: whoever keeps many of these moves them about.
-    pub(super) session: Box<Session>,
+    pub(super) session: Session,
     attach: Attach,
     info: ProcessInfo,
-    model: Box<ProcessModel>,
+    model: ProcessModel,
     identities: Identities,
-    /// As of the last look.
+    /// As of the last look; before the first one nothing is said in it.
     pub(super) report: Arc<ProcessReport>,
     /// Through the tiers.
     pub(super) course: Course,
@@ -58,13 +60,7 @@ pub(super) struct Watched {
 
 impl Watched {
     /// A process that was just attached, and not looked at yet; `info` is what [`process::info`] says of it.
-    pub(super) fn new(
-        number: u64,
-        mut session: Session,
-        info: ProcessInfo,
-        detector: &Detector,
-        redact: &Redact,
-    ) -> Self {
+    pub(super) fn new(number: u64, session: Session, info: ProcessInfo) -> Self {
         let id = session.process().id();
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let now_ns = clock::monotonic_ns();
@@ -72,20 +68,14 @@ impl Watched {
         let mut info = ProcessInfo { blind: session.blind(), ..info };
         info.runtimes = process::runtimes(&session);
         info.build_id = session.image().inspection().elf.build_id();
-        let model = ProcessModel::new(attach, LIMITS);
-        let report = {
-            let mut names = Veiled::new(ImageNames::new(session.names()), redact);
-            let input = ProcessInput { info: &info, model: &model, names: &mut names };
-            report::assemble_process(input, detector, Span::Watch)
-        };
         Self {
             number,
-            session: Box::new(session),
+            session,
             attach,
             info,
-            model: Box::new(model),
+            model: ProcessModel::new(attach, LIMITS),
             identities: Identities::default(),
-            report: Arc::new(report),
+            report: Arc::default(),
             course: Course::default(),
             proving: Proving::default(),
             due_ns: now_ns,
@@ -101,7 +91,7 @@ impl Watched {
         self.attach
     }
 
-    /// Takes a look and makes its report. Returns how long that took, ns.
+    /// Takes a look and makes its report, whether or not there is anything new to be said. Returns how long that took, ns.
     ///
     /// # Errors
     /// When the kernel's tables cannot be read.
@@ -116,7 +106,10 @@ impl Watched {
         let begun_ns = clock::monotonic_ns();
         let ages = self.course.is_probed();
         let looks = Looks { ages, census: true, stacks, most_bytes: Some(LOOKED_THROUGH) };
-        let samples = sample_all(kernel, [&mut *self.session], looks, begun_ns)?;
+        let (samples, failed) = match sample_all(kernel, [&mut self.session], looks, begun_ns) {
+            Ok(samples) => (samples, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
         for sample in samples.into_iter().flatten() {
             let sample = ProcessSample { proof: self.proving.news(), ..sample };
             let mut names = ImageNames::new(self.session.names());
@@ -129,6 +122,7 @@ impl Watched {
         let ended = self.session.ended_though_proven();
         self.proving.look(&self.report, self.course.tier() != Tier::Memory, ended);
         self.session.rest();
+        failed?;
         self.looks += u64::from(!self.session.is_looking());
         Ok(clock::monotonic_ns().saturating_sub(begun_ns))
     }

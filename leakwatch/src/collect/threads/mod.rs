@@ -197,7 +197,8 @@ impl Threads {
             && !thread_site::is_frames(id.site)
             && counters.ended == counters.started + at_attach
         {
-            let (started, ended, lifetimes) = (counters.started, counters.ended, counters.lifetimes);
+            let (started, ended) = (counters.started, counters.ended);
+            let lifetimes = counters.lifetimes.into();
             let sample = SiteSample { started, ended, lifetimes, ..empty_site(meaning) };
             self.done.insert(id.site, sample);
         }
@@ -601,7 +602,5 @@ fn add(into: &mut BTreeMap<SiteId, SiteSample>, id: SiteId, sample: &SiteSample)
     site.live_at_attach += sample.live_at_attach;
     site.started += sample.started;
     site.ended += sample.ended;
-    for (sum, more) in site.lifetimes.iter_mut().zip(sample.lifetimes) {
-        *sum += more;
-    }
+    site.lifetimes.add(&sample.lifetimes);
 }

@@ -287,7 +287,7 @@ fn whole() -> (ProcessReport, AgentFigures) {
     process.leaks = 1;
     let site = &mut process.sites[0];
     (site.verdict, site.proven, site.leak_rate_per_min) = (Verdict::Leak, Some(300), Some(300.0));
-    site.lives = crate::report::Lives::of(&[3; leakwatch_common::LIFETIME_BUCKETS], None);
+    site.lives = crate::report::Lives::of(&[3; leakwatch_common::LIFETIME_BUCKETS].into(), None);
     let mut totals = Totals::default();
     totals.add(&[process.clone().into()]);
     let figures = AgentFigures {

@@ -157,7 +157,7 @@ fn leakwatch_lives(lifetimes_ns: &[u64]) -> crate::report::Lives {
     for &lifetime in lifetimes_ns {
         counts[leakwatch_common::lifetime_bucket(lifetime)] += 1;
     }
-    crate::report::Lives::of(&counts, None).expect("some ended")
+    crate::report::Lives::of(&counts.into(), None).expect("some ended")
 }
 
 #[test]

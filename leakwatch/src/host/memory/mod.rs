@@ -81,7 +81,7 @@ pub trait Memory {
 
     /// Serves many requests at once, marks each one ok or not, and tells how many are ok.
     ///
-    /// One that fails does not keep the others from being served.
+    /// They are read in their order. One that fails does not keep the others from being served.
     fn read_many(&self, requests: &mut [ReadRequest<'_>]) -> usize {
         let mut served = 0;
         for request in requests {
@@ -129,6 +129,20 @@ pub trait Memory {
         let mut bytes = [0; 4];
         self.read(address, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// The words at `first` and at `second`, read in this order.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    fn read_in_order(&self, first: u64, second: u64) -> Result<(u64, u64), ReadError> {
+        let (mut one, mut other) = ([0; 8], [0; 8]);
+        let mut both = [ReadRequest::new(first, &mut one), ReadRequest::new(second, &mut other)];
+        if self.read_many(&mut both) == both.len() {
+            return Ok((u64::from_le_bytes(one), u64::from_le_bytes(other)));
+        }
+        // One by one, for what is wrong.
+        Ok((self.read_u64(first)?, self.read_u64(second)?))
     }
 
     /// `count` words from `address` on. `count` is often a foreign number: more than `cap` is an error, and

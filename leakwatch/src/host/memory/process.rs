@@ -172,6 +172,7 @@ mod tests {
         let memory = ourselves();
         assert_eq!(memory.read_words(address_of(&words), 3, 3), Ok(words.to_vec()));
         assert_eq!(memory.read_u64(address_of(&words) + 16), Ok(42));
+        assert_eq!(memory.read_in_order(address_of(&words) + 16, address_of(&words)), Ok((42, 1)));
     }
 
     #[test]
@@ -182,6 +183,10 @@ mod tests {
                 memory.read_u64(address),
                 Err(ReadError::Unmapped { address, length: 8 }),
                 "{address:#x}"
+            );
+            assert_eq!(
+                memory.read_in_order(address_of(&[1_u64]), address),
+                Err(ReadError::Unmapped { address, length: 8 })
             );
         }
     }
