@@ -1,11 +1,6 @@
 //! What every loop needs of a watched process: who it is in reports, how its runtimes are counted, when it ended.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    os::fd::{AsFd as _, AsRawFd},
-    time::Duration,
-};
+use std::{collections::BTreeSet, io, os::fd::AsRawFd, sync::Arc, time::Duration};
 
 use leakwatch_common::RuntimeKind;
 use tokio::io::{Interest, unix::AsyncFd};
@@ -77,9 +72,9 @@ pub(super) fn home(process: &Process, root: &Root, labels: bool) -> (Option<Cont
 
 /// Returns when the process has ended: a pidfd becomes readable then.
 pub(super) fn end_of(session: &Session) -> impl Future<Output = io::Result<()>> + use<> {
-    let pidfd = session.process().as_fd().try_clone_to_owned();
+    let pidfd = Arc::clone(session.process().pidfd());
     async move {
-        let pidfd = readable(pidfd?)?;
+        let pidfd = readable(pidfd)?;
         pidfd.readable().await?.retain_ready();
         Ok(())
     }

@@ -50,7 +50,7 @@ fn named_floor(process: &Process, image: &Image, named: &[Arc<Named>], verbose: 
 /// Attaches, and holds until interrupted.
 fn hold(pid: u32, places: impl Iterator<Item = (PathBuf, u64)>, verbose: u8) -> anyhow::Result<End> {
     let mut kernel = load(super::kernel_options(&SizeArgs::default(), verbose))?;
-    let mut watched = kernel.watch(pid)?;
+    let mut watched = kernel.watch(pid, 0)?;
     for (path, offset) in places {
         kernel.attach_empty(&mut watched, &path, offset)?;
     }

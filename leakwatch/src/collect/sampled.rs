@@ -116,15 +116,7 @@ impl Session {
         let image = Image::new(loaded, libraries);
         let memory = ProcessMemory::open(&process)?;
         let runtimes = runtime::recognise(pid, &image, &memory, Mode::Memory)?;
-        let mut watched = None;
-        if let Some(kernel) = kernel {
-            let mut counted = kernel.watch(pid)?;
-            if let Err(error) = kernel.set_flags(&mut counted, process_flags::THREAD_TOTALS) {
-                kernel.forget(&mut counted)?;
-                return Err(error.into());
-            }
-            watched = Some(counted);
-        }
+        let watched = kernel.map(|kernel| kernel.watch(pid, process_flags::THREAD_TOTALS)).transpose()?;
         let kinds = runtimes.iter().filter(|runtime| runtime.tasks.is_some()).map(|runtime| runtime.kind);
         let unseen = kinds.collect();
         let parts = (image, modules, memory);

@@ -149,7 +149,7 @@ impl Session {
         } else {
             vec![named(&image, &ask.probes)]
         };
-        let mut watched = kernel.watch(pid)?;
+        let mut watched = kernel.watch(pid, 0)?;
         let stream = if ask.stream { process_flags::STREAM } else { 0 };
         let plan: Vec<&Runtime> = runtimes.iter().collect();
         let mut threads = Threads::new(pid);

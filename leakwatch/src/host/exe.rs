@@ -17,7 +17,7 @@ use std::{
 use memmap2::{Mmap, UncheckedAdvice};
 use nix::fcntl::OFlag;
 
-use super::{HostError, Process, process::of_proc};
+use super::{HostError, Process, proc_dir::EXE, process::of_proc};
 
 /// Most bytes of a running executable that are mapped.
 const MAP_LIMIT: u64 = 16 << 30;
@@ -43,6 +43,16 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
+    pub(super) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: stat.st_mtime,
+            mtime_ns: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        }
+    }
+
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             dev: metadata.dev(),
@@ -78,11 +88,7 @@ impl Executable {
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn identity_of(process: &Process) -> Result<FileIdentity, HostError> {
-        let pid = process.pid();
-        let path = PathBuf::from(format!("/proc/{pid}/exe"));
-        let now =
-            std::fs::metadata(&path).map_err(|error| of_proc(pid, "open the executable", &path, error))?;
-        if process.alive() { Ok(FileIdentity::of(&now)) } else { Err(HostError::Ended { pid }) }
+        process.dir().program()
     }
 
     /// The program that a process runs now.
@@ -93,11 +99,8 @@ impl Executable {
         let pid = process.pid();
         let path = PathBuf::from(format!("/proc/{pid}/exe"));
         let refused = |error| of_proc(pid, "open the executable", &path, error);
-        let file = File::open(&path).map_err(refused)?;
+        let file = File::from(process.dir().file(EXE).map_err(|errno| refused(errno.into()))?);
         let metadata = file.metadata().map_err(refused)?;
-        if !process.alive() {
-            return Err(HostError::Ended { pid });
-        }
         let size = metadata.size();
         if size > MAP_LIMIT {
             return Err(HostError::TooLarge { path, size, limit: MAP_LIMIT });

@@ -103,11 +103,11 @@ fn matcher(selector: &Selector) -> Result<Box<dyn Fn(u32) -> bool>, HostError> {
 }
 
 fn is_called(pid: u32, name: &str) -> bool {
-    let comm = read_proc(pid, "stat").ok().and_then(|bytes| Stat::parse(&bytes)).map(|stat| stat.comm);
-    match comm {
+    let bytes = read_proc(pid, "stat").unwrap_or_default();
+    match Stat::parse(&bytes).map(|stat| stat.comm) {
         Some(comm) if comm == name => true,
         // The kernel cut the name off: the rest of it is in the executable's.
-        Some(comm) if name.len() > COMM_LENGTH && name.starts_with(&comm) => {
+        Some(comm) if name.len() > COMM_LENGTH && name.starts_with(&*comm) => {
             let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             let file = exe.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
             file.strip_suffix(" (deleted)").unwrap_or(&file) == name

@@ -18,19 +18,10 @@ use std::{
 use nix::fcntl::OFlag;
 
 use super::{
-    FileIdentity, HostError, Process,
+    FileIdentity, HostError, ProcDir,
     exe::READ_LIMIT,
     maps::{self, Mapping},
-    process::{of_proc, read_whole},
 };
-
-/// A process's directory in `/proc`, held open: what is read through it is of this process even if its pid was given
-/// to another meanwhile, and an error once it has ended.
-#[derive(Debug)]
-pub struct ProcDir {
-    pid: u32,
-    dir: File,
-}
 
 /// A file that a process has mapped, open.
 #[derive(Debug)]
@@ -41,31 +32,14 @@ pub struct MappedFile {
 }
 
 impl ProcDir {
-    /// The directory of a process.
-    ///
-    /// # Errors
-    /// [`HostError::Ended`], [`HostError::NotPermitted`].
-    pub fn of(process: &Process) -> Result<Self, HostError> {
-        let pid = process.pid();
-        let path = PathBuf::from(format!("/proc/{pid}"));
-        let dir = File::open(&path).map_err(|error| of_proc(pid, "read the state", &path, error))?;
-        if process.alive() { Ok(Self { pid, dir }) } else { Err(HostError::Ended { pid }) }
-    }
-
-    /// The process's pid.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Its mappings, by address.
     ///
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn mappings(&self) -> Result<Vec<Mapping>, HostError> {
-        let path = self.join("maps");
-        let text = read_whole(&path).map_err(|error| of_proc(self.pid, "read the state", &path, error))?;
+        let text = self.read(c"maps")?;
         // A process that is ending has lost its memory before its directory says so.
-        if text.is_empty() { Err(HostError::Ended { pid: self.pid }) } else { Ok(maps::parse(&text)) }
+        if text.is_empty() { Err(HostError::Ended { pid: self.pid() }) } else { Ok(maps::parse(&text)) }
     }
 
     /// Opens the file behind a mapping.
@@ -100,15 +74,6 @@ impl ProcDir {
         } else {
             Err(io::Error::new(io::ErrorKind::NotFound, "the name leads to another file by now"))
         }
-    }
-
-    /// The root directory of the process's mount namespace.
-    pub fn root(&self) -> PathBuf {
-        self.join("root")
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
     }
 }
 
@@ -168,7 +133,10 @@ impl MappedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::target::{Target, copy};
+    use crate::host::{
+        Process,
+        target::{Target, copy},
+    };
 
     /// The first code mapping of a file with this in its name.
     ///
@@ -194,9 +162,9 @@ mod tests {
         copy("/bin/sleep", &path);
         let mut child = Target::sleeping(&path);
         let process = Process::open(child.pid()).expect("a live child");
-        let dir = ProcDir::of(&process).expect("its directory");
+        let dir = process.dir();
         std::fs::remove_file(&path).expect("removed");
-        let mapping = code_of(&dir, "sleeper");
+        let mapping = code_of(dir, "sleeper");
         // Without the capability the name is all there is, and that is gone.
         let Ok(file) = dir.open_mapped(&mapping) else { return };
         let expect = std::fs::read("/bin/sleep").expect("read");
@@ -211,7 +179,7 @@ mod tests {
     #[test]
     fn a_name_that_leads_elsewhere_is_not_believed() {
         let process = Process::open(std::process::id()).expect("ourselves");
-        let dir = ProcDir::of(&process).expect("our directory");
+        let dir = process.dir();
         assert!(dir.open_by_name(Path::new("/bin/sh"), u64::MAX).is_err());
         let inode = std::fs::metadata("/bin/sh").expect("it is there").ino();
         assert!(dir.open_by_name(Path::new("/bin/sh"), inode).is_ok());

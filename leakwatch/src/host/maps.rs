@@ -4,10 +4,7 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
-use super::{
-    HostError, Process,
-    process::{malformed, read_proc},
-};
+use super::{HostError, Process, process::malformed};
 
 /// One mapping.
 #[expect(clippy::struct_excessive_bools, reason = "four independent letters of the list")]
@@ -53,17 +50,8 @@ impl Mapping {
 /// # Errors
 /// [`HostError::Ended`], [`HostError::NotPermitted`], or that the list could not be read at all.
 pub fn of_process(process: &Process) -> Result<Vec<Mapping>, HostError> {
-    let pid = process.pid();
-    let text = read_proc(pid, "maps")?;
-    if !process.alive() {
-        return Err(HostError::Ended { pid });
-    }
-    // A process that is ending has lost its memory before its pidfd says so.
-    if text.is_empty() {
-        return Err(HostError::Ended { pid });
-    }
-    let mappings = parse(&text);
-    if mappings.is_empty() { Err(malformed(pid, "maps")) } else { Ok(mappings) }
+    let mappings = process.dir().mappings()?;
+    if mappings.is_empty() { Err(malformed(process.pid(), "maps")) } else { Ok(mappings) }
 }
 
 /// Where in its file the byte at a run-time address stands; `None` when no file is mapped there.
@@ -83,8 +71,9 @@ pub fn find(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
 /// # Errors
 /// [`HostError::Ended`], [`HostError::NotPermitted`].
 pub fn entry_address(process: &Process) -> Result<Option<u64>, HostError> {
-    let bytes = read_proc(process.pid(), "auxv")?;
-    if bytes.is_empty() || !process.alive() {
+    let bytes = process.dir().read(c"auxv")?;
+    // Without memory it has none.
+    if bytes.is_empty() {
         return Err(HostError::Ended { pid: process.pid() });
     }
     Ok(parse_entry(&bytes))

@@ -23,7 +23,8 @@ pub struct Own {
 impl Own {
     /// Reads it.
     pub fn read() -> Self {
-        let stat = fs::read("/proc/self/stat").ok().and_then(|bytes| Stat::parse(&bytes));
+        let bytes = fs::read("/proc/self/stat").unwrap_or_default();
+        let stat = Stat::parse(&bytes);
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         Self {
             rss_bytes: stat.as_ref().map(|stat| stat.rss_pages.saturating_mul(page)),

@@ -1,17 +1,18 @@
 //! One process: who it is, whether it is still there, what it holds.
 //!
-//! A [`Process`] is made of a pidfd first and of `/proc/PID` files second, and it is given out only when the
+//! A [`Process`] is made of a pidfd first and of its directory in `/proc` second, and it is given out only when the
 //! pidfd says that the process still ran after the last file was read. So all of its facts are of one process,
-//! even if the pid was reused a moment later.
+//! even if the pid was reused a moment later; what is read of it later is read through that directory.
 
 use std::{
     fs::File,
     io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::MetadataExt},
+        unix::{ffi::OsStrExt, ffi::OsStringExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,10 +23,11 @@ use rustix::{
 };
 
 use super::{
-    Denied, HostError,
+    Denied, HostError, ProcDir,
     container::Place,
     engines::upper_layer,
-    stat::{Stat, Status, parse_boot_time},
+    proc_dir::EXE,
+    stat::{Stat, parse_boot_time, parse_process},
 };
 use crate::observe::ProcessId;
 
@@ -36,12 +38,14 @@ const LONGEST_MOUNTS: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct Process {
     id: ProcessId,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
+    dir: Arc<ProcDir>,
+    /// Its `stat`, which is read again and again.
+    stat: OwnedFd,
     comm: String,
     exe: ExePath,
     uid: u32,
-    namespace_pid: Option<u32>,
-    place: Place,
+    place: OnceLock<Place>,
 }
 
 /// What a process has of the machine.
@@ -81,34 +85,26 @@ impl Process {
     }
 
     fn read(pid: u32, pidfd: OwnedFd) -> Result<Self, HostError> {
-        let stat = match read_stat(pid) {
+        let dir = match ProcDir::open(pid) {
             // The pidfd was opened, so the process is there or has just ended.
             Err(HostError::Ended { .. }) if is_alive(pidfd.as_fd()) => return Err(HostError::Hidden { pid }),
             other => other?,
         };
+        let file = dir.file(c"stat").map_err(|errno| dir.failed("read the state", c"stat", errno))?;
+        let mut bytes = [0; STAT_BYTES];
+        let stat = read_stat(pid, &file, &mut bytes)?;
+        let (is_zombie, comm) = (stat.is_zombie(), stat.comm.into_owned());
         if stat.kernel_thread {
-            return Err(HostError::KernelThread { pid, comm: stat.comm });
+            return Err(HostError::KernelThread { pid, comm });
         }
-        if stat.is_zombie() {
-            return Err(HostError::Zombie { pid, comm: stat.comm, parent: stat.parent });
+        if is_zombie {
+            return Err(HostError::Zombie { pid, comm, parent: stat.parent });
         }
-        let status = read_proc(pid, "status")?;
-        let status = Status::parse(&status).ok_or_else(|| malformed(pid, "status"))?;
-        let cgroups = read_proc(pid, "cgroup").unwrap_or_default();
-        let exe = match read_exe(pid) {
-            // Between fork's end and the loss of its memory a process has a stat line but no executable.
-            Err(HostError::Ended { .. }) => return Err(HostError::Ended { pid }),
-            other => other?,
-        };
-        Ok(Self {
-            id: ProcessId { pid, start_ticks: stat.start_ticks },
-            pidfd,
-            comm: stat.comm,
-            exe,
-            uid: status.uid,
-            namespace_pid: status.namespace_pid,
-            place: Place::parse(&String::from_utf8_lossy(&cgroups)),
-        })
+        let id = ProcessId { pid, start_ticks: stat.start_ticks };
+        // Between fork's end and the loss of its memory a process has a stat line but no executable.
+        let (exe, uid) = (read_exe(&dir)?, dir.owner()?);
+        let (pidfd, dir) = (Arc::new(pidfd), Arc::new(dir));
+        Ok(Self { id, pidfd, dir, stat: file, comm, exe, uid, place: OnceLock::new() })
     }
 
     /// Pid and start time: no other process has both.
@@ -136,27 +132,36 @@ impl Process {
         self.uid
     }
 
-    /// Its pid in the innermost of its own pid namespaces; `None`: the kernel does not tell.
-    pub fn namespace_pid(&self) -> Option<u32> {
-        self.namespace_pid
-    }
-
     /// Id of the container it runs in; `None`: on the host, or in an engine whose cgroups we do not know.
     pub fn container(&self) -> Option<&str> {
-        self.place.container.as_deref()
+        self.place().container.as_deref()
     }
 
-    /// Where it runs: its container, pod and control group.
+    /// Where it runs: its container, pod and control group, as of the first time that somebody asks. Of one that had ended by
+    /// then nothing is known.
     pub fn place(&self) -> &Place {
-        &self.place
+        self.place.get_or_init(|| {
+            let cgroups = self.dir.read(c"cgroup").unwrap_or_default();
+            Place::parse(&String::from_utf8_lossy(&cgroups))
+        })
+    }
+
+    /// Its directory in `/proc`.
+    pub fn dir(&self) -> &Arc<ProcDir> {
+        &self.dir
+    }
+
+    /// Becomes readable when the process has ended: for event loops that outlive this.
+    pub fn pidfd(&self) -> &Arc<OwnedFd> {
+        &self.pidfd
     }
 
     /// The writable layer of its root, where that is an overlay's: what container engines give each container.
     pub fn upper_layer(&self) -> Option<PathBuf> {
-        let file = File::open(format!("/proc/{}/mountinfo", self.pid())).ok()?;
+        let file = File::from(self.dir.file(c"mountinfo").ok()?);
         let mut mounts = Vec::new();
         file.take(LONGEST_MOUNTS).read_to_end(&mut mounts).ok()?;
-        upper_layer(&String::from_utf8_lossy(&mounts)).filter(|_| self.alive())
+        upper_layer(&String::from_utf8_lossy(&mounts))
     }
 
     /// Whether it still runs. A zombie does not.
@@ -179,8 +184,9 @@ impl Process {
     /// # Errors
     /// [`HostError::Ended`], or what reading `/proc/PID/stat` said.
     pub fn usage(&self) -> Result<Usage, HostError> {
-        let stat = read_stat(self.id.pid)?;
-        if stat.start_ticks != self.id.start_ticks || stat.is_zombie() {
+        let mut bytes = [0; STAT_BYTES];
+        let stat = read_stat(self.id.pid, &self.stat, &mut bytes)?;
+        if stat.is_zombie() {
             return Err(HostError::Ended { pid: self.id.pid });
         }
         let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
@@ -189,7 +195,7 @@ impl Process {
 
     /// Device and inode of what it runs now; `None`: that cannot be seen.
     pub fn program(&self) -> Option<(u64, u64)> {
-        program(self.id.pid)
+        self.dir.program().ok().map(|file| (file.dev, file.ino))
     }
 }
 
@@ -213,12 +219,10 @@ pub fn boot_time() -> Result<Timestamp, HostError> {
 /// Ticks after boot when this process was started, and device and inode of what it runs, where that can be seen; `None`:
 /// there is no such process. Two looks that say the same saw the same process run the same program.
 pub fn identity(pid: u32) -> Option<(u64, Option<(u64, u64)>)> {
-    let stat = read_stat(pid).ok().filter(|stat| !stat.kernel_thread && !stat.is_zombie())?;
-    Some((stat.start_ticks, program(pid)))
-}
-
-fn program(pid: u32) -> Option<(u64, u64)> {
-    std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()))
+    let bytes = read_proc(pid, "stat").ok()?;
+    let stat = Stat::parse(&bytes).filter(|stat| !stat.kernel_thread && !stat.is_zombie())?;
+    let program = std::fs::metadata(format!("/proc/{pid}/exe")).ok();
+    Some((stat.start_ticks, program.map(|file| (file.dev(), file.ino()))))
 }
 
 /// Becomes readable when the process has ended: for event loops.
@@ -246,7 +250,7 @@ fn open_pidfd(pid: u32) -> Result<OwnedFd, HostError> {
 }
 
 fn process_of_thread(tid: u32) -> Option<u32> {
-    Some(Status::parse(&read_proc(tid, "status").ok()?)?.tgid)
+    parse_process(&String::from_utf8_lossy(&read_proc(tid, "status").ok()?))
 }
 
 /// A pidfd is readable from the moment the last thread of its process has ended.
@@ -269,32 +273,35 @@ fn ticks_to_duration(ticks: u64, per_second: u64) -> SignedDuration {
     SignedDuration::new(seconds, i32::try_from(nanoseconds).unwrap_or(0))
 }
 
-fn read_stat(pid: u32) -> Result<Stat, HostError> {
-    let bytes = read_proc(pid, "stat")?;
-    Stat::parse(&bytes).ok_or_else(|| malformed(pid, "stat"))
+/// As much of a `stat` line as is read: all fields that we need, however large they are.
+const STAT_BYTES: usize = 1024;
+
+/// Reads an open `/proc/PID/stat`. The kernel gives such a file's one line in one go (`seq_read_iter` of `fs/seq_file.c`).
+fn read_stat<'a>(pid: u32, file: &OwnedFd, bytes: &'a mut [u8; STAT_BYTES]) -> Result<Stat<'a>, HostError> {
+    let failed = |errno: Errno| {
+        of_proc(pid, "read the state", &PathBuf::from(format!("/proc/{pid}/stat")), errno.into())
+    };
+    let read = rustix::io::pread(file, &mut bytes[..], 0).map_err(failed)?;
+    bytes.get(..read).and_then(Stat::parse).ok_or_else(|| malformed(pid, "stat"))
 }
 
-/// Where `/proc/PID/exe` points. The link is magic: the name is for people, the file is reached through the link.
-fn read_exe(pid: u32) -> Result<ExePath, HostError> {
+/// Where the link to the executable points. It is magic: the name is for people, the file is reached through the link.
+fn read_exe(dir: &ProcDir) -> Result<ExePath, HostError> {
     const DELETED: &[u8] = b" (deleted)";
-    let link = PathBuf::from(format!("/proc/{pid}/exe"));
-    let target =
-        std::fs::read_link(&link).map_err(|error| of_proc(pid, "see the executable", &link, error))?;
-    let bytes = target.as_os_str().as_bytes();
-    let Some(name) = bytes.strip_suffix(DELETED) else {
-        return Ok(ExePath { path: target, deleted: false });
+    let path = |bytes| PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    let target = dir.link(EXE).map_err(|errno| dir.failed("see the executable", EXE, errno))?;
+    let Some(name) = target.strip_suffix(DELETED) else {
+        return Ok(ExePath { path: path(target), deleted: false });
     };
     // A file may really have such a name.
-    let literal =
-        PathBuf::from(format!("/proc/{pid}/root")).join(target.strip_prefix("/").unwrap_or(&target));
-    let same = match (std::fs::metadata(&link), std::fs::metadata(literal)) {
-        (Ok(file), Ok(named)) => (file.dev(), file.ino()) == (named.dev(), named.ino()),
+    let literal = Path::new(std::ffi::OsStr::from_bytes(&target));
+    let named = std::fs::metadata(dir.root().join(literal.strip_prefix("/").unwrap_or(literal)));
+    let same = match (dir.program(), named) {
+        (Ok(file), Ok(named)) => (file.dev, file.ino) == (named.dev(), named.ino()),
         _ => false,
     };
-    if same {
-        return Ok(ExePath { path: target, deleted: false });
-    }
-    Ok(ExePath { path: PathBuf::from(std::ffi::OsStr::from_bytes(name)), deleted: true })
+    let name = if same { &target } else { name };
+    Ok(ExePath { path: path(name.to_vec()), deleted: !same })
 }
 
 /// Bytes that nearly every file of `/proc/PID` has less of.
@@ -404,7 +411,8 @@ mod tests {
     #[test]
     fn a_kernel_thread_is_named_so() {
         // pid 2 is kthreadd wherever pid 1 is the machine's init.
-        if !read_stat(2).is_ok_and(|stat| stat.kernel_thread) {
+        let stat = read_proc(2, "stat").unwrap_or_default();
+        if !Stat::parse(&stat).is_some_and(|stat| stat.kernel_thread) {
             return;
         }
         let error = Process::open(2).expect_err("a kernel thread");

@@ -2,13 +2,15 @@
 //!
 //! A comm may hold blanks, brackets and newlines: everything before the *last* `)` is name.
 
+use std::borrow::Cow;
+
 /// `PF_KTHREAD` of `include/linux/sched.h`, the same since 2.6.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// `/proc/PID/stat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stat {
-    pub(crate) comm: String,
+pub(crate) struct Stat<'a> {
+    pub(crate) comm: Cow<'a, str>,
     pub(crate) state: char,
     pub(crate) parent: u32,
     pub(crate) kernel_thread: bool,
@@ -17,22 +19,25 @@ pub(crate) struct Stat {
     pub(crate) rss_pages: u64,
 }
 
-impl Stat {
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(bytes);
-        let (head, tail) = text.rsplit_once(')')?;
-        let (_, comm) = head.split_once('(')?;
+impl<'a> Stat<'a> {
+    /// Of the whole line, or of the beginning of it.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let begin = bytes.iter().position(|&byte| byte == b'(')?;
+        let end = bytes.iter().rposition(|&byte| byte == b')')?;
+        let comm = String::from_utf8_lossy(bytes.get(begin + 1..end)?);
         // Field 3 of proc_pid_stat(5) is the first here.
-        let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
-        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        let mut fields = std::str::from_utf8(bytes.get(end + 1..)?).ok()?.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        // The next one after so many.
+        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
         Some(Self {
-            comm: comm.to_owned(),
-            state: fields.first()?.chars().next()?,
-            parent: u32::try_from(number(4)?).ok()?,
-            kernel_thread: number(9)? & PF_KTHREAD != 0,
-            threads: number(20)?,
-            start_ticks: number(22)?,
-            rss_pages: number(24)?,
+            comm,
+            state,
+            parent: u32::try_from(number(0)?).ok()?,
+            kernel_thread: number(9 - 5)? & PF_KTHREAD != 0,
+            threads: number(20 - 10)?,
+            start_ticks: number(22 - 21)?,
+            rss_pages: number(24 - 23)?,
         })
     }
 
@@ -42,27 +47,9 @@ impl Stat {
     }
 }
 
-/// `/proc/PID/status`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Status {
-    pub(crate) tgid: u32,
-    /// Effective user id.
-    pub(crate) uid: u32,
-    /// Its pid in the innermost of its pid namespaces; `None` before Linux 4.1.
-    pub(crate) namespace_pid: Option<u32>,
-}
-
-impl Status {
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(bytes);
-        let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
-        Some(Self {
-            tgid: line("Tgid:")?.trim().parse().ok()?,
-            uid: line("Uid:")?.split_ascii_whitespace().nth(1)?.parse().ok()?,
-            namespace_pid: line("NSpid:")
-                .and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok()),
-        })
-    }
+/// The process that a thread is of, by the text of its `/proc/PID/status`.
+pub(crate) fn parse_process(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// The line `btime` of `/proc/stat`: when the machine was booted, seconds after 1970.
@@ -100,11 +87,9 @@ mod tests {
     }
 
     #[test]
-    fn status_gives_the_innermost_pid() {
-        let text = "Name:\tsh\nTgid:\t77\nUid:\t1000\t1001\t1002\t1003\nNSpid:\t77\t5\t1\n";
-        let status = Status::parse(text.as_bytes());
-        assert_eq!(status, Some(Status { tgid: 77, uid: 1001, namespace_pid: Some(1) }));
-        assert_eq!(Status::parse(b"Name:\tsh\n"), None);
+    fn status_gives_the_process() {
+        assert_eq!(parse_process("Name:\tsh\nTgid:\t77\nUid:\t1000\n"), Some(77));
+        assert_eq!(parse_process("Name:\tsh\n"), None);
     }
 
     #[test]

@@ -59,8 +59,9 @@ pub fn ids(pid: u32) -> Result<Vec<u32>, HostError> {
 
 /// What a thread is doing; `None`: it is gone.
 pub fn info(pid: u32, tid: u32) -> Option<ThreadInfo> {
-    let stat = Stat::parse(&read(pid, tid, "stat").ok()?)?;
-    Some(ThreadInfo { tid, name: stat.comm, state: stat.state, start_ticks: stat.start_ticks })
+    let bytes = read(pid, tid, "stat").ok()?;
+    let stat = Stat::parse(&bytes)?;
+    Some(ThreadInfo { tid, name: stat.comm.into_owned(), state: stat.state, start_ticks: stat.start_ticks })
 }
 
 /// Where a thread is blocked; `None`: it runs.
@@ -99,8 +100,9 @@ pub fn children(pid: u32) -> Vec<u32> {
 
 /// A process that has ended and that its parent has not collected: its name. `None`: it is something else.
 pub fn zombie_of(parent: u32, pid: u32) -> Option<String> {
-    let stat = Stat::parse(&read_proc(pid, "stat").ok()?)?;
-    (stat.parent == parent && stat.is_zombie()).then_some(stat.comm)
+    let bytes = read_proc(pid, "stat").ok()?;
+    let stat = Stat::parse(&bytes)?;
+    (stat.parent == parent && stat.is_zombie()).then(|| stat.comm.into_owned())
 }
 
 fn read(pid: u32, tid: u32, name: &str) -> io::Result<Vec<u8>> {

@@ -30,7 +30,7 @@ use std::{
 
 use leakwatch_inspect::{InspectError, Inspection, Problem};
 
-use crate::host::{Executable, HostError, Memory, ProcDir, Process, maps};
+use crate::host::{Executable, HostError, Memory, Process, maps};
 
 pub use binaries::{Binaries, BinaryFigures};
 pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers, RuntimeStep};
@@ -133,8 +133,11 @@ impl Loaded {
         let pid = process.pid();
         let path = process.exe().path.clone();
         let program = binaries.program_of(process)?;
-        let dir = ProcDir::of(process)?;
-        let mappings = dir.mappings()?;
+        // Its addresses are those of the file, and it loads no libraries: nothing has to be read.
+        if program.is_alone() {
+            return Ok(Ok((Self { program, path, bias: 0 }, Modules::new(process, Vec::new()))));
+        }
+        let mappings = process.dir().mappings()?;
         let entry = if program.stays() { None } else { maps::entry_address(process)? };
         // All three are of one program only if it is still the same.
         if !program.exe.is_run_by(process)? {
@@ -144,7 +147,7 @@ impl Loaded {
             return Ok(Err(ImageError::NotMapped { pid, path }));
         };
         program.exe.forget_pages();
-        Ok(Ok((Self { program, path, bias }, Modules::new(dir, mappings))))
+        Ok(Ok((Self { program, path, bias }, Modules::new(process, mappings))))
     }
 
     /// What the bytes tell.

@@ -11,6 +11,7 @@ use std::{
     cell::OnceCell,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use leakwatch_inspect::{Elf, go::pclntab::Pclntab};
@@ -76,7 +77,7 @@ impl Facts {
 /// The modules of a process.
 #[derive(Debug)]
 pub struct Modules {
-    dir: ProcDir,
+    dir: Arc<ProcDir>,
     files: Vec<Module>,
     /// Where there is code: addresses and the module's index; by address.
     code: Vec<(Range<u64>, usize)>,
@@ -192,15 +193,15 @@ impl Modules {
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn of_process(process: &Process) -> Result<Self, HostError> {
-        let dir = ProcDir::of(process)?;
-        let mappings = dir.mappings()?;
-        Ok(Self::new(dir, mappings))
+        let mappings = process.dir().mappings()?;
+        Ok(Self::new(process, mappings))
     }
 
-    /// Those of these mappings, which are of the process with this directory.
-    pub(super) fn new(dir: ProcDir, mappings: Vec<Mapping>) -> Self {
+    /// Those of these mappings of a process. None are as good as all: where something is asked for that is in none of them,
+    /// they are read.
+    pub(super) fn new(process: &Process, mappings: Vec<Mapping>) -> Self {
         let mut modules = Self {
-            dir,
+            dir: Arc::clone(process.dir()),
             files: Vec::new(),
             code: Vec::new(),
             vdso: None,

@@ -36,6 +36,11 @@ impl Program {
         self.inspection.elf.kind == ElfKind::Executable
     }
 
+    /// And no dynamic linker loads anything beside it.
+    pub(super) fn is_alone(&self) -> bool {
+        self.stays() && !self.inspection.elf.dynamic
+    }
+
     /// Run-time address less link-time address in a process, which was told to begin at `entry`.
     pub(super) fn bias(&self, entry: Option<u64>, mappings: &[Mapping]) -> Option<u64> {
         bias::find(&self.inspection.elf, self.entry, entry, mappings, self.exe.identity().ino)

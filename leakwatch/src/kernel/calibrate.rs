@@ -42,7 +42,7 @@ impl Kernel {
         offsets: [u64; 2],
         clock: impl Fn() -> u64,
     ) -> Result<f64, KernelError> {
-        let mut watched = self.watch(std::process::id())?;
+        let mut watched = self.watch(std::process::id(), 0)?;
         let result = [(Action::End, offsets[1]), (Action::Start, offsets[0])]
             .into_iter()
             .try_for_each(|(action, offset)| {

@@ -336,8 +336,8 @@ impl Kernel {
         aya_log::EbpfLogger::init(&mut self.ebpf).map(|log| KernelLog(Some(log))).map_err(KernelError::Log)
     }
 
-    /// Begins to watch a process, with nothing switched on ([`Self::set_flags`]).
-    pub fn watch(&mut self, pid: u32) -> Result<Watched, KernelError> {
+    /// Begins to watch a process, with this switched on ([`leakwatch_common::process_flags`]).
+    pub fn watch(&mut self, pid: u32, flags: u32) -> Result<Watched, KernelError> {
         let slot = match self.free_slots.pop() {
             Some(slot) => slot,
             None if self.next_slot < self.options.processes => {
@@ -357,9 +357,9 @@ impl Kernel {
         self.next_incarnation += 1;
         let watched = Watched {
             pid,
-            slot: ProcessSlot { slot, incarnation, flags: 0, reserved: 0 },
+            slot: ProcessSlot { slot, incarnation, flags, reserved: 0 },
             links: Vec::new(),
-            in_tables: false,
+            in_tables: is_in_tables(flags),
         };
         self.write_slot(&watched)?;
         self.processes()?
@@ -376,7 +376,7 @@ impl Kernel {
     /// Sets the process's flags ([`leakwatch_common::process_flags`]).
     pub fn set_flags(&mut self, watched: &mut Watched, flags: u32) -> Result<(), KernelError> {
         watched.slot.flags = flags;
-        watched.in_tables |= flags & !process_flags::THREAD_TOTALS != 0;
+        watched.in_tables |= is_in_tables(flags);
         self.write_slot(watched)
     }
 
@@ -536,6 +536,11 @@ impl Kernel {
             .map_err(|source| KernelError::MapRead { map: "COUNTER_ROWS", source })?;
         rows.set(slot, zero, 0).map_err(map_error)
     }
+}
+
+/// More than totals is counted with these flags.
+const fn is_in_tables(flags: u32) -> bool {
+    flags & !process_flags::THREAD_TOTALS != 0
 }
 
 /// Which shared types an object was built with; `None`: it does not tell.

@@ -1,10 +1,13 @@
 //! `leakwatch agent`: finds what runs and what comes, counts as the programs themselves do, forgets what ends.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::folder::Folder;
+use leakwatch_tests::process::Guard;
 use leakwatch_tests::{HostAgent, Server, Target, churn, gate, matrix, need};
 
 /// Looks once a second: a test need not wait.
@@ -133,6 +136,23 @@ fn only_those_that_are_wanted() {
     host.wait_until("the error", |host| host.about()["errors"]["reload"] == 1);
     assert!(host.process(wanted.pid()).is_none() && host.process(unwanted.pid()).is_some());
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// A look through all processes comes however much news of execs there is.
+#[test]
+fn a_fork_that_executes_nothing_is_found_while_others_execute() {
+    need!(gate::live());
+    let wanted = "[discover]\nrescan = \"1s\"\nruntimes = [\"thread\"]\ninclude = [{ comm = \"sh\" }]\n";
+    let host = HostAgent::start("forks", &format!("{OFTEN}{wanted}"));
+    // Without a pause longer than that.
+    let _busy = Guard::start(Command::new("sh").args(["-c", "while :; do sleep 0.02; done"]));
+    let mut parent =
+        Guard::start(Command::new("sh").args(["-c", "exec 3<&0; (read line <&3; :) & echo $!; wait"]));
+    let mut line = String::new();
+    let output = parent.child().stdout.take().expect("its output is a pipe");
+    BufReader::new(output).read_line(&mut line).expect("a line");
+    let fork: u32 = line.trim().parse().expect("a pid");
+    host.wait_until("the fork", |host| host.process(fork).is_some());
 }
 
 #[test]

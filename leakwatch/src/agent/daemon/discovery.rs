@@ -36,8 +36,8 @@ const WRITTEN_EVERY_NS: u64 = 60_000_000_000;
 /// What discovery is asked.
 #[derive(Debug)]
 enum Ask {
-    /// This process executed a program.
-    Executed(u32),
+    /// These processes executed a program.
+    Executed(Vec<u32>),
     /// Look through all processes.
     Scan,
     /// Other processes are wanted from now on.
@@ -107,9 +107,9 @@ impl Discovery {
         Ok(Self { asks, thread: Some(thread) })
     }
 
-    /// A process executed a program.
-    pub(super) fn executed(&self, pid: u32) {
-        self.ask(Ask::Executed(pid));
+    /// These processes executed a program just now.
+    pub(super) fn executed(&self, pids: Vec<u32>) {
+        self.ask(Ask::Executed(pids));
     }
 
     /// News was lost: look through all processes.
@@ -150,6 +150,8 @@ struct Known {
 }
 
 struct Finder {
+    /// Our pid.
+    own: u32,
     wanted: Discover,
     root: Arc<Root>,
     news: UnboundedSender<News>,
@@ -174,7 +176,8 @@ impl Finder {
                 }
             }
         }
-        Self { wanted, root, news, binaries, cache, written: (0, 0), known: BTreeMap::new() }
+        let own = std::process::id();
+        Self { own, wanted, root, news, binaries, cache, written: (0, 0), known: BTreeMap::new() }
     }
 
     /// Writes what is known of binaries, if there is something new.
@@ -189,15 +192,23 @@ impl Finder {
     }
 
     fn run(mut self, questions: &Receiver<Ask>) {
-        self.scan();
+        let mut due_ns = 0;
         loop {
-            match questions.recv_timeout(self.wanted.rescan.max(Duration::from_millis(100))) {
-                Ok(Ask::Executed(pid)) => self.consider(pid),
-                Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => self.scan(),
+            let now_ns = clock::monotonic_ns();
+            // However much news there is.
+            if now_ns >= due_ns {
+                self.scan();
+                let every = self.wanted.rescan.max(Duration::from_millis(100));
+                due_ns = clock::monotonic_ns().saturating_add(process::nanoseconds(every));
+                continue;
+            }
+            match questions.recv_timeout(Duration::from_nanos(due_ns - now_ns)) {
+                Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| self.consider(pid)),
+                Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => due_ns = 0,
                 Ok(Ask::Wanted(wanted)) => {
                     self.wanted = *wanted;
                     self.ask_again();
-                    self.scan();
+                    due_ns = 0;
                 }
                 Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return self.keep(),
             }
@@ -245,7 +256,7 @@ impl Finder {
     }
 
     fn consider(&mut self, pid: u32) {
-        if pid == std::process::id() {
+        if pid == self.own {
             return;
         }
         let process = match Process::open(pid) {

@@ -259,7 +259,7 @@ fn drain(events: &mut Option<AsyncFd<EventReader>>, fleet: &mut Fleet, discovery
     }
     executed.sort_unstable();
     executed.dedup();
-    for pid in executed {
-        discovery.executed(pid);
+    if !executed.is_empty() {
+        discovery.executed(executed);
     }
 }

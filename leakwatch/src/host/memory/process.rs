@@ -1,11 +1,10 @@
 //! A live process's memory, through `process_vm_readv`: no ptrace, no stop.
 
 use std::{
-    fs::File,
     io::IoSliceMut,
     ops::Range,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    sync::Arc,
 };
 
 use nix::{
@@ -15,10 +14,7 @@ use nix::{
 };
 
 use super::{Memory, ReadError, ReadRequest, Written, written};
-use crate::host::{
-    HostError, Process,
-    process::{is_alive, of_proc},
-};
+use crate::host::{Denied, HostError, Process, process::is_alive};
 
 /// Most vectors in one call: `UIO_MAXIOV` of `include/uapi/linux/uio.h`.
 const BATCH: usize = 1024;
@@ -33,27 +29,26 @@ const SMALL_BATCH: usize = 4;
 #[derive(Debug)]
 pub struct ProcessMemory {
     pid: Pid,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
 }
 
 impl ProcessMemory {
     /// The memory of this process, if we may read it.
     ///
     /// # Errors
-    /// [`HostError::NotPermitted`], [`HostError::Ended`], or that we are out of file descriptors.
+    /// [`HostError::NotPermitted`], [`HostError::Ended`].
     pub fn open(process: &Process) -> Result<Self, HostError> {
         let pid = process.pid();
-        // Opening this file asks the same question as process_vm_readv (may we attach?), without reading.
-        let path = PathBuf::from(format!("/proc/{pid}/mem"));
-        File::open(&path).map_err(|error| of_proc(pid, "read the memory", &path, error))?;
-        let pidfd = process.as_fd().try_clone_to_owned().map_err(|error| HostError::File {
-            action: "duplicate",
-            path: PathBuf::from(format!("pidfd of {pid}")),
-            error,
-        })?;
         let raw = i32::try_from(pid).map_err(|_too_large| HostError::NoSuchProcess { pid })?;
-        let memory = Self { pid: Pid::from_raw(raw), pidfd };
-        if memory.is_alive() { Ok(memory) } else { Err(HostError::Ended { pid }) }
+        let memory = Self { pid: Pid::from_raw(raw), pidfd: Arc::clone(process.pidfd()) };
+        // Whether we may is asked first, and whether something is there (nothing is) second.
+        match memory.read(0, &mut [0]) {
+            Err(ReadError::Ended) => Err(HostError::Ended { pid }),
+            Err(ReadError::NotPermitted) => {
+                Err(HostError::NotPermitted { pid, action: "read the memory", denied: Denied::of_process() })
+            }
+            _ => Ok(memory),
+        }
     }
 
     fn is_alive(&self) -> bool {
