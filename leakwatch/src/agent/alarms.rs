@@ -7,7 +7,7 @@ use crate::{
     alert::{Action, AlertError, Dispatcher, Means},
     report::{
         Report,
-        alerting::{ActionReport, AlertReport, AlertState, Level},
+        alerting::{ActionReport, AlertReport, AlertState, Alerting, Level},
     },
     rules::{Engine, Limits, Moment, Rule},
 };
@@ -38,18 +38,39 @@ impl Alarms {
         Ok(Self { engine, dispatcher, changes: Vec::new(), at: None, last: None, worst: None })
     }
 
-    /// Asks other rules from now on; those that stay as they are go on. What is over by that, which the actions are told.
-    pub fn replace(&mut self, rules: Vec<Rule>) -> Vec<AlertReport> {
-        let (Some(at), Some(report)) = (self.at, &self.last) else {
-            self.dispatcher.route(&rules);
+    /// Asks other rules and has other actions done from now on; those that stay as they are go on. What is over by that, which the
+    /// actions are told. Where names are told in another way from now on (`renamed`), that is all: an alert is known by the names
+    /// that it was told with.
+    ///
+    /// # Errors
+    /// When an action cannot begin its work; nothing has changed then.
+    pub fn replace(
+        &mut self,
+        rules: Vec<Rule>,
+        actions: Vec<Action>,
+        renamed: bool,
+    ) -> Result<Vec<AlertReport>, AlertError> {
+        let replacement = self.dispatcher.prepare(actions)?;
+        let mut over = Vec::new();
+        if let (Some(at), Some(report)) = (self.at, self.last.take_if(|_| renamed)) {
+            over = self.engine.rename(at);
+            // Whoever was told of an alert by its names is told of its end by them, and of nothing else.
+            let bare =
+                Report { processes: Vec::new(), alerting: Alerting::default(), ..Report::clone(&report) };
+            self.dispatcher.take(at, &over, &Arc::new(bare));
+        }
+        if let Some(at) = self.at {
+            let gone = self.engine.replace(rules, at);
+            if let Some(report) = &self.last {
+                // By the ways that they came.
+                self.dispatcher.take(at, &gone, report);
+            }
+            over.extend(gone);
+        } else {
             self.engine = Engine::new(rules, Limits::default());
-            return Vec::new();
-        };
-        let over = self.engine.replace(rules, at);
-        // By the ways that they came.
-        self.dispatcher.take(at, &over, report);
-        self.dispatcher.route(self.engine.rules());
-        over
+        }
+        self.dispatcher.replace(replacement, self.engine.rules(), &self.engine.firing());
+        Ok(over)
     }
 
     /// What began to fire or is over since the report before; of the last report that was asked about.

@@ -34,7 +34,7 @@ pub struct Holds(Mutex<Vec<Arc<Held>>>);
 
 /// One hold.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     by: Mutex<BTreeMap<u64, Arc<AlertReport>>>,
     file: Option<HoldFile>,
     changed: Notify,
@@ -55,41 +55,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Holds {
-    pub(super) fn add(&self, file: Option<HoldFile>, tally: Arc<Tally>) -> usize {
-        let mut holds = lock(&self.0);
-        holds.push(Arc::new(Held { by: Mutex::default(), file, changed: Notify::new(), tally }));
-        holds.len() - 1
+    pub(super) fn add(&self, file: Option<HoldFile>, tally: Arc<Tally>) -> Arc<Held> {
+        let held = Arc::new(Held { by: Mutex::default(), file, changed: Notify::new(), tally });
+        lock(&self.0).push(Arc::clone(&held));
+        held
     }
 
-    fn get(&self, number: usize) -> Option<Arc<Held>> {
-        lock(&self.0).get(number).cloned()
-    }
-
-    /// Takes in that an alert fires or is over.
-    pub(super) fn put(&self, number: usize, alert: Arc<AlertReport>) {
-        let Some(held) = self.get(number) else { return };
-        let mut by = lock(&held.by);
-        let was = by.is_empty();
-        if alert.state == AlertState::Firing {
-            if by.len() < MOST {
-                by.insert(alert.id, alert);
-            } else {
-                held.tally.dropped();
-            }
-        } else {
-            by.remove(&alert.id);
-        }
-        if was != by.is_empty() {
-            drop(by);
-            if held.file.is_none() {
-                held.tally.done();
-            }
-            held.changed.notify_one();
-        }
-    }
-
-    pub(super) fn is_held(&self, number: usize) -> bool {
-        self.get(number).is_some_and(|held| !lock(&held.by).is_empty())
+    /// Nobody is held by it any more; its file is for [`keep_file`] to take away.
+    pub(super) fn remove(&self, gone: &Arc<Held>) {
+        lock(&self.0).retain(|held| !Arc::ptr_eq(held, gone));
+        gone.set(&[]);
     }
 
     /// The answer of all holds, or of one process's part in them.
@@ -107,6 +82,43 @@ impl Holds {
             {
                 tracing::warn!("the hold file {} is still there: {error}", file.0.display());
             }
+        }
+    }
+}
+
+impl Held {
+    /// Takes in that an alert fires or is over.
+    pub(super) fn put(&self, alert: Arc<AlertReport>) {
+        self.change(|by, tally| {
+            if alert.state != AlertState::Firing {
+                by.remove(&alert.id);
+            } else if by.len() < MOST {
+                by.insert(alert.id, alert);
+            } else {
+                tally.dropped();
+            }
+        });
+    }
+
+    /// These fire, and nothing else that it holds for.
+    pub(super) fn set(&self, firing: &[Arc<AlertReport>]) {
+        self.change(|by, _| *by = firing.iter().take(MOST).map(|alert| (alert.id, alert.clone())).collect());
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        !lock(&self.by).is_empty()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Arc<AlertReport>>, &Tally)) {
+        let mut by = lock(&self.by);
+        let was = by.is_empty();
+        change(&mut by, &self.tally);
+        if was != by.is_empty() {
+            drop(by);
+            if self.file.is_none() {
+                self.tally.done();
+            }
+            self.changed.notify_one();
         }
     }
 }
@@ -171,33 +183,35 @@ impl HoldFile {
     }
 }
 
-/// Keeps the file of a hold as it should be, until leakwatch ends.
-pub(super) async fn keep_file(number: usize, holds: Arc<Holds>, mut stopped: watch::Receiver<bool>) {
-    let Some(held) = holds.get(number) else { return };
+/// Keeps the file of a hold as it should be, until it is over; then it is not there.
+pub(super) async fn keep_file(held: Arc<Held>, mut stopped: watch::Receiver<bool>) {
     let mut there = false;
     loop {
-        tokio::select! {
+        let over = tokio::select! {
             biased;
-            () = held.changed.notified() => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
-        }
+            () = held.changed.notified() => false,
+            _ = stopped.wait_for(|stop| *stop) => true,
+        };
         let found = answer(std::slice::from_ref(&held), None);
-        if found.held == there {
-            continue;
-        }
-        let of = held.clone();
-        // A file system that hangs holds up a thread of its own.
-        let written = tokio::task::spawn_blocking(move || match &of.file {
-            Some(file) if found.held => file.write(&found.body),
-            Some(file) => file.remove(),
-            None => Ok(()),
-        });
-        match written.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            Ok(()) => {
-                there = !there;
-                held.tally.done();
+        let wanted = found.held && !over;
+        if wanted != there {
+            let of = held.clone();
+            // A file system that hangs holds up a thread of its own.
+            let written = tokio::task::spawn_blocking(move || match &of.file {
+                Some(file) if wanted => file.write(&found.body),
+                Some(file) => file.remove(),
+                None => Ok(()),
+            });
+            match written.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+                Ok(()) => {
+                    there = wanted;
+                    held.tally.done();
+                }
+                Err(error) => held.tally.failed(&error.to_string()),
             }
-            Err(error) => held.tally.failed(&error.to_string()),
+        }
+        if over {
+            return;
         }
     }
 }
@@ -215,13 +229,7 @@ pub(super) fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Ale
 }
 
 /// Answers on a listener until leakwatch ends.
-pub(super) async fn serve(
-    listener: TcpListener,
-    number: usize,
-    holds: Arc<Holds>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let Some(held) = holds.get(number) else { return };
+pub(super) async fn serve(listener: TcpListener, held: Arc<Held>, mut stopped: watch::Receiver<bool>) {
     let routes =
         Router::new().route("/", get(tell)).route("/api/v1/hold", get(tell)).with_state(held.clone());
     let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -270,15 +278,19 @@ mod tests {
     #[test]
     fn held_while_one_of_them_fires() {
         let holds = Holds::default();
-        let number = holds.add(None, Arc::default());
+        let held = holds.add(None, Arc::default());
         assert!(!holds.answer(None).held);
-        holds.put(number, alert(1, 7, AlertState::Firing));
-        holds.put(number, alert(2, 8, AlertState::Firing));
+        held.put(alert(1, 7, AlertState::Firing));
+        held.put(alert(2, 8, AlertState::Firing));
         assert!(holds.answer(None).held && holds.answer(Some(7)).held && !holds.answer(Some(9)).held);
-        holds.put(number, alert(1, 7, AlertState::Resolved));
-        assert!(holds.is_held(number) && !holds.answer(Some(7)).held);
-        holds.put(number, alert(2, 8, AlertState::Resolved));
-        assert!(!holds.is_held(number));
+        held.put(alert(1, 7, AlertState::Resolved));
+        assert!(held.holds() && !holds.answer(Some(7)).held);
+        held.put(alert(2, 8, AlertState::Resolved));
+        assert!(!held.holds());
+        held.set(&[alert(3, 9, AlertState::Firing)]);
+        assert!(holds.answer(Some(9)).held);
+        holds.remove(&held);
+        assert!(!holds.answer(None).held && !held.holds());
     }
 
     #[test]

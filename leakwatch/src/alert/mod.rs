@@ -13,9 +13,14 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-pub use dispatcher::{Dispatcher, Dumper, Means};
+pub use dispatcher::{Dispatcher, Dumper, Means, Replacement};
 pub use hold::{HoldAnswer, Holds};
 
 use crate::report::alerting::Level;
@@ -76,6 +81,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The file that is there while something holds.
+    fn hold_file(&self) -> Option<&Path> {
+        match self {
+            Self::Hold(hold) => hold.file.as_deref(),
+            Self::Webhook(_) | Self::Command(_) | Self::Dump(_) | Self::Log => None,
+        }
+    }
+
     /// The word in files and reports.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -291,7 +291,7 @@ fn a_hold_is_a_file_and_an_answer() {
     let hold = Hold { file: Some(file.clone()), listen: Some("127.0.0.1:0".parse().expect("an address")) };
     let mut dispatcher =
         Dispatcher::start(&rules(), vec![Action::of(Kind::Hold(hold))], &means()).expect("it starts");
-    let address = dispatcher.listening()[0].1;
+    let address = dispatcher.listening().next().expect("it listens").1;
     let at = Moment { at_s: 1.0, wall: Timestamp::UNIX_EPOCH };
     let done = |dispatcher: &Dispatcher, wanted: u64| {
         while dispatcher.figures()[0].done < wanted {
@@ -320,6 +320,59 @@ fn a_hold_is_a_file_and_an_answer() {
     assert!(file.exists());
     drop(dispatcher.finish(LONG));
     assert!(!file.exists());
+}
+
+/// Waits for what another thread does.
+fn until(is: impl Fn() -> bool) {
+    while !is() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn others_take_over_from_actions_that_finish_what_they_have() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (told, gate, held) = (dir.path().join("told"), dir.path().join("gate"), dir.path().join("held"));
+    // It waits for a file, so that something waits for it.
+    let script = format!("until test -e {}; do :; done; echo x >> {}", gate.display(), told.display());
+    let command = Kind::Command(Command { command: vec!["sh".to_owned(), "-c".to_owned(), script] });
+    let hold = |file| Action::of(Kind::Hold(Hold { file, listen: None }));
+    let begin = vec![Action::of(command), hold(Some(held.clone())), hold(None)];
+    let mut dispatcher = Dispatcher::start(&rules(), begin, &means()).expect("it starts");
+    let at = Moment { at_s: 1.0, wall: Timestamp::UNIX_EPOCH };
+    let firing = [1, 2, 3].map(|id| alert(id, AlertState::Firing));
+    dispatcher.take(at, &firing, &report());
+    until(|| held.exists());
+    assert!(dispatcher.holds().answer(Some(7)).held);
+
+    // A file that another one still has is refused, and nothing is changed by that.
+    let error = dispatcher.prepare(vec![
+        Action::of(Kind::Log),
+        hold(None),
+        Action {
+            kind: Kind::Hold(Hold { file: Some(held.clone()), listen: Some(([127, 0, 0, 1], 0).into()) }),
+            ..hold(None)
+        },
+    ]);
+    assert!(error.expect_err("it is taken").to_string().contains("another hold has it"));
+    assert!(held.exists() && dispatcher.figures().len() == 3);
+
+    // The one without a file goes on for graver alerts, which these are not; a new one has what fires.
+    let other = dir.path().join("other");
+    let grave = Action { least: Level::P0, ..hold(None) };
+    let next = dispatcher.prepare(vec![Action::of(Kind::Log), grave, hold(Some(other.clone()))]);
+    dispatcher.replace(next.expect("it can be had"), &rules(), &firing);
+    until(|| other.exists() && !held.exists());
+    let figures = dispatcher.figures();
+    let holding: Vec<_> = figures.iter().map(|did| (did.kind, did.held)).collect();
+    assert_eq!(holding, [("log", None), ("hold", Some(false)), ("hold", Some(true))]);
+    assert_eq!(figures[0].done + figures[0].waiting, 0, "what fires already is no news for it");
+
+    // Whoever went does what was asked of him, also when all comes to its end.
+    fs::write(&gate, "").expect("written");
+    drop(dispatcher.finish(LONG));
+    assert_eq!(fs::read_to_string(&told).expect("told"), "x\nx\nx\n");
+    assert!(!other.exists());
 }
 
 #[test]

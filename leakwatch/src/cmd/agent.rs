@@ -18,8 +18,9 @@ use crate::{
     agent::{
         Alarms,
         daemon::{
-            self, Feature, Options, Owner, Parts, Reading, Stage, exports::Exports, http::Server,
-            options::Redact,
+            self, Feature, Options, Owner, Parts, Reading, Stage,
+            exports::Exports,
+            http::{Server, Serving, Terms},
         },
     },
     alert::{Action, Kind},
@@ -46,6 +47,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     }
     let file = Configuration::of(args.config.as_deref());
     let AgentFile { options, alarms } = file.read()?;
+    let terms = Terms::read(&options.http, &options.redact)?;
     if args.check_config {
         return say(&format!("{} is right", file.name())).map_err(Into::into);
     }
@@ -53,7 +55,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     let files = own::raise_open_files(OPEN_FILES);
     let (snapshots, published) = watch::channel(None::<Arc<daemon::Snapshot>>);
     // What is asked for and cannot be had is an error before anything is touched.
-    let server = Server::bind(&options.http, published)?;
+    let server = Server::bind(&options.http, terms, published)?;
     let mut features = Vec::new();
     let mut kernel = match load(kernel_options(&args.sizes, verbose)) {
         Ok(kernel) => Some(kernel),
@@ -75,24 +77,22 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         }
         None => say("the agent runs, without a server")?,
     }
-    let actions = alarms.actions.clone();
-    features_given_up(&mut features, &actions);
+    let programs = alarms.actions.iter().any(is_program);
+    features_given_up(&mut features, programs);
     // After the rights are given up: their threads have no more than this one.
     let host = args.host_name.clone().unwrap_or_else(host::name);
     let exports = Exports::start(&options.export, host.clone())?;
     let reading = Reading::default();
     let dumper = reading.in_turns(alarms::dumper());
     let alarms = alarms::start(alarms, host.clone(), Arc::clone(&dumper))?;
-    // A dump has what is not to be told.
-    let dumper = (!options.redact.any()).then_some(dumper);
     let serving = server.map(|server| server.serve(alarms.dispatcher().holds(), dumper)).transpose()?;
-    let redact = options.redact.clone();
+    let running = options.clone();
     let parts = Parts { kernel, hit_ns, features, options, host, root, reading };
-    let mut owner = Host { file, redact, actions, alarms, exports };
+    let mut owner = Host { file, running, programs, serving, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();
     alarms::finish(Some(owner.alarms))?;
-    drop(serving);
+    drop(owner.serving);
     ended
 }
 
@@ -106,9 +106,13 @@ const KEPT: [Capability; 5] = [
     Capability::DacReadSearch,
 ];
 
-/// Gives up what is not needed any more, before there is any other thread.
-fn features_given_up(features: &mut Vec<Feature>, actions: &[Action]) {
-    let programs = actions.iter().any(|action| matches!(action.kind, Kind::Command(_)));
+/// It executes programs.
+fn is_program(action: &Action) -> bool {
+    matches!(action.kind, Kind::Command(_))
+}
+
+/// Gives up what is not needed any more, before there is any other thread; with `programs` it may execute others.
+fn features_given_up(features: &mut Vec<Feature>, programs: bool) {
     let given_up = confine::keep_capabilities(&KEPT)
         .and_then(|()| confine::no_new_privileges())
         .and_then(|()| confine::refuse_needless_calls(programs));
@@ -210,10 +214,11 @@ impl Configuration {
 /// What the agent asks of us while it runs.
 struct Host {
     file: Configuration,
-    /// As it was read at the start.
-    redact: Redact,
-    /// As they were read at the start.
-    actions: Vec<Action>,
+    /// As it was read last.
+    running: Options,
+    /// Programs may be executed: this was not given up.
+    programs: bool,
+    serving: Option<Serving>,
     alarms: Alarms,
     exports: Exports,
 }
@@ -221,14 +226,23 @@ struct Host {
 impl Owner for Host {
     fn reload(&mut self) -> anyhow::Result<Options> {
         let AgentFile { options, alarms: RuleFile { rules, actions } } = self.file.read()?;
-        if actions != self.actions {
-            bail!("[[action]] is read at the start only: restart the agent for its changes");
+        if let Some(fixed) = self.running.fixed(&options) {
+            bail!("{fixed} are read at the start only: restart the agent for their changes");
         }
-        if options.redact != self.redact {
-            bail!("[redact] is read at the start only: restart the agent for its changes");
+        if !self.programs && actions.iter().any(is_program) {
+            bail!(
+                "the agent began without an [[action]] that is a command, and gave up executing programs: restart it"
+            );
         }
-        let over = self.alarms.replace(rules);
+        let terms = Terms::read(&options.http, &options.redact)?;
+        let renamed = options.redact != self.running.redact;
+        let over = self.alarms.replace(rules, actions, renamed)?;
+        // From here on nothing fails.
         self.exports.changed(&over);
+        if let Some(serving) = &self.serving {
+            serving.change(terms);
+        }
+        self.running = options.clone();
         Ok(options)
     }
 
@@ -248,8 +262,13 @@ impl Owner for Host {
 
     fn stage(&mut self, stage: Stage) {
         use sd_notify::NotifyState;
+        if stage == (Stage::Reloaded { taken: true })
+            && let Err(error) = say("the configuration was read again")
+        {
+            tracing::debug!("nobody reads what we say: {error}");
+        }
         let state = match stage {
-            Stage::Ready => NotifyState::Ready,
+            Stage::Ready | Stage::Reloaded { .. } => NotifyState::Ready,
             Stage::Turn => NotifyState::Watchdog,
             Stage::Reloading => NotifyState::Reloading,
             Stage::Stopping => NotifyState::Stopping,

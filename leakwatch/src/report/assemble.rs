@@ -327,8 +327,11 @@ fn waiting_report(site: &SiteView<'_>, names: &mut dyn Names) -> Vec<WaitingRepo
     reports
 }
 
-/// A stack in words; an address where there is no name.
+/// A stack in words, an address where there is no name; nothing where stacks are not told.
 fn frames(stack: &[u64], names: &mut dyn Names) -> Vec<String> {
+    if !names.tells_stacks() {
+        return Vec::new();
+    }
     let mut words = Vec::with_capacity(stack.len());
     for &pc in stack {
         let frames = names.frame(pc);

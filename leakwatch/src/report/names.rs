@@ -21,6 +21,10 @@ pub trait Names {
     fn creation_stack(&mut self, _site: SiteId) -> Vec<u64> {
         Vec::new()
     }
+    /// Whether stacks may be told.
+    fn tells_stacks(&self) -> bool {
+        true
+    }
     /// Frames of a return address, innermost first; several where code was inlined, none when it is unknown.
     fn frame(&mut self, pc: u64) -> Vec<FrameName>;
 }

@@ -238,6 +238,23 @@ impl Engine {
         found
     }
 
+    /// What fires.
+    pub fn firing(&self) -> Vec<AlertReport> {
+        let mut firing: Vec<_> = self.watched.values().flat_map(Watched::alerts).cloned().collect();
+        firing.sort_by_key(|alert| alert.id);
+        firing
+    }
+
+    /// Names are told in another way from now on: what fires is over, which is returned, and no name that was told is
+    /// remembered.
+    pub fn rename(&mut self, at: Moment) -> Vec<AlertReport> {
+        let fired = std::mem::take(&mut self.watched).into_values().flat_map(Watched::into_alerts).collect();
+        self.sites = 0;
+        let over = self.over(fired, at, Ended::Renamed);
+        self.resolved.clear();
+        over
+    }
+
     /// The watch is over: everything that fires resolves, because nobody looks any more.
     pub fn close(&mut self, at: Moment) -> Vec<AlertReport> {
         let fired = std::mem::take(&mut self.watched).into_values().flat_map(Watched::into_alerts).collect();

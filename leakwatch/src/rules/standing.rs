@@ -69,6 +69,7 @@ pub(super) enum Ended {
     SiteGone,
     RuleGone,
     WatchOver,
+    Renamed,
 }
 
 impl Ended {
@@ -79,6 +80,7 @@ impl Ended {
             Self::SiteGone => "the site has no tasks any more",
             Self::RuleGone => "the rule was changed or taken away",
             Self::WatchOver => "leakwatch stopped watching",
+            Self::Renamed => "names are told in another way from now on",
         }
     }
 }
@@ -106,6 +108,12 @@ impl Watched {
     }
 
     /// All that fires in it.
+    pub(super) fn alerts(&self) -> impl Iterator<Item = &AlertReport> {
+        let of_sites = self.sites.values().flat_map(|site| &site.standings);
+        self.standings.iter().chain(of_sites).filter_map(|standing| standing.alert.as_deref())
+    }
+
+    /// The same, for good.
     pub(super) fn into_alerts(self) -> impl Iterator<Item = AlertReport> {
         let of_sites = self.sites.into_values().flat_map(|site| site.standings);
         self.standings.into_iter().chain(of_sites).filter_map(|standing| standing.alert).map(|alert| *alert)

@@ -33,6 +33,7 @@ mod prove;
 mod proven;
 mod python;
 mod recording;
+mod reload;
 mod rights;
 mod run;
 mod sent;

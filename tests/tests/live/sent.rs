@@ -318,4 +318,13 @@ fn over_tls_to_whom_it_is_for_alone() {
     // An alert of TLS, or nothing: the connection may just end.
     drop(plain.read_to_end(&mut answer));
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+
+    // A certificate is renewed in its place, without a restart.
+    fs::write(&cert, other.cert.pem()).expect("written");
+    folder.secret("tls.key", &other.signing_key.serialize_pem());
+    agent.signal(nix::sys::signal::Signal::SIGHUP);
+    agent.wait_said("the configuration was read again");
+    assert!(ask(&address, &own, "/healthz", "").is_err());
+    let renewed = ask(&address, &stranger, "/healthz", "").expect("the new one");
+    assert!(renewed.starts_with("HTTP/1.1 200"), "{renewed}");
 }

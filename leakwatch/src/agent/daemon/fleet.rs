@@ -291,10 +291,8 @@ impl Fleet {
 
     /// Other options from now on. Processes that they do not want are forgotten; the rest keep their figures.
     pub(super) fn reload(&mut self, options: Options) {
-        if options.http != self.options.http {
-            warn!("[http] is read at the start only: restart the agent for its changes");
-        }
-        self.options = Options { http: self.options.http.clone(), ..options };
+        let renamed = options.redact != self.options.redact;
+        self.options = options;
         let unwanted: Vec<u32> = self
             .watches
             .iter()
@@ -305,6 +303,12 @@ impl Fleet {
             .collect();
         for pid in unwanted {
             self.forget(pid);
+        }
+        if renamed {
+            for watched in self.watches.values_mut() {
+                watched.tell(&self.detector, &self.options.redact);
+            }
+            self.alerting = Alerting::default();
         }
     }
 

@@ -34,7 +34,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
 pub use self::{
     discovery::Reason,
@@ -92,6 +92,11 @@ pub enum Stage {
     Turn,
     /// The configuration is read again.
     Reloading,
+    /// It is in force, and nothing is answered by the old one any more; or it is wrong, and the old one stays.
+    Reloaded {
+        /// It is in force.
+        taken: bool,
+    },
     /// It stops.
     Stopping,
 }
@@ -152,18 +157,22 @@ pub async fn run(
             _ = terminate.recv() => break,
             _ = hangup.recv() => {
                 owner.stage(Stage::Reloading);
-                match owner.reload() {
+                let taken = match owner.reload() {
                     Ok(options) => {
                         discovery.want(options.discover.clone());
                         fleet.reload(options);
-                        info!("the configuration was read again");
+                        if scanned {
+                            publish(&mut fleet, owner, &snapshots, true);
+                        }
+                        true
                     }
                     Err(error) => {
                         fleet.note(ErrorKind::Reload);
                         warn!("the configuration is wrong, the agent goes on with the one it has: {error:#}");
+                        false
                     }
-                }
-                owner.stage(Stage::Ready);
+                };
+                owner.stage(Stage::Reloaded { taken });
             }
             ended = ended.next() => {
                 let ended = ended?;

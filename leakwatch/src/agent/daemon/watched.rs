@@ -116,15 +116,20 @@ impl Watched {
             self.model.apply(&sample, &mut self.identities.with(&mut names));
         }
         self.info.runtimes = process::runtimes(&self.session);
-        let mut names = Veiled::new(ImageNames::new(self.session.names()), redact);
-        let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
-        self.report = Arc::new(report::assemble_process(input, detector, Span::Watch));
+        self.tell(detector, redact);
         let ended = self.session.ended_though_proven();
         self.proving.look(&self.report, self.course.tier() != Tier::Memory, ended);
         self.session.rest();
         failed?;
         self.looks += u64::from(!self.session.is_looking());
         Ok(clock::monotonic_ns().saturating_sub(begun_ns))
+    }
+
+    /// Makes the report of what is known.
+    pub(super) fn tell(&mut self, detector: &Detector, redact: &Redact) {
+        let mut names = Veiled::new(ImageNames::new(self.session.names()), redact);
+        let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
+        self.report = Arc::new(report::assemble_process(input, detector, Span::Watch));
     }
 
     /// Puts the next look, or the next part of this one, where it belongs: a look not before `interval_ns` have passed, and so

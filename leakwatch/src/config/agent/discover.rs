@@ -74,7 +74,7 @@ pub(super) const DISCOVER: Section = Section {
         Key {
             name: "max_binaries",
             default: Default::Is("512"),
-            doc: "Binaries of which it is remembered what is in them.",
+            doc: "Binaries of which it is remembered what is in them. Read at the start only.",
             set: |options, value| {
                 options.discover.most_binaries = count(value, 0, 100_000)?;
                 Ok(())

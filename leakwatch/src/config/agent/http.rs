@@ -13,8 +13,8 @@ use crate::{
 /// `[http]`.
 pub(super) const HTTP: Section = Section {
     name: "http",
-    about: "The server: the page at /, /metrics, /healthz, /readyz, /api/v1/{processes,report,events,alerts,hold}. Read at the start \
-         only.",
+    about: "The server: the page at /, /metrics, /healthz, /readyz, /api/v1/{processes,report,events,alerts,hold}. Of its keys \
+         listen, connections and timeout are read at the start only.",
     keys: &[
         Key {
             name: "listen",

@@ -158,9 +158,8 @@ pub fn agent_defaults() -> String {
         String::new(),
         "# What to alert about, one [[rule]] each, and what is done then, one [[action]] each; without any, alerts are"
             .to_owned(),
-        "# logged. docs/rules.md has their keys; `leakwatch rules` lists what comes with leakwatch. [[action]] is read at"
+        "# logged. docs/rules.md has their keys; `leakwatch rules` lists what comes with leakwatch. For example:"
             .to_owned(),
-        "# the start only. For example:".to_owned(),
         "#[[rule]]".to_owned(),
         "#preset = \"leak\"".to_owned(),
         "#[[rule]]".to_owned(),

@@ -6,8 +6,7 @@ use crate::config::values::{flag, path};
 /// `[redact]`.
 pub(super) const REDACT: Section = Section {
     name: "redact",
-    about: "What no answer, alert, metric or export may tell of the programs. Dumps, which are nothing else, are not made then. Read \
-         at the start only.",
+    about: "What no answer, alert, metric or export may tell of the programs. Dumps, which are nothing else, are not made then.",
     keys: &[
         Key {
             name: "symbols",

@@ -46,10 +46,16 @@ impl std::fmt::Debug for Dumps {
     }
 }
 
+/// Nobody, yet.
+impl Default for Dumps {
+    fn default() -> Self {
+        Self { dumper: None, place: Arc::new(Semaphore::new(1)) }
+    }
+}
+
 impl Dumps {
-    /// `None`: there are none.
-    pub(super) fn by(dumper: Option<Dumper>) -> Self {
-        Self { dumper, place: Arc::new(Semaphore::new(1)) }
+    pub(super) fn by(dumper: Dumper) -> Self {
+        Self { dumper: Some(dumper), place: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -103,7 +109,9 @@ pub(super) async fn dump(
     State(state): State<Shared>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
-    let Some(dumper) = state.dumps.dumper.clone() else { return nothing().await };
+    let Some(dumper) = state.dumps.dumper.clone().filter(|_| state.terms().dumps) else {
+        return nothing().await;
+    };
     let Wanted { pid, form } = match wanted(&query) {
         Ok(wanted) => wanted,
         Err(what) => return text(StatusCode::BAD_REQUEST, &what),
@@ -137,6 +145,8 @@ pub(super) async fn dump(
         }
     });
     match is_taken.await {
+        // What may be told can have changed while it was taken.
+        Ok(Ok(())) if !state.terms().dumps => return nothing().await,
         Ok(Ok(())) => {}
         Ok(Err((status, what))) => return text(status, &what),
         Err(_gone) => return text(StatusCode::INTERNAL_SERVER_ERROR, "the dump failed\n"),

@@ -39,7 +39,7 @@ use tracing::{debug, warn};
 use self::{auth::Secrets, dump::Dumps};
 use super::{
     figures::Snapshot,
-    options::{Access, Http},
+    options::{Access, Http, Redact},
 };
 use crate::alert::{Dumper, HoldAnswer, Holds};
 use crate::export::{
@@ -63,9 +63,48 @@ pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;
 pub struct Server {
     listener: std::net::TcpListener,
     address: SocketAddr,
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    terms: watch::Sender<Arc<Terms>>,
     state: Shared,
     connections: usize,
+}
+
+/// Who may ask for what, and what the server proves and asks to be proven: what may change while it answers.
+pub struct Terms {
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    secrets: Secrets,
+    metrics: Access,
+    api: Access,
+    hold: Access,
+    dump: Access,
+    page: Access,
+    /// Dumps may be told: nothing is redacted.
+    dumps: bool,
+}
+
+impl std::fmt::Debug for Terms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Terms").field("tls", &self.tls.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Terms {
+    /// Reads certificates and secrets.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not what it must be.
+    pub fn read(options: &Http, redact: &Redact) -> anyhow::Result<Self> {
+        Ok(Self {
+            tls: options.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?,
+            secrets: Secrets::read(options)?,
+            metrics: options.metrics,
+            api: options.api,
+            hold: options.hold,
+            dump: options.dump,
+            page: options.page,
+            // A dump has what is not to be told.
+            dumps: !redact.any(),
+        })
+    }
 }
 
 impl std::fmt::Debug for Server {
@@ -77,6 +116,7 @@ impl std::fmt::Debug for Server {
 /// A server that answers; it ends with this.
 #[derive(Debug)]
 pub struct Serving {
+    terms: watch::Sender<Arc<Terms>>,
     stop: Arc<Notify>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -84,17 +124,19 @@ pub struct Serving {
 #[derive(Clone, Debug)]
 struct Shared {
     snapshots: Snapshots,
-    secrets: Arc<Secrets>,
+    terms: watch::Receiver<Arc<Terms>>,
     /// What the breakers say.
     holds: Arc<Holds>,
     dumps: Dumps,
-    metrics: Access,
-    api: Access,
-    hold: Access,
-    dump: Access,
-    page: Access,
     listeners: Arc<Semaphore>,
     timeout: Duration,
+}
+
+impl Shared {
+    /// As they are now.
+    fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.borrow())
+    }
 }
 
 /// Who asks.
@@ -102,33 +144,27 @@ struct Shared {
 struct Peer(IpAddr);
 
 impl Server {
-    /// Listens, with the certificates and secrets of its options; `None`: there is to be none.
+    /// Listens, and answers on these terms; `None`: there is to be none.
     ///
     /// # Errors
-    /// When the address cannot be had, or a file cannot be read or is not what it must be.
-    pub fn bind(options: &Http, snapshots: Snapshots) -> anyhow::Result<Option<Self>> {
+    /// When the address cannot be had.
+    pub fn bind(options: &Http, terms: Terms, snapshots: Snapshots) -> anyhow::Result<Option<Self>> {
         let Some(address) = options.listen else { return Ok(None) };
-        let secrets = Arc::new(Secrets::read(options)?);
-        let tls = options.tls.as_ref().map(|(cert, key)| tls::acceptor(cert, key)).transpose()?;
         let listener = std::net::TcpListener::bind(address).map_err(|error| {
             anyhow::anyhow!("cannot listen on {address}: {error}; choose another [http] listen, or \"off\"")
         })?;
         listener.set_nonblocking(true).context("cannot make a socket that does not block")?;
         let address = listener.local_addr().context("cannot tell the address that is listened on")?;
+        let (terms, of_requests) = watch::channel(Arc::new(terms));
         let state = Shared {
             snapshots,
-            secrets,
+            terms: of_requests,
             holds: Arc::default(),
-            dumps: Dumps::by(None),
-            metrics: options.metrics,
-            api: options.api,
-            hold: options.hold,
-            dump: options.dump,
-            page: options.page,
+            dumps: Dumps::default(),
             listeners: Arc::new(Semaphore::new(LISTENERS)),
             timeout: options.timeout,
         };
-        Ok(Some(Self { listener, address, tls, state, connections: options.connections }))
+        Ok(Some(Self { listener, address, terms, state, connections: options.connections }))
     }
 
     /// Where it listens.
@@ -138,17 +174,17 @@ impl Server {
 
     /// It speaks TLS.
     pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.state.terms().tls.is_some()
     }
 
-    /// Answers from now on, on a thread of its own; these are the holds that it tells of, and who takes dumps (`None`: there
-    /// are none to be had).
+    /// Answers from now on, on a thread of its own; these are the holds that it tells of, and who takes dumps.
     ///
     /// # Errors
     /// When no thread can be had.
-    pub fn serve(mut self, holds: Arc<Holds>, dumper: Option<Dumper>) -> anyhow::Result<Serving> {
+    pub fn serve(mut self, holds: Arc<Holds>, dumper: Dumper) -> anyhow::Result<Serving> {
         self.state.holds = holds;
         self.state.dumps = Dumps::by(dumper);
+        let terms = self.terms.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -166,7 +202,7 @@ impl Server {
             });
         };
         let thread = std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
-        Ok(Serving { stop, thread: Some(thread) })
+        Ok(Serving { terms, stop, thread: Some(thread) })
     }
 
     async fn accept(self) -> anyhow::Result<()> {
@@ -184,7 +220,7 @@ impl Server {
                     continue;
                 }
             };
-            let (router, tls, timeout) = (router.clone(), self.tls.clone(), self.state.timeout);
+            let (router, tls, timeout) = (router.clone(), self.state.terms().tls.clone(), self.state.timeout);
             tokio::spawn(async move {
                 let peer = Peer(peer.ip().to_canonical());
                 match tls {
@@ -198,6 +234,13 @@ impl Server {
                 drop(place);
             });
         }
+    }
+}
+
+impl Serving {
+    /// Answers on other terms from the next request and connection on.
+    pub fn change(&self, terms: Terms) {
+        self.terms.send_replace(Arc::new(terms));
     }
 }
 
@@ -260,19 +303,20 @@ async fn guard(
     request: Request,
     next: axum::middleware::Next,
 ) -> Response {
+    let terms = state.terms();
     let access = match request.uri().path() {
         "/healthz" | "/readyz" => Access::Open,
-        "/metrics" => state.metrics,
-        "/api/v1/hold" => state.hold,
-        "/api/v1/dump" => state.dump,
-        path if page::is_page(path) => state.page,
-        _ => state.api,
+        "/metrics" => terms.metrics,
+        "/api/v1/hold" => terms.hold,
+        "/api/v1/dump" => terms.dump,
+        path if page::is_page(path) => terms.page,
+        _ => terms.api,
     };
     let headers = request.headers();
     if access != Access::Open && origin::is_another_page(headers) {
         return text(StatusCode::FORBIDDEN, "a page of another site asks for this\n");
     }
-    let proven = state.secrets.allow(headers.get(header::AUTHORIZATION));
+    let proven = terms.secrets.allow(headers.get(header::AUTHORIZATION));
     let allowed = match access {
         Access::Open => true,
         Access::Local => proven || peer.0.is_loopback() && origin::names_the_machine(headers),
@@ -280,7 +324,7 @@ async fn guard(
         Access::Off => return nothing().await,
     };
     if !allowed {
-        return state.secrets.refusal(access);
+        return terms.secrets.refusal(access);
     }
     // A body means nothing here, and none is read.
     match tokio::time::timeout(state.timeout, next.run(request)).await {
