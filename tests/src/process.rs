@@ -3,13 +3,16 @@
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How often a condition that nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// So often in any case.
+const LEAST_LOOKS: u32 = 10;
 
 /// A child process that is killed and reaped when this is dropped.
 #[derive(Debug)]
@@ -84,16 +87,19 @@ impl Drop for Guard {
     }
 }
 
-/// Looks until `done` or until the time is over; tells which.
+/// Looks until `done` or until the time is over; tells which. It looks some times at least: when the machine stood still meanwhile, or a
+/// look took all of the time, that is nobody's failure.
 pub fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let looks = limit.as_nanos() / LOOK.as_nanos();
-    for _ in 0..=looks {
+    let begun = Instant::now();
+    let mut looks = 0;
+    while looks < LEAST_LOOKS || begun.elapsed() < limit {
         if done() {
             return true;
         }
+        looks += 1;
         std::thread::sleep(LOOK);
     }
-    done()
+    false
 }
 
 /// The lines of a pipe, read by a thread of their own so that one can stop waiting for the next.
@@ -163,6 +169,24 @@ mod tests {
         assert!(Path::new(&folder).exists());
         drop(guard);
         assert!(!Path::new(&folder).exists(), "not killed, or not reaped");
+    }
+
+    #[test]
+    fn what_is_awaited_is_looked_at_often_enough_and_not_for_longer() {
+        let mut looks = 0;
+        let third = || {
+            looks += 1;
+            looks == 3
+        };
+        assert!(eventually(Duration::ZERO, third), "the time is over before it begins");
+        let mut looks = 0;
+        let never = || {
+            looks += 1;
+            std::thread::sleep(10 * LOOK);
+            false
+        };
+        // It is the time that counts, not how often there was a pause.
+        assert!(!eventually(100 * LOOK, never) && (10..50).contains(&looks), "{looks} looks");
     }
 
     #[test]
