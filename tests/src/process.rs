@@ -89,6 +89,7 @@ impl Drop for Guard {
 
 /// Looks until `done` or until the time is over; tells which. It looks some times at least: when the machine stood still meanwhile, or a
 /// look took all of the time, that is nobody's failure.
+#[expect(clippy::disallowed_methods, reason = "patience is a time, however long a look takes")]
 pub fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     let mut looks = 0;

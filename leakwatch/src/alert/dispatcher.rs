@@ -168,9 +168,7 @@ impl Dispatcher {
         let mut free: Vec<Option<&Station>> = self.stations.iter().map(Some).collect();
         let mut kept = Vec::new();
         for action in &actions {
-            let goes_on =
-                |station: &Option<&Station>| station.is_some_and(|station| station.goes_on_for(action));
-            let at = free.iter().position(goes_on);
+            let at = free.iter().position(|one| one.is_some_and(|station| station.goes_on_for(action)));
             kept.push(at);
             if let Some(place) = at.and_then(|at| free.get_mut(at)) {
                 *place = None;
@@ -236,7 +234,9 @@ impl Dispatcher {
                 // It goes on, perhaps for other levels.
                 To::Hold(held) => held.set(&firing),
                 To::Outbox(outbox) if fresh.contains(&number) => {
-                    firing.into_iter().for_each(|alert| outbox.put(alert, &station.tally));
+                    for alert in firing {
+                        outbox.put(alert, &station.tally);
+                    }
                 }
                 // What began before it is not news.
                 To::Outbox(_) | To::Queue(_) => {}

@@ -1,7 +1,5 @@
 //! What an agent takes from its configuration when it reads that again: other actions, names that are not told any more, who may ask.
 
-use std::fs;
-
 use leakwatch_tests::process::eventually;
 use leakwatch_tests::prometheus::PATIENCE;
 use leakwatch_tests::receivers::Sink;

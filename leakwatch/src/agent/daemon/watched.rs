@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use leakwatch_common::Counter;
 
 use super::{
-    options::{Options, Promote},
+    options::{Options, Promote, Redact},
     proofs::Proving,
     tiers::{Course, Tier},
     veil::Veiled,
