@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::folder::Folder;
 use leakwatch_tests::process::Guard;
-use leakwatch_tests::{HostAgent, Server, Target, churn, gate, matrix, need};
+use leakwatch_tests::{HostAgent, Server, Target, TokioTarget, churn, gate, matrix, need};
 
 /// Looks once a second: a test need not wait.
 const OFTEN: &str = "[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n[promote]\nenabled = false\n";
@@ -153,6 +153,39 @@ fn a_fork_that_executes_nothing_is_found_while_others_execute() {
     BufReader::new(output).read_line(&mut line).expect("a line");
     let fork: u32 = line.trim().parse().expect("a pid");
     host.wait_until("the fork", |host| host.process(fork).is_some());
+}
+
+#[test]
+fn processes_are_chosen_by_user_and_runtime() {
+    let tokio = matrix::any_tokio_target().path;
+    need!(gate::live(), gate::file(&newest()), gate::file(&tokio));
+    let (go, tokio) = (Target::start(&newest()), TokioTarget::start(&tokio));
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(newest());
+    let others = Target::start_command(&mut setpriv);
+    let pids = [go.pid(), tokio.pid(), others.pid()];
+    let config = |runtimes: &str, patterns: &str| {
+        format!("{OFTEN}[discover]\nrescan = \"1s\"\nruntimes = [{runtimes}]\n{patterns}\n")
+    };
+    let of_targets = r#"include = [{ comm = "truth" }]"#;
+    let host = HostAgent::start("chosen", &config(r#""go", "tokio""#, of_targets));
+    for (runtimes, patterns, expect) in [
+        (r#""go", "tokio""#, of_targets, [true, true, true]),
+        (r#""go""#, of_targets, [true, false, true]),
+        (r#""tokio""#, of_targets, [false, true, false]),
+        (r#""go""#, r#"include = [{ comm = "truth", user = "nobody" }]"#, [false, false, true]),
+        (r#""go", "tokio""#, r#"include = [{ comm = "truth", user = 0 }]"#, [true, true, false]),
+        (
+            r#""go", "tokio""#,
+            "include = [{ comm = \"truth\" }]\nexclude = [{ user = 65534 }]",
+            [true, true, false],
+        ),
+    ] {
+        host.reload(&config(runtimes, patterns));
+        host.wait_until(&format!("{runtimes} of {patterns}"), |host| {
+            pids.map(|pid| host.process(pid).is_some()) == expect
+        });
+    }
 }
 
 #[test]

@@ -79,6 +79,8 @@ impl Reason {
 pub(super) enum News {
     /// A process that is wanted. One of this pid that is watched already is another by now.
     Found(Box<Found>),
+    /// A process that was handed over is not wanted any more.
+    Unwanted(u32),
     /// A look through all processes is over: how many are not watched, and why.
     Scanned {
         /// By reason.
@@ -140,11 +142,13 @@ impl Drop for Discovery {
 }
 
 /// A process as it was when it was looked at: the same numbers, the same program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     start_ticks: u64,
     /// Device and inode of its executable; `None`: it cannot be seen.
     exe: Option<(u64, u64)>,
+    /// What it has, if it was read.
+    runtimes: Vec<RuntimeKind>,
     /// Why it is not watched; `None`: it was handed over.
     left_out: Option<Reason>,
 }
@@ -219,13 +223,21 @@ impl Finder {
     }
 
     /// Other processes are wanted: those that were left out are as good as new, and of those that were handed over the ones that are
-    /// not wanted any more are forgotten by whoever has them, and left out from now on.
+    /// not wanted any more whoever has them is told, and they are left out from now on.
     fn ask_again(&mut self) {
         self.known.retain(|_, known| known.left_out.is_none());
-        let (wanted, root) = (&self.wanted, &self.root);
+        let (wanted, root, news) = (&self.wanted, &self.root, &self.news);
         for (&pid, known) in &mut self.known {
-            let stays = Process::open(pid).is_ok_and(|process| wants(wanted, root, &process));
-            known.left_out = (!stays).then_some(Reason::Filtered);
+            let wants = Process::open(pid).is_ok_and(|process| wants(wanted, root, &process));
+            known.left_out = match (wants, wanted.takes(&known.runtimes)) {
+                (true, true) => None,
+                (true, false) => Some(Reason::NoRuntime),
+                (false, _) => Some(Reason::Filtered),
+            };
+            if known.left_out.is_some() {
+                // Nobody listens any more when the agent stops.
+                drop(news.send(News::Unwanted(pid)));
+            }
         }
     }
 
@@ -264,15 +276,17 @@ impl Finder {
             Err(error) => {
                 let known = host::identity(pid).zip(why_not(pid, &error.into()));
                 self.known.extend(known.map(|((start_ticks, exe), reason)| {
-                    (pid, Known { start_ticks, exe, left_out: Some(reason) })
+                    (pid, Known { start_ticks, exe, runtimes: Vec::new(), left_out: Some(reason) })
                 }));
                 return;
             }
         };
         // Before it is looked at: one that executes another program meanwhile is looked at again.
         let (start_ticks, exe) = (process.id().start_ticks, process.program());
+        let mut runtimes = Vec::new();
         let left_out = match self.look(process) {
             Ok(Ok(found)) => {
+                runtimes = found.runtimes();
                 self.tell(News::Found(Box::new(found)));
                 None
             }
@@ -282,7 +296,7 @@ impl Finder {
                 Some(reason)
             }
         };
-        self.known.insert(pid, Known { start_ticks, exe, left_out });
+        self.known.insert(pid, Known { start_ticks, exe, runtimes, left_out });
     }
 
     fn look(&mut self, process: Process) -> Result<Result<Found, Reason>, CollectError> {
@@ -290,13 +304,7 @@ impl Finder {
             return Ok(Err(Reason::Filtered));
         }
         let found = Found::look(process, &mut self.binaries)?;
-        let runtimes = found.runtimes();
-        let wanted = if runtimes.is_empty() {
-            self.wanted.runtimes.contains(&RuntimeKind::Thread)
-        } else {
-            runtimes.iter().any(|runtime| self.wanted.runtimes.contains(runtime))
-        };
-        Ok(if wanted { Ok(found) } else { Err(Reason::NoRuntime) })
+        Ok(if self.wanted.takes(&found.runtimes()) { Ok(found) } else { Err(Reason::NoRuntime) })
     }
 
     fn tell(&self, news: News) {
@@ -332,7 +340,7 @@ fn reason_of(error: &CollectError) -> Option<Reason> {
 }
 
 /// The configuration wants this process.
-pub(super) fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
+fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
     let place = process.place();
     let (container, pod) = if wanted.filter.asks_of_names() {
         process::home(process, root, wanted.filter.asks_of_labels())

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Parts,
-    discovery::{self, Reason},
+    discovery::Reason,
     ends::Ends,
     figures::{ErrorKind, Errors, Feature, Figures, WatchedFigures},
     options::Options,
@@ -289,27 +289,22 @@ impl Fleet {
         }
     }
 
-    /// Other options from now on. Processes that they do not want are forgotten; the rest keep their figures.
+    /// Other options from now on. Which processes they do not want discovery tells; the rest keep their figures.
     pub(super) fn reload(&mut self, options: Options) {
         let renamed = options.redact != self.options.redact;
         self.options = options;
-        let unwanted: Vec<u32> = self
-            .watches
-            .iter()
-            .filter(|(_, watched)| {
-                !discovery::wants(&self.options.discover, &self.root, watched.session.process())
-            })
-            .map(|(&pid, _)| pid)
-            .collect();
-        for pid in unwanted {
-            self.forget(pid);
-        }
         if renamed {
             for watched in self.watches.values_mut() {
                 watched.tell(&self.detector, &self.options.redact);
             }
             self.alerting = Alerting::default();
         }
+    }
+
+    /// The configuration does not want it any more.
+    pub(super) fn unwanted(&mut self, pid: u32) {
+        self.young.remove(&pid);
+        self.forget(pid);
     }
 
     /// One turn: looks at who is due, keeps the budgets, and moves processes between the tiers.

@@ -187,6 +187,7 @@ pub async fn run(
             }
             Some(news) = news.recv() => match news {
                 News::Found(found) => fleet.attach(*found).await,
+                News::Unwanted(pid) => fleet.unwanted(pid),
                 News::Scanned { left_out, binaries } => {
                     fleet.scanned(left_out, binaries);
                     scanned = true;

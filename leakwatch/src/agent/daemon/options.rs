@@ -220,6 +220,16 @@ impl Default for Budget {
     }
 }
 
+impl Discover {
+    /// A program with these runtimes, or with none, is wanted by them.
+    pub fn takes(&self, runtimes: &[RuntimeKind]) -> bool {
+        if runtimes.is_empty() {
+            return self.runtimes.contains(&RuntimeKind::Thread);
+        }
+        runtimes.iter().any(|runtime| self.runtimes.contains(runtime))
+    }
+}
+
 impl Default for Discover {
     fn default() -> Self {
         Self {

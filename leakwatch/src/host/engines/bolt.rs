@@ -31,8 +31,8 @@ const LEAF: u16 = 2;
 /// Flag of an element whose value is a bucket.
 const BUCKET: u32 = 1;
 
-/// The largest page with what it runs over into: a configuration of a container in it has some tens of kilobytes.
-const LARGEST: u64 = 4 << 20;
+/// The largest part of a page that runs over into others: a configuration of a container in it has some tens of kilobytes.
+const LARGEST: usize = 4 << 20;
 
 /// Most pages on the way to one value; a tree of a million containers is five deep.
 const MOST_PAGES: usize = 64;
@@ -78,7 +78,7 @@ fn find(
     let mut left = MOST_PAGES;
     let mut page_at = |number| {
         left = left.checked_sub(1).ok_or(BoltError::Damaged("a path without end"))?;
-        Page::read(read, meta.page_size, number)
+        Page::read(read, meta.page_size as usize, number)
     };
     let mut page = page_at(meta.root)?;
     let mut path = path.iter().peekable();
@@ -146,20 +146,19 @@ struct Page {
 impl Page {
     fn read(
         read: &impl Fn(&mut [u8], u64) -> io::Result<()>,
-        page_size: u32,
+        page_size: usize,
         number: u64,
     ) -> Result<Self, BoltError> {
-        let (page_size, out_of_it) =
-            (u64::from(page_size), BoltError::Damaged("a page that is not in the file"));
-        let Some(offset) = number.checked_mul(page_size) else { return Err(out_of_it) };
-        let mut head = [0; HEAD];
-        read(&mut head, offset)?;
-        let size = page_size.saturating_mul(1 + u64::from(half(&head, 12).unwrap_or_default()));
-        if word(&head, 0) != Some(number) || size > LARGEST {
-            return Err(BoltError::Damaged("a page that is none"));
-        }
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+        let none = BoltError::Damaged("a page that is none");
+        let Some(offset) = number.checked_mul(page_size as u64) else { return Err(none) };
+        let mut bytes = vec![0; page_size];
         read(&mut bytes, offset)?;
+        let over = half(&bytes, 12).and_then(|pages| page_size.checked_mul(pages as usize));
+        let over = over.filter(|over| word(&bytes, 0) == Some(number) && *over <= LARGEST).ok_or(none)?;
+        if over > 0 {
+            bytes.resize(page_size + over, 0);
+            read(&mut bytes[page_size..], offset.saturating_add(page_size as u64))?;
+        }
         Self::new(bytes)
     }
 

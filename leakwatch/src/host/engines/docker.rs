@@ -40,7 +40,7 @@ fn file<L: DeserializeOwned>(root: &Root, data: &Path, id: &str) -> Option<File<
     read(root, &data.join("containers").join(id).join("config.v2.json"), LARGEST)
 }
 
-/// Labels of a pod's sandbox, which are those of the pod.
+/// Labels of a pod's sandbox: those of the pod, and those that the sandbox's image has.
 pub(super) fn labels(root: &Root, data: &Path, id: &str) -> Option<Labels> {
     let mut labels: Labels = file(root, data, id)?.config?.labels?;
     labels.retain(|key, _| !key.starts_with(ANNOTATION));
