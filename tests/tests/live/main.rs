@@ -24,6 +24,7 @@ mod loss;
 mod matrix;
 mod memory;
 mod metrics;
+mod outage;
 mod page;
 mod parts;
 mod places;

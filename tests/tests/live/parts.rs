@@ -3,6 +3,7 @@
 //! What becomes of it without tracefs is in `rights.rs`. The wall clock is not stepped here: it is everybody's, and what a step
 //! does to figures is for unit tests to say, where time is an argument (`report::clock`, `agent::daemon::exports`, `rules`).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,10 +132,31 @@ fn a_pid_that_is_used_again_is_another_process() {
         succeed(first, &newest)
     });
     let mut second = again.expect("the same pid once in fifty");
-    second.command("spawn method 5");
-    host.wait_live(second.pid(), second.check().num_goroutine);
+    let function = second.command("spawn method 5")["function"].as_str().expect("a name").to_owned();
+    let truth = second.check();
+    host.wait_live(second.pid(), truth.num_goroutine);
+    // Site by site it is the second one; of the first there is nothing in the report, and no series.
     let functions = host.report(second.pid()).expect("watched").process(second.pid()).by_function();
-    assert!(functions.values().all(|counts| counts.live < 77), "the first one's are left: {functions:?}");
+    let live: BTreeMap<&str, u64> = functions
+        .iter()
+        .filter(|(_, counts)| counts.live > 0)
+        .map(|(name, counts)| (&**name, counts.live))
+        .collect();
+    let known: BTreeMap<&str, u64> = truth
+        .sites
+        .iter()
+        .filter(|(_, site)| site.live > 0)
+        .map(|(name, site)| (&**name, site.live))
+        .collect();
+    assert_eq!(live, known);
+    let metrics = host.get("/metrics", &[]).body;
+    let begins = format!("leakwatch_site_tasks_live{{pid=\"{}\"", second.pid());
+    let of_sites: Vec<&str> = metrics.lines().filter(|line| line.starts_with(&begins)).collect();
+    assert!(of_sites.iter().any(|line| line.contains(&function) && line.ends_with(" 5")), "{of_sites:#?}");
+    assert!(
+        of_sites.iter().all(|line| !line.contains("main.leakChan")),
+        "the first one's are left: {of_sites:#?}"
+    );
 }
 
 #[test]
