@@ -137,6 +137,7 @@ pub(super) fn take(pid: u32, system: bool, whose: Whose, progress: &Progress) ->
         taken: clock.wall,
         process: DumpProcess {
             pid,
+            start_ticks: Some(process.id().start_ticks),
             start_time: host::boot_time().ok().and_then(|booted| process.start_time(booted)),
             comm: process.comm().to_owned(),
             exe: Some(process.exe().path.display().to_string()),

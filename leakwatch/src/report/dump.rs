@@ -35,6 +35,8 @@ pub struct DumpProcess {
     pub pid: u32,
     /// When it was started.
     pub start_time: Option<Timestamp>,
+    /// The same in ticks after boot: with the pid, who it is, however often the clock is set. `None`: read from a file.
+    pub start_ticks: Option<u64>,
     /// Name of its main thread.
     pub comm: String,
     /// Path of its executable.

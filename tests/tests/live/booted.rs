@@ -3,10 +3,13 @@
 //!
 //! Everything is one test, since a machine that is emulated takes its time to boot; each part leaves the service as it found it.
 
+mod clock;
+
 use std::fs;
 
+use leakwatch_tests::receivers::Collector;
 use leakwatch_tests::rights::of_the_unit;
-use leakwatch_tests::{Machine, Target, gate, machine, matrix, need};
+use leakwatch_tests::{Machine, Server, Target, gate, machine, matrix, need};
 
 use crate::folder::Folder;
 
@@ -48,8 +51,13 @@ fn the_package_on_a_host_that_boots() {
     assert_ne!(machine.have(CODE), code, "there are probes in it");
     stopped(&machine, &mut target);
     assert_eq!(machine.have(CODE), code, "nothing is left in it");
+    let collector = Collector::start(clock::TOKEN);
+    without_tracefs(&machine, &mut target, &clock::config(&collector));
+    clock::stepped(&machine, &mut target, &collector);
+    killed_when_it_hangs(&machine, &mut target);
+    upgraded(&machine, &mut target);
     purged(&machine);
-    drop(target);
+    target.check();
 }
 
 /// Nothing is started by the package itself.
@@ -101,22 +109,27 @@ fn confined(machine: &Machine) {
     machine.have("systemd-analyze security --threshold=29 leakwatch-agent");
 }
 
-/// Everything is counted exactly, by memory and by probes.
+/// Everything is counted exactly, by memory and by probes, and goes on when the configuration is read again.
 #[track_caller]
 fn counted(machine: &Machine, target: &mut Target) {
     configure(machine, PROMPT);
-    let pid = target.ready().pid;
-    machine.agent().counts_exactly(pid, target, 2_000);
+    let [main] = of_the_service(machine, ["MainPID"]);
+    machine.have("systemctl reload leakwatch-agent");
+    let (host, pid) = (machine.agent(), target.ready().pid);
+    host.counts_exactly(pid, target, 2_000);
+    let known = host.report(pid).expect("watched").process(pid).tasks();
+    configure(machine, &format!("{PROMPT}[[rule]]\nname = \"many\"\nwhen = \"tasks.live > 2\"\n"));
+    machine.have("systemctl reload leakwatch-agent");
+    host.wait_until("an alert", |host| host.get("/api/v1/alerts", &[]).body.contains("\"firing\""));
+    assert_eq!(host.report(pid).expect("watched").process(pid).tasks(), known);
+    assert_eq!(host.process(pid).expect("watched")["tier"], "probes");
+    assert_eq!(of_the_service(machine, ["MainPID"]), [main]);
 }
 
-/// Another configuration, which the service reads when it is told to; it goes on as it was.
+/// Puts another configuration in its place.
 #[track_caller]
 fn configure(machine: &Machine, config: &str) {
-    let pid = of_the_service(machine, ["MainPID"]);
-    machine.have(&format!(
-        "cat >/etc/leakwatch/agent.toml <<'end'\n{config}end\nsystemctl reload leakwatch-agent"
-    ));
-    assert_eq!(of_the_service(machine, ["MainPID"]), pid);
+    machine.have(&format!("cat >/etc/leakwatch/agent.toml <<'end'\n{config}end"));
 }
 
 /// It ends when it is told to; of what it placed nothing is left, and the programs never noticed.
@@ -128,10 +141,60 @@ fn stopped(machine: &Machine, target: &mut Target) {
     target.check();
 }
 
+/// Where tracefs is not mounted, systemd mounts it before it starts the agent; where that is not to be had, the agent does without.
+#[track_caller]
+fn without_tracefs(machine: &Machine, target: &mut Target, more: &str) {
+    let unmounted =
+        "systemctl stop sys-kernel-tracing.mount sys-kernel-debug.mount && ! ls /sys/kernel/tracing/events";
+    let host = machine.agent();
+    let probes = |host: &Server| {
+        let about = host.about();
+        let features = about["features"].as_array().expect("features");
+        features.iter().find(|feature| feature["name"] == "probes").expect("told")["on"] == true
+    };
+    configure(machine, PROMPT);
+    machine.have(&format!("{unmounted} && systemctl mask --runtime sys-kernel-tracing.mount"));
+    machine.have("systemctl start leakwatch-agent");
+    assert!(!probes(host), "there is nobody to tell where tracepoints keep their fields");
+    host.wait_live(target.ready().pid, target.check().num_goroutine);
+    machine.have("systemctl unmask --runtime sys-kernel-tracing.mount && systemctl stop leakwatch-agent");
+
+    // How long it may be silent, for what comes later.
+    machine.have(
+        "mkdir /etc/systemd/system/leakwatch-agent.service.d && \
+         printf '[Service]\\nWatchdogSec=15\\n' >/etc/systemd/system/leakwatch-agent.service.d/test.conf && \
+         systemctl daemon-reload",
+    );
+    configure(machine, &format!("{PROMPT}{more}"));
+    machine.have(&format!("umask 077 && echo {} >/opt/test/token", clock::TOKEN));
+    machine.have(&format!("{unmounted}; systemctl start leakwatch-agent"));
+    assert!(probes(host), "{:#}", host.about());
+}
+
+/// An agent that gives no sign of life is ended and started again.
+#[track_caller]
+fn killed_when_it_hangs(machine: &Machine, target: &mut Target) {
+    machine.have("systemctl kill --signal STOP leakwatch-agent");
+    machine.wait_until("journalctl --unit leakwatch-agent | grep 'Watchdog timeout'");
+    machine.wait_until("test $(systemctl show --property NRestarts --value leakwatch-agent) = 1");
+    machine.wait_until("systemctl is-active leakwatch-agent");
+    machine.agent().wait_live(target.ready().pid, target.check().num_goroutine);
+}
+
+/// A package over the one that is there: the agent is started again, and the configuration is kept.
+#[track_caller]
+fn upgraded(machine: &Machine, target: &mut Target) {
+    let main = of_the_service(machine, ["MainPID"]);
+    machine.have("dpkg --install /opt/test/leakwatch.deb && grep growth_per_min /etc/leakwatch/agent.toml");
+    assert_eq!(of_the_service(machine, ["ActiveState"]), ["active"]);
+    assert_ne!(of_the_service(machine, ["MainPID"]), main);
+    machine.agent().wait_live(target.ready().pid, target.check().num_goroutine);
+}
+
 /// Nothing is left of the package.
 #[track_caller]
 fn purged(machine: &Machine) {
-    machine.have("systemctl start leakwatch-agent && dpkg --purge leakwatch");
+    machine.have("rm -r /etc/systemd/system/leakwatch-agent.service.d && dpkg --purge leakwatch");
     assert_eq!(machine.run("pidof leakwatch").0, 1, "it runs on");
     let left = machine.have("find / -xdev -iname '*leakwatch*' -not -path '/opt/test/*' -not -path '/tmp/*'");
     assert_eq!(left, "");

@@ -1,7 +1,7 @@
 //! Parts of the machine that go or change under a running leakwatch: control groups, and pids that come again.
 //!
-//! What becomes of it without tracefs is in `rights.rs`. The wall clock is not stepped here: it is everybody's, and what a step
-//! does to figures is for unit tests to say, where time is an argument (`report::clock`, `agent::daemon::exports`, `rules`).
+//! What becomes of it without tracefs is in `rights.rs`. The wall clock is everybody's: it is stepped on a machine of a test's own, in
+//! `booted/clock.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -135,7 +135,9 @@ impl Exports {
         let now = not_before(self.sent, clock::now());
         self.sent = Some(now);
         let changed = std::mem::take(&mut self.changed);
-        if !relay.take(&Arc::clone(&snapshot.report), families, changed, snapshot.figures.started, now) {
+        // The clock may have been set back between the two.
+        let started = snapshot.figures.started.min(now);
+        if !relay.take(&Arc::clone(&snapshot.report), families, changed, started, now) {
             tracing::warn!("the thread that sends is behind: a round was dropped");
         }
     }

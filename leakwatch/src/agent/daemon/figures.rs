@@ -7,6 +7,7 @@ use crate::{
     export::metrics::{AgentFigures, ExportFigures, Totals},
     host::own::Own,
     images::BinaryFigures,
+    observe::ProcessId,
     report::{
         Report, Timestamp,
         agent::{AgentReport, FeatureReport, Named, ProofTotals, WatchedReport},
@@ -27,7 +28,8 @@ impl Snapshot {
     pub fn metrics(&self) -> AgentFigures {
         let figures = &self.figures;
         let of_tier = |tier| figures.watched.iter().filter(|one| one.tier == tier).count() as u64;
-        let added = figures.watched.iter().filter_map(|one| Some((one.pid, one.added_percent? / 100.0)));
+        let added =
+            figures.watched.iter().filter_map(|one| Some((one.process.pid, one.added_percent? / 100.0)));
         AgentFigures {
             version: env!("CARGO_PKG_VERSION"),
             revision: env!("LEAKWATCH_REVISION"),
@@ -57,7 +59,7 @@ impl Snapshot {
         let figures = &self.figures;
         let named = |name: &str, count: u64| Named { name: name.to_owned(), count };
         let watched = |one: &WatchedFigures| WatchedReport {
-            pid: one.pid,
+            pid: one.process.pid,
             tier: one.tier.name(),
             probe_hits: one.probe_hits,
             added_percent: one.added_percent,
@@ -155,8 +157,8 @@ impl Errors {
 /// A watched process, beside its report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WatchedFigures {
-    /// Its pid.
-    pub pid: u32,
+    /// Who it is.
+    pub process: ProcessId,
     /// How it is counted.
     pub tier: Tier,
     /// Executions of its probes.

@@ -553,8 +553,8 @@ impl Fleet {
             budget_percent: Some(self.options.budget.host_percent * f64::from(own::processors())),
             rates: Span::Watch,
         };
-        let watched = seen().map(|(&pid, watched)| WatchedFigures {
-            pid,
+        let watched = seen().map(|(_, watched)| WatchedFigures {
+            process: watched.session.process().id(),
             tier: watched.course.tier(),
             probe_hits: watched.probe_hits(),
             added_percent: watched.added_percent,

@@ -20,12 +20,7 @@ use futures_util::stream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{Shared, not_ready, nothing, text};
-use crate::{
-    alert::Dumper,
-    export,
-    report::{Timestamp, dump::Dump},
-    text as tables,
-};
+use crate::{alert::Dumper, export, observe::ProcessId, report::dump::Dump, text as tables};
 
 /// Bytes of one piece of an answer.
 const PIECE: usize = 64 << 10;
@@ -117,10 +112,10 @@ pub(super) async fn dump(
         Err(what) => return text(StatusCode::BAD_REQUEST, &what),
     };
     let Some(snapshot) = state.snapshots.borrow().clone() else { return not_ready() };
-    let Some(process) = snapshot.report.processes.iter().find(|process| process.pid == pid) else {
+    let Some(watched) = snapshot.figures.watched.iter().find(|watched| watched.process.pid == pid) else {
         return not_watched(pid);
     };
-    let start_time = process.start_time;
+    let meant = watched.process;
     let Ok(place) = Arc::clone(&state.dumps.place).try_acquire_owned() else {
         return text(StatusCode::TOO_MANY_REQUESTS, "a dump is being taken; one at a time\n");
     };
@@ -129,7 +124,7 @@ pub(super) async fn dump(
     tokio::task::spawn_blocking(move || {
         // Kept to the end, also when nobody waits for it any more.
         let _place = place;
-        match dumper(pid).map(|dump| (is_of(&dump, start_time), dump)) {
+        match dumper(pid).map(|dump| (is_of(&dump, meant), dump)) {
             Err(error) => drop(taken.send(Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))))),
             Ok((false, _)) => {
                 let what = format!("the process that had pid {pid} has ended\n");
@@ -160,12 +155,9 @@ pub(super) async fn dump(
         .into_response()
 }
 
-/// The dump is of the process that was meant, and not of its pid's next user. What is not known cannot be told.
-fn is_of(dump: &Dump, start_time: Option<Timestamp>) -> bool {
-    match (dump.process.start_time, start_time) {
-        (Some(found), Some(meant)) => found == meant,
-        _ => true,
-    }
+/// The dump is of the process that was meant, and not of its pid's next user; the wall clock may have been set since it was found.
+fn is_of(dump: &Dump, meant: ProcessId) -> bool {
+    dump.process.start_ticks == Some(meant.start_ticks)
 }
 
 fn not_watched(pid: u32) -> Response {
