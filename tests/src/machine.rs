@@ -102,14 +102,14 @@ impl Machine {
         qemu.args([
             "-accel",
             "tcg,thread=multi",
+            "-machine",
+            "q35",
             "-cpu",
             "max",
             "-smp",
             "2",
             "-m",
             "1024",
-            "-machine",
-            "q35",
         ]);
         qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         qemu.arg("-serial").arg(format!("file:{}", folder.join("console").display()));
@@ -119,14 +119,11 @@ impl Machine {
              init=/bin/sh -- -c \"{INIT}\""
         ));
         // What is written is forgotten at the end.
-        let disks = [(parts().join("root.ext4"), "on"), (files, "on")];
+        let disks = [parts().join("root.ext4"), files];
         qemu.args(["-device", "nvme,serial=leakwatch"]);
-        for (number, (disk, snapshot)) in (1..).zip(disks) {
+        for (number, disk) in (1..).zip(disks) {
             qemu.arg("-drive");
-            qemu.arg(format!(
-                "file={},format=raw,if=none,id=disk{number},snapshot={snapshot}",
-                disk.display()
-            ));
+            qemu.arg(format!("file={},format=raw,if=none,id=disk{number},snapshot=on", disk.display()));
             qemu.args(["-device", &format!("nvme-ns,drive=disk{number},nsid={number}")]);
         }
         qemu.args(["-device", "virtio-serial-pci"]);

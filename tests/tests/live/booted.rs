@@ -1,7 +1,7 @@
 //! The package on a host that boots: Debian's kernel, which is older than this machine's, systemd as process 1, and the unit with all
 //! that it closes.
 //!
-//! Everything is one test, since a machine that is emulated takes its time to boot; each part leaves the service as it found it.
+//! Everything is one test, since a machine that is emulated takes its time: each part goes on where the one before it ended.
 
 mod clock;
 
