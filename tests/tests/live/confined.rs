@@ -3,12 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
 
+use leakwatch_tests::process::eventually;
+use leakwatch_tests::prometheus::PATIENCE;
+use leakwatch_tests::receivers::{Collector, Sink};
 use leakwatch_tests::seccomp::{Filters, I386, Verdict, X32, X86_64};
-use leakwatch_tests::{HostAgent, gate, need};
+use leakwatch_tests::{HostAgent, Target, gate, matrix, need};
 use nix::libc;
+use rustls::pki_types::CertificateDer;
 
-use crate::folder::Folder;
+use crate::{folder::Folder, sent};
 
 /// Of nobody: what runs on the machine is not read.
 const NOBODY: &str = "[discover]\ninclude = [{ comm = \"nobody\" }]\n";
@@ -158,4 +166,110 @@ fn what_it_does_not_need_is_given_up() {
     let programs = format!("{all}[[action]]\nkind = \"command\"\ncommand = [\"/bin/true\"]\n");
     let host = HostAgent::start("confined-programs", &programs);
     assert_confined(&host, true, "with a command");
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// Forms of `/metrics`.
+const FORMS: [&str; 3] = [
+    "text/plain",
+    "application/openmetrics-text;version=1.0.0",
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+];
+
+/// Every answer that there is.
+#[track_caller]
+fn ask_for_everything(host: &HostAgent, pid: u32) {
+    for form in FORMS {
+        let answer = host.get("/metrics", &[("Accept", form)]);
+        assert!(answer.status == 200 && answer.headers.contains(form.split(';').next().expect("a kind")));
+    }
+    let report = format!("/api/v1/report?pid={pid}");
+    for path in ["/", "/page/main.js", "/healthz", "/readyz", "/api/v1/processes", "/api/v1/alerts", &report]
+    {
+        assert_eq!(host.get(path, &[]).status, 200, "{path}");
+    }
+    assert_eq!(host.get("/api/v1/hold", &[]).status, 503);
+    for format in ["text", "pprof", "folded", "json", "summary"] {
+        let answer = host.raw(&format!(
+            "POST /api/v1/dump?pid={pid}&format={format} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {TOKEN}\r\n\r\n"
+        ));
+        assert_eq!(answer.status, 200, "{format}: {}", answer.body);
+    }
+    let mut events = TcpStream::connect(host.address()).expect("it listens");
+    events.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+    events.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
+    let mut begin = Vec::new();
+    while !begin.ends_with(b"event: turn") {
+        let mut byte = [0];
+        events.read_exact(&mut byte).expect("an event");
+        begin.push(byte[0]);
+    }
+}
+
+/// Files in a folder.
+fn files(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+#[test]
+fn everything_works_with_what_is_left() {
+    need!(gate::live(), gate::file(&matrix::any_go_target().path));
+    let folder = Folder::new("confined-works");
+    let mut target = Target::start(&folder.copy("served"));
+    target.command("spawn chan 60");
+    let (sink, collector) = (Sink::start(), Collector::start(TOKEN));
+    let token = folder.secret("token", TOKEN);
+    let here = folder.path().display();
+    let config = format!(
+        "bearer_token_file = \"{token}\"\n[sampling]\ninterval = \"1s\"\ncpu_percent = 50\n\
+         [promote]\ngrowth_per_min = 30\n[budget]\nprocess_percent = 100\nhost_percent = 100\n\
+         [discover]\ncache = \"{here}/cache/binaries\"\ninclude = [{{ exe = \"{here}/served\" }}]\n[export]\ninterval = \"1s\"\n\
+         [export.remote_write]\nurl = \"http://{0}/write\"\nqueue_dir = \"{here}/queue\"\n\
+         [export.otlp]\nendpoint = \"http://{1}\"\nprotocol = \"grpc\"\nbearer_token_file = \"{token}\"\n\
+         [[rule]]\nname = \"many\"\nwhen = \"tasks.live > 50\"\n[[rule]]\npreset = \"leak\"\n\
+         [[action]]\nkind = \"webhook\"\nurl = \"http://{0}\"\n[[action]]\nkind = \"dump\"\ndir = \"{here}/dumps\"\n\
+         [[action]]\nkind = \"hold\"\nfile = \"{here}/hold\"\n[[action]]\nkind = \"log\"\n\
+         [[action]]\nkind = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> {here}/told\"]\n",
+        sink.address(),
+        collector.address()
+    );
+    let mut host = HostAgent::start("confined-works", &format!("[http]\n{config}"));
+    // It finds, looks, gets probes, and counts by them; and proves.
+    host.counts_exactly(target.pid(), &mut target, 3_000);
+    host.wait_until("a proof", |host| host.about()["proofs"]["made"].as_u64() >= Some(1));
+    let done = || {
+        let path = folder.path();
+        let made =
+            path.join("hold").exists() && path.join("told").exists() && files(&path.join("dumps")) >= 2;
+        let sent = !sink.posted("/write").is_empty() && !sink.posted("/api/v2/alerts").is_empty();
+        made && sent && !collector.metrics().is_empty() && !collector.logs().is_empty()
+    };
+    assert!(eventually(PATIENCE, done), "something is not done: {}", host.get("/api/v1/alerts", &[]).body);
+    ask_for_everything(&host, target.pid());
+    let about = host.about();
+    for kind in ["attach", "probes", "kernel", "reload"] {
+        assert_eq!(about["errors"][kind], 0, "{about:#}");
+    }
+    // Another configuration, with certificates and another folder of dumps.
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    fs::write(folder.path().join("tls.crt"), made.cert.pem()).expect("written");
+    folder.secret("tls.key", &made.signing_key.serialize_pem());
+    let tls = format!("[http]\ntls_cert = \"{here}/tls.crt\"\ntls_key = \"{here}/tls.key\"\n{config}");
+    host.reload(&tls.replace("/dumps\"", "/others\""));
+    host.wait_said("the configuration was read again");
+    let own = CertificateDer::from(made.cert.der().to_vec());
+    let answer = sent::ask(host.address(), &own, "/api/v1/alerts", "").expect("it speaks TLS");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(folder.path().join("others").is_dir());
+
+    assert_confined(&host, true, "after all of it");
+    let outcome = host.terminate();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    assert!(folder.path().join("cache/binaries").exists() && !folder.path().join("hold").exists());
+    // Whatever the kernel refused would be said with its number.
+    for refused in ["Operation not permitted", "os error 1)", "os error 13)", "panicked"] {
+        assert!(!outcome.stderr.contains(refused), "{}", outcome.stderr);
+    }
 }

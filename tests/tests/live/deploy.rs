@@ -190,9 +190,24 @@ fn a_leak_becomes_an_alert_with_its_site_and_ends_with_a_restart() {
     let same = process::eventually(PATIENCE, || live().iter().any(|(_, live)| (live - wanted).abs() < 0.5));
     assert!(same, "Prometheus has {:?}, the program {wanted}", live());
 
+    // By what Prometheus itself wrote down: from the first it saw of the site to the alert.
+    let site = format!("pid=\"{}\",function=\"{function}\"", target.pid());
+    let times = |selector: &str| -> Vec<f64> {
+        let samples = prometheus.samples(selector, "1h").into_iter().flat_map(|(_, samples)| samples);
+        samples.map(|(time, _)| time).collect()
+    };
+    let firing = format!("ALERTS{{alertname=\"LeakwatchLeak\",alertstate=\"firing\",{site}}}");
+    let first = |selector: &str| times(selector).into_iter().reduce(f64::min).expect("samples");
+    let took = first(&firing) - first(&format!("leakwatch_site_tasks_live{{{site}}}"));
+    assert!((0.0..=120.0).contains(&took), "it took {took} s");
+
+    let gone = target.pid();
     drop(target);
     let again = Target::start(&binary.path);
     let over = process::eventually(PATIENCE, || leaks(alertmanager.active()).is_none());
     assert!(over, "the alert stays: {:#?}", alertmanager.active());
+    let last = |selector: &str| times(selector).into_iter().reduce(f64::max).expect("samples");
+    let stayed = last(&firing) - last(&format!("leakwatch_tasks_live{{pid=\"{gone}\"}}"));
+    assert!((0.0..=120.0).contains(&stayed), "it stayed for {stayed} s");
     drop(again);
 }

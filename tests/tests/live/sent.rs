@@ -236,7 +236,7 @@ fn names_and_stacks_that_are_redacted_leave_by_no_way() {
 }
 
 /// Asks over TLS, believing this certificate alone.
-fn ask(
+pub(crate) fn ask(
     address: &str,
     certificate: &CertificateDer<'static>,
     path: &str,

@@ -122,8 +122,6 @@ pub(super) async fn dump(
     let (taken, is_taken) = oneshot::channel();
     let (pieces, received) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
-        // Kept to the end, also when nobody waits for it any more.
-        let _place = place;
         match dumper(pid).map(|dump| (is_of(&dump, meant), dump)) {
             Err(error) => drop(taken.send(Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))))),
             Ok((false, _)) => {
@@ -135,6 +133,9 @@ pub(super) async fn dump(
                     let mut out = Pieces { full: Vec::with_capacity(PIECE), pieces };
                     // An error: nobody reads any more.
                     drop(form.write(&dump, &mut out).and_then(|()| out.flush()));
+                    // Kept to here, also when nobody waits for it any more. The answer ends with `out`: whoever has all of it may ask
+                    // for the next one.
+                    drop((dump, place));
                 }
             }
         }
