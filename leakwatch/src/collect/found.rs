@@ -29,7 +29,7 @@ impl Found {
     /// When the process ends, may not be looked at, or runs no program that we read.
     pub fn look(process: Process, binaries: &mut Binaries) -> Result<Self, CollectError> {
         let (loaded, modules) = Loaded::of_process(&process, binaries)?;
-        let libraries = loaded.libraries(&modules, binaries);
+        let libraries = loaded.libraries(&modules, binaries)?;
         Ok(Self { process, loaded, modules, libraries })
     }
 

@@ -63,7 +63,14 @@ fn engine_of(path: &str, id: &str) -> Option<Engine> {
     around.or_else(|| before.starts_with("/ecs/").then_some(Engine::Ecs))
 }
 
+/// The shortest id: a pod's, as the hash of a manifest.
+const SHORTEST: usize = 32;
+
 fn id_of_segment(segment: &str) -> Option<String> {
+    // Most groups are no container's, and every process is asked for its own.
+    if segment.len() < SHORTEST {
+        return None;
+    }
     let segment = segment.strip_suffix(".scope").unwrap_or(segment);
     // The monitor beside the container carries its id too.
     if segment.contains("-conmon-") {
@@ -80,6 +87,9 @@ fn id_of_segment(segment: &str) -> Option<String> {
 
 /// The uid of the pod that a group is called after.
 fn pod_of_segment(segment: &str) -> Option<String> {
+    if segment.len() < SHORTEST {
+        return None;
+    }
     // containerd without systemd: `kubepods-burstable-podUID.slice:cri-containerd:ID`.
     let segment = segment.split(':').next()?;
     let segment = segment.strip_suffix(".slice").unwrap_or(segment);

@@ -21,6 +21,9 @@ use super::{FileIdentity, HostError, process::of_proc};
 /// Bytes that nearly every file of `/proc/PID` has less of.
 const TYPICAL: usize = 4096;
 
+/// Bytes that nearly every path has less of.
+const TYPICAL_PATH: usize = 256;
+
 /// The link to the program that runs.
 pub(super) const EXE: &CStr = c"exe";
 
@@ -75,7 +78,7 @@ impl ProcDir {
 
     /// Where one of its links points.
     pub(super) fn link(&self, name: &CStr) -> Result<Vec<u8>, Errno> {
-        rustix::fs::readlinkat(&self.dir, name, Vec::with_capacity(TYPICAL))
+        rustix::fs::readlinkat(&self.dir, name, Vec::with_capacity(TYPICAL_PATH))
             .map(std::ffi::CString::into_bytes)
     }
 

@@ -92,7 +92,7 @@ impl Process {
         };
         let file = dir.file(c"stat").map_err(|errno| dir.failed("read the state", c"stat", errno))?;
         let mut bytes = [0; STAT_BYTES];
-        let stat = read_stat(pid, &file, &mut bytes)?;
+        let stat = read_stat(pid, file.as_fd(), &mut bytes)?;
         let (is_zombie, comm) = (stat.is_zombie(), stat.comm.into_owned());
         if stat.kernel_thread {
             return Err(HostError::KernelThread { pid, comm });
@@ -185,7 +185,7 @@ impl Process {
     /// [`HostError::Ended`], or what reading `/proc/PID/stat` said.
     pub fn usage(&self) -> Result<Usage, HostError> {
         let mut bytes = [0; STAT_BYTES];
-        let stat = read_stat(self.id.pid, &self.stat, &mut bytes)?;
+        let stat = read_stat(self.id.pid, self.stat.as_fd(), &mut bytes)?;
         if stat.is_zombie() {
             return Err(HostError::Ended { pid: self.id.pid });
         }
@@ -219,8 +219,12 @@ pub fn boot_time() -> Result<Timestamp, HostError> {
 /// Ticks after boot when this process was started, and device and inode of what it runs, where that can be seen; `None`:
 /// there is no such process. Two looks that say the same saw the same process run the same program.
 pub fn identity(pid: u32) -> Option<(u64, Option<(u64, u64)>)> {
-    let bytes = read_proc(pid, "stat").ok()?;
-    let stat = Stat::parse(&bytes).filter(|stat| !stat.kernel_thread && !stat.is_zombie())?;
+    let file = File::open(format!("/proc/{pid}/stat")).ok()?;
+    let mut bytes = [0; STAT_BYTES];
+    let stat = read_stat(pid, file.as_fd(), &mut bytes).ok()?;
+    if stat.kernel_thread || stat.is_zombie() {
+        return None;
+    }
     let program = std::fs::metadata(format!("/proc/{pid}/exe")).ok();
     Some((stat.start_ticks, program.map(|file| (file.dev(), file.ino()))))
 }
@@ -277,7 +281,11 @@ fn ticks_to_duration(ticks: u64, per_second: u64) -> SignedDuration {
 const STAT_BYTES: usize = 1024;
 
 /// Reads an open `/proc/PID/stat`. The kernel gives such a file's one line in one go (`seq_read_iter` of `fs/seq_file.c`).
-fn read_stat<'a>(pid: u32, file: &OwnedFd, bytes: &'a mut [u8; STAT_BYTES]) -> Result<Stat<'a>, HostError> {
+fn read_stat<'a>(
+    pid: u32,
+    file: BorrowedFd<'_>,
+    bytes: &'a mut [u8; STAT_BYTES],
+) -> Result<Stat<'a>, HostError> {
     let failed = |errno: Errno| {
         of_proc(pid, "read the state", &PathBuf::from(format!("/proc/{pid}/stat")), errno.into())
     };

@@ -46,10 +46,21 @@ pub struct BinaryFigures {
     pub reused: u64,
 }
 
+/// Which binaries are read when somebody asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// Those that are not known: that takes as long as they are large.
+    #[default]
+    All,
+    /// None. A program counts as known while a process that somebody looks at runs it.
+    Known,
+}
+
 /// Binaries that were read.
 #[derive(Debug)]
 pub struct Binaries {
     most: usize,
+    reading: Reading,
     largest_library: u64,
     known: FxHashMap<FileIdentity, Entry>,
     /// Those of them that are open.
@@ -63,6 +74,7 @@ impl Binaries {
     pub fn new(most: usize) -> Self {
         Self {
             most,
+            reading: Reading::All,
             largest_library: u64::MAX,
             known: FxHashMap::default(),
             programs: Programs::default(),
@@ -75,6 +87,16 @@ impl Binaries {
     #[must_use]
     pub fn with_largest_library(self, bytes: u64) -> Self {
         Self { largest_library: bytes, ..self }
+    }
+
+    /// From now on only these are read; [`ImageError::Unread`] says that another one would have to be.
+    pub fn limit_to(&mut self, reading: Reading) {
+        self.reading = reading;
+    }
+
+    /// Which are read.
+    pub(super) fn reading(&self) -> Reading {
+        self.reading
     }
 
     /// Takes in what [`Self::write`] wrote; how many.
@@ -132,6 +154,9 @@ impl Binaries {
             }
             return Ok(program);
         }
+        if self.reading == Reading::Known {
+            return Err(ImageError::Unread { path: process.exe().path.clone() });
+        }
         let exe = Executable::of_process(process)?;
         self.share(&exe);
         let inspection = self
@@ -169,6 +194,11 @@ impl Binaries {
             // What is found of an executable is never nothing.
             Facts::Nothing => leakwatch_inspect::inspect(bytes).map(Arc::new),
         }
+    }
+
+    /// Whether it is known what a library's bytes tell, or may be read.
+    pub(super) fn may_tell(&self, file: FileIdentity) -> bool {
+        self.reading == Reading::All || self.known.contains_key(&file)
     }
 
     /// What a library's bytes tell, if a runtime may be in it; `read` gives them where they are needed.
@@ -291,6 +321,23 @@ mod tests {
         let later = Target::sleeping(&later);
         binaries.program_of(&open(&later)).expect("an ELF file");
         assert_eq!(binaries.figures().inspected, 3);
+    }
+
+    /// A program that nobody runs any more is not open, and has to be read as far as its headers.
+    #[test]
+    fn who_has_no_time_to_read_is_told_so_and_gets_what_is_open() {
+        let target = Target::sleeping("/bin/sleep");
+        let process = Process::open(target.pid()).expect("a live child");
+        let mut binaries = Binaries::new(8);
+        binaries.limit_to(Reading::Known);
+        assert!(matches!(binaries.program_of(&process), Err(ImageError::Unread { .. })));
+        binaries.limit_to(Reading::All);
+        let open = binaries.program_of(&process).expect("an ELF file");
+        binaries.limit_to(Reading::Known);
+        assert!(Arc::ptr_eq(&open, &binaries.program_of(&process).expect("it is open")));
+        assert!(!binaries.may_tell(file(1)) && binaries.may_tell(open.exe.identity()));
+        drop(open);
+        assert!(matches!(binaries.program_of(&process), Err(ImageError::Unread { .. })));
     }
 
     #[test]

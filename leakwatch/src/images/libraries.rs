@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use leakwatch_inspect::Inspection;
 
-use super::{binaries::Binaries, modules::Modules};
+use super::{ImageError, binaries::Binaries, modules::Modules};
 use crate::host::MappedFile;
 
 /// Most libraries with a runtime that are watched in one process.
@@ -25,10 +25,20 @@ pub struct Library {
 }
 
 /// The libraries of a process with tokio in them; `executable` is the inode of its program, which is none.
-pub(super) fn find(modules: &Modules, executable: u64, binaries: &mut Binaries) -> Vec<Library> {
+///
+/// # Errors
+/// [`ImageError::Unread`] alone.
+pub(super) fn find(
+    modules: &Modules,
+    executable: u64,
+    binaries: &mut Binaries,
+) -> Result<Vec<Library>, ImageError> {
     let mut found = Vec::new();
     for module in modules.all().iter().filter(|module| module.identity().1 != executable) {
         let Ok(file) = module.open(modules.dir()) else { continue };
+        if !binaries.may_tell(file.identity()) {
+            return Err(ImageError::Unread { path: module.path().to_owned() });
+        }
         let Some(inspection) = binaries.of_library(file.identity(), || file.read().ok()) else { continue };
         let bias = module.bias(modules.dir());
         found.extend(bias.map(|bias| Library { file, inspection, bias }));
@@ -36,5 +46,5 @@ pub(super) fn find(modules: &Modules, executable: u64, binaries: &mut Binaries) 
             break;
         }
     }
-    found
+    Ok(found)
 }

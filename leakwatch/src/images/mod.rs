@@ -32,7 +32,7 @@ use leakwatch_inspect::{InspectError, Inspection, Problem};
 
 use crate::host::{Executable, HostError, Memory, Process, maps};
 
-pub use binaries::{Binaries, BinaryFigures};
+pub use binaries::{Binaries, BinaryFigures, Reading};
 pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers, RuntimeStep};
 pub use demangle::{demangle, without_parameters};
 pub use libraries::Library;
@@ -59,6 +59,12 @@ pub enum ImageError {
         path: PathBuf,
         /// What it is instead; the message has it.
         why: InspectError,
+    },
+    /// It is not known, and was not to be read.
+    #[error("{} is not known yet, and to read it takes its time", path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
     },
     /// The process executes another program each time we look.
     #[error("process {pid} keeps replacing its program; try again when it has settled")]
@@ -119,6 +125,10 @@ impl Loaded {
                 Err(failure) => failure,
             };
             match waits.next() {
+                // Whoever has no time to read has none to wait.
+                Some(_) if binaries.reading() == Reading::Known => {
+                    return Err(ImageError::Unread { path: process.exe().path.clone() });
+                }
                 Some(wait) => std::thread::sleep(*wait),
                 None => return Err(failure),
             }
@@ -156,7 +166,10 @@ impl Loaded {
     }
 
     /// The libraries of the process that have a runtime in them.
-    pub fn libraries(&self, modules: &Modules, binaries: &mut Binaries) -> Vec<Library> {
+    ///
+    /// # Errors
+    /// [`ImageError::Unread`], where that is all that `binaries` may say.
+    pub fn libraries(&self, modules: &Modules, binaries: &mut Binaries) -> Result<Vec<Library>, ImageError> {
         libraries::find(modules, self.program.exe.identity().ino, binaries)
     }
 }
@@ -199,7 +212,8 @@ impl Image {
 
     /// Looks for libraries of the process that have a runtime in them.
     pub fn look_for_libraries(&mut self, modules: &Modules) {
-        self.libraries = self.loaded.libraries(modules, &mut Binaries::new(0));
+        // Everything is read.
+        self.libraries = self.loaded.libraries(modules, &mut Binaries::new(0)).unwrap_or_default();
     }
 
     /// Those that were found.

@@ -1,34 +1,40 @@
-//! Finds processes: all that run, and each new program from its exec on. One thread, beside the one that watches.
+//! Finds processes: all that run, and each new program from its exec on.
 //!
-//! The thread opens a process, asks the filter, reads its program (or remembers it), and hands it over. It is told of
-//! execs by the kernel side; a look through `/proc` now and then finds what nobody told of: forks that execute nothing, and
-//! execs whose news was lost. It never touches a process and never blocks who watches.
+//! A process is opened, the filter is asked, its program is read (or remembered), and it is handed over. Execs are told of by the
+//! kernel side; a look through `/proc` now and then finds what nobody told of: forks that execute nothing, and execs whose news was
+//! lost. A thread beside the one that watches does that, for to read a program takes as long as it is large; what runs a program that
+//! is known is found at once by the one that watches, to whom it is handed over anyway. It never touches a process and never
+//! blocks who watches.
 
 use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{
-        Arc, Once,
+        Arc, Mutex, MutexGuard, Once, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::Duration,
 };
 
 use leakwatch_common::RuntimeKind;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::{filter::Candidate, options::Discover};
 use crate::{
     agent::{clock, process},
     collect::{CollectError, Found},
     host::{self, HostError, Process, Root},
-    images::{Binaries, BinaryFigures, ImageError},
+    images::{Binaries, BinaryFigures, ImageError, Reading},
 };
 
 /// A library that is larger is not searched for a runtime: it is read into memory for that. Python's extension modules with
 /// tokio in them have some megabytes.
 const LARGEST_LIBRARY: u64 = 64 << 20;
+
+/// Execs that are looked at without the thread in one go, at most.
+const AT_ONCE: usize = 64;
 
 /// What is known of binaries is written no more often than this, ns.
 const WRITTEN_EVERY_NS: u64 = 60_000_000_000;
@@ -94,6 +100,9 @@ pub(super) enum News {
 #[derive(Debug)]
 pub(super) struct Discovery {
     asks: Sender<Ask>,
+    /// How many of them wait, or are worked on.
+    waiting: Arc<AtomicUsize>,
+    finder: Arc<Mutex<Finder>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -104,14 +113,42 @@ impl Discovery {
     /// When no thread can be had.
     pub(super) fn start(wanted: Discover, root: Arc<Root>, news: UnboundedSender<News>) -> io::Result<Self> {
         let (asks, questions) = channel();
-        let work = move || Finder::new(wanted, root, news).run(&questions);
+        let waiting = Arc::<AtomicUsize>::default();
+        let finder = Arc::new(Mutex::new(Finder::new(wanted, root, news)));
+        let work = {
+            let (finder, waiting) = (Arc::clone(&finder), Arc::clone(&waiting));
+            move || run(&finder, &questions, &waiting)
+        };
         let thread = std::thread::Builder::new().name("discovery".to_owned()).spawn(work)?;
-        Ok(Self { asks, thread: Some(thread) })
+        Ok(Self { asks, waiting, finder, thread: Some(thread) })
     }
 
-    /// These processes executed a program just now.
-    pub(super) fn executed(&self, pids: Vec<u32>) {
-        self.ask(Ask::Executed(pids));
+    /// These processes executed a program just now. Those are returned that are wanted and run what is known; the thread
+    /// tells of the others, in `news`.
+    pub(super) fn executed(&self, mut pids: Vec<u32>, news: &UnboundedReceiver<News>) -> Vec<Found> {
+        let mut found = Vec::new();
+        if pids.is_empty() {
+            return found;
+        }
+        // Not before what was asked or told earlier, perhaps of the same process, nor while something is read.
+        if self.waiting.load(Ordering::Acquire) == 0
+            && let Ok(mut finder) = self.finder.try_lock()
+            && news.is_empty()
+        {
+            let others = pids.split_off(pids.len().min(AT_ONCE));
+            pids.retain(|&pid| match finder.consider(pid, Reading::Known) {
+                Ok(one) => {
+                    found.extend(one);
+                    false
+                }
+                Err(Unread) => true,
+            });
+            pids.extend(others);
+        }
+        if !pids.is_empty() {
+            self.ask(Ask::Executed(pids));
+        }
+        found
     }
 
     /// News was lost: look through all processes.
@@ -125,6 +162,7 @@ impl Discovery {
     }
 
     fn ask(&self, ask: Ask) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
         if self.asks.send(ask).is_err() {
             tracing::error!("the thread that looks for processes is gone: no new ones are found");
         }
@@ -153,6 +191,11 @@ struct Known {
     left_out: Option<Reason>,
 }
 
+/// A program that is not known and was not to be read.
+#[derive(Debug)]
+struct Unread;
+
+#[derive(Debug)]
 struct Finder {
     /// Our pid.
     own: u32,
@@ -195,33 +238,6 @@ impl Finder {
         self.written = (clock::monotonic_ns(), read);
     }
 
-    fn run(mut self, questions: &Receiver<Ask>) {
-        let mut due_ns = 0;
-        loop {
-            let now_ns = clock::monotonic_ns();
-            // However much news there is.
-            if now_ns >= due_ns {
-                self.scan();
-                let every = self.wanted.rescan.max(Duration::from_millis(100));
-                due_ns = clock::monotonic_ns().saturating_add(process::nanoseconds(every));
-                continue;
-            }
-            match questions.recv_timeout(Duration::from_nanos(due_ns - now_ns)) {
-                Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| self.consider(pid)),
-                Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => due_ns = 0,
-                Ok(Ask::Wanted(wanted)) => {
-                    self.wanted = *wanted;
-                    self.ask_again();
-                    due_ns = 0;
-                }
-                Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return self.keep(),
-            }
-            if clock::monotonic_ns().saturating_sub(self.written.0) >= WRITTEN_EVERY_NS {
-                self.keep();
-            }
-        }
-    }
-
     /// Other processes are wanted: those that were left out are as good as new, and of those that were handed over the ones that are
     /// not wanted any more whoever has them is told, and they are left out from now on.
     fn ask_again(&mut self) {
@@ -257,7 +273,7 @@ impl Finder {
                 now.is_some_and(|(ticks, exe)| (known.start_ticks, known.exe) == (ticks, exe))
             });
             if now.is_some() && !same {
-                self.consider(pid);
+                self.find(pid);
             }
         }
         let mut left_out = BTreeMap::new();
@@ -267,9 +283,18 @@ impl Finder {
         self.tell(News::Scanned { left_out, binaries: self.binaries.figures() });
     }
 
-    fn consider(&mut self, pid: u32) {
+    /// Considers a process, and tells if it is wanted.
+    fn find(&mut self, pid: u32) {
+        // Whatever is not known is read.
+        if let Ok(Some(found)) = self.consider(pid, Reading::All) {
+            self.tell(News::Found(Box::new(found)));
+        }
+    }
+
+    /// Opens a process, and takes note of what becomes of it; it is returned if it is wanted.
+    fn consider(&mut self, pid: u32, reading: Reading) -> Result<Option<Found>, Unread> {
         if pid == self.own {
-            return;
+            return Ok(None);
         }
         let process = match Process::open(pid) {
             Ok(process) => process,
@@ -278,31 +303,33 @@ impl Finder {
                 self.known.extend(known.map(|((start_ticks, exe), reason)| {
                     (pid, Known { start_ticks, exe, runtimes: Vec::new(), left_out: Some(reason) })
                 }));
-                return;
+                return Ok(None);
             }
         };
         // Before it is looked at: one that executes another program meanwhile is looked at again.
         let (start_ticks, exe) = (process.id().start_ticks, process.program());
         let mut runtimes = Vec::new();
-        let left_out = match self.look(process) {
+        let (found, left_out) = match self.look(process, reading) {
             Ok(Ok(found)) => {
                 runtimes = found.runtimes();
-                self.tell(News::Found(Box::new(found)));
-                None
+                (Some(found), None)
             }
-            Ok(Err(reason)) => Some(reason),
+            Ok(Err(reason)) => (None, Some(reason)),
+            Err(CollectError::Image(ImageError::Unread { .. })) => return Err(Unread),
             Err(error) => {
-                let Some(reason) = why_not(pid, &error) else { return };
-                Some(reason)
+                let Some(reason) = why_not(pid, &error) else { return Ok(None) };
+                (None, Some(reason))
             }
         };
         self.known.insert(pid, Known { start_ticks, exe, runtimes, left_out });
+        Ok(found)
     }
 
-    fn look(&mut self, process: Process) -> Result<Result<Found, Reason>, CollectError> {
+    fn look(&mut self, process: Process, reading: Reading) -> Result<Result<Found, Reason>, CollectError> {
         if !wants(&self.wanted, &self.root, &process) {
             return Ok(Err(Reason::Filtered));
         }
+        self.binaries.limit_to(reading);
         let found = Found::look(process, &mut self.binaries)?;
         Ok(if self.wanted.takes(&found.runtimes()) { Ok(found) } else { Err(Reason::NoRuntime) })
     }
@@ -311,6 +338,46 @@ impl Finder {
         // Nobody listens any more when the agent stops.
         drop(self.news.send(news));
     }
+}
+
+/// What the thread does until it is told to stop, or nobody is there any more.
+fn run(finder: &Mutex<Finder>, questions: &Receiver<Ask>, waiting: &AtomicUsize) {
+    let mut due_ns = 0;
+    loop {
+        let now_ns = clock::monotonic_ns();
+        // However much news there is.
+        if now_ns >= due_ns {
+            let mut finder = hold(finder);
+            finder.scan();
+            let every = finder.wanted.rescan.max(Duration::from_millis(100));
+            due_ns = clock::monotonic_ns().saturating_add(process::nanoseconds(every));
+            continue;
+        }
+        let asked = questions.recv_timeout(Duration::from_nanos(due_ns - now_ns));
+        let was_asked = asked.is_ok();
+        let mut finder = hold(finder);
+        match asked {
+            Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| finder.find(pid)),
+            Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => due_ns = 0,
+            Ok(Ask::Wanted(wanted)) => {
+                finder.wanted = *wanted;
+                finder.ask_again();
+                due_ns = 0;
+            }
+            Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return finder.keep(),
+        }
+        if clock::monotonic_ns().saturating_sub(finder.written.0) >= WRITTEN_EVERY_NS {
+            finder.keep();
+        }
+        if was_asked {
+            waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// What it knows is as good as before when somebody panicked with it.
+fn hold(finder: &Mutex<Finder>) -> MutexGuard<'_, Finder> {
+    finder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a process is not watched that cannot be looked at; `None`: it is none any more, or never was one.
@@ -341,7 +408,7 @@ fn reason_of(error: &CollectError) -> Option<Reason> {
 
 /// The configuration wants this process.
 fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
-    let place = process.place();
+    let place = wanted.filter.asks_of_place().then(|| process.place());
     let (container, pod) = if wanted.filter.asks_of_names() {
         process::home(process, root, wanted.filter.asks_of_labels())
     } else {
@@ -362,8 +429,8 @@ fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
         comm: process.comm(),
         exe: &process.exe().path.to_string_lossy(),
         uid: process.uid(),
-        cgroup: place.cgroup.as_deref().unwrap_or_default(),
-        container: place.container.as_deref().unwrap_or_default(),
+        cgroup: place.and_then(|place| place.cgroup.as_deref()).unwrap_or_default(),
+        container: place.and_then(|place| place.container.as_deref()).unwrap_or_default(),
         image: &text(container.as_ref().map(|container| &container.image)),
         namespace: &text(pod.as_ref().map(|pod| &pod.namespace)),
         pod: &text(pod.as_ref().map(|pod| &pod.name)),

@@ -82,6 +82,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Control groups or containers matter: they are read then.
+    pub fn asks_of_place(&self) -> bool {
+        self.patterns().any(|Pattern { cgroup, container, .. }| cgroup.is_some() || container.is_some())
+    }
+
     /// Names of pods or images, or labels, matter: they are looked up then.
     pub fn asks_of_names(&self) -> bool {
         self.asks_of_labels()

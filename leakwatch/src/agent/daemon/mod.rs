@@ -176,14 +176,14 @@ pub async fn run(
             }
             ended = ended.next() => {
                 let ended = ended?;
-                drain(&mut events, &mut fleet, &discovery);
+                drain(&mut events, &mut fleet, &discovery, &news).await;
                 for number in ended {
                     fleet.ended(number);
                 }
             }
             ready = readable(&mut events) => {
                 ready?;
-                drain(&mut events, &mut fleet, &discovery);
+                drain(&mut events, &mut fleet, &discovery, &news).await;
             }
             Some(news) = news.recv() => match news {
                 News::Found(found) => fleet.attach(*found).await,
@@ -198,7 +198,7 @@ pub async fn run(
                 between.set(tokio::time::sleep(HALF_TURN));
             }
             _ = turns.tick() => {
-                drain(&mut events, &mut fleet, &discovery);
+                drain(&mut events, &mut fleet, &discovery, &news).await;
                 if fleet.lost_execs() {
                     discovery.scan();
                 }
@@ -253,7 +253,12 @@ async fn readable(events: &mut Option<AsyncFd<EventReader>>) -> io::Result<()> {
 }
 
 /// Takes what waits in the ring.
-fn drain(events: &mut Option<AsyncFd<EventReader>>, fleet: &mut Fleet, discovery: &Discovery) {
+async fn drain(
+    events: &mut Option<AsyncFd<EventReader>>,
+    fleet: &mut Fleet,
+    discovery: &Discovery,
+    news: &mpsc::UnboundedReceiver<News>,
+) {
     let Some(events) = events else { return };
     let mut stacks = Vec::new();
     let mut executed = Vec::new();
@@ -269,7 +274,7 @@ fn drain(events: &mut Option<AsyncFd<EventReader>>, fleet: &mut Fleet, discovery
     }
     executed.sort_unstable();
     executed.dedup();
-    if !executed.is_empty() {
-        discovery.executed(executed);
+    for found in discovery.executed(executed, news) {
+        fleet.attach(found).await;
     }
 }
