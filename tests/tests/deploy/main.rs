@@ -125,8 +125,14 @@ fn the_agent_takes_the_arguments_and_the_configuration_of_the_daemonset() {
     let folder = std::env::temp_dir().join(format!("leakwatch-chart-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("agent.toml");
+    // What is in the secret that is mounted, for its files are looked at.
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    fs::write(folder.join("tls.crt"), made.cert.pem()).expect("written");
+    fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).expect("written");
+    let here = folder.to_str().expect("a text");
     for rendered in chart::render(&[json!({}), everything()], &[]) {
-        let config = rendered.object("ConfigMap")["data"]["agent.toml"].as_str().expect("a text").to_owned();
+        let config = rendered.object("ConfigMap")["data"]["agent.toml"].as_str().expect("a text");
+        let config = config.replace("/etc/leakwatch/secrets", here);
         fs::write(&file, config).expect("written");
         let container = rendered.object("DaemonSet")["spec"]["template"]["spec"]["containers"][0].clone();
         let port = container["ports"][0]["containerPort"].to_string();
