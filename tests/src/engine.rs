@@ -243,12 +243,12 @@ impl Engine {
         assert_eq!(self.kind, Kind::Podman, "the others build no images here");
         let context = self.folder.join("build");
         // What the recipe's first stage leaves for its last, which is the image.
-        let built = context.join("src/target/x86_64-unknown-linux-musl/release/leakwatch");
+        let built = context.join("src/target/x86_64-unknown-linux-musl/dist/leakwatch");
         let authorities = context.join("etc/ssl/certs/ca-certificates.crt");
         for file in [&built, &authorities] {
             fs::create_dir_all(file.parent().expect("in a folder")).expect("a folder");
         }
-        // As the recipe does it.
+        // As the profile of the recipe does it.
         output(Command::new("strip").args(["--strip-debug", "-o"]).arg(built).arg(executable));
         fs::write(authorities, "").expect("written");
         let mut build = self.podman();

@@ -22,6 +22,9 @@ const INSTALLED: [&str; 7] = [
     "usr/share/fish/vendor_completions.d/leakwatch.fish",
 ];
 
+/// The profile of what is installed on hosts, in the workspace's Cargo.toml.
+const DIST: &str = "dist";
+
 /// `cargo xtask package [--debug] [--dynamic]`
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (mut release, mut dynamic) = (true, false);
@@ -58,9 +61,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         // This one is installed once, on a machine that is many times slower.
         None => deb.args(["--strip", "--fast"]),
     };
-    if !release {
-        deb.args(["--profile", "dev"]);
-    }
+    match (release, dynamic) {
+        (false, _) => deb.args(["--profile", "dev"]),
+        (true, false) => deb.args(["--profile", DIST]),
+        (true, true) => &mut deb,
+    };
     shell::run(&mut deb)?;
     let root = made.join("root");
     unpack(&package, &root)?;
@@ -94,10 +99,10 @@ fn static_binary(target: &str, release: bool) -> Result<PathBuf> {
     let mut build = shell::cargo("build");
     build.args(["--locked", "--package", "leakwatch", "--target", target]);
     if release {
-        build.arg("--release");
+        build.args(["--profile", DIST]);
     }
     shell::run(&mut build)?;
-    let profile = if release { "release" } else { "debug" };
+    let profile = if release { DIST } else { "debug" };
     Ok(shell::target_dir().join(target).join(profile).join("leakwatch"))
 }
 
