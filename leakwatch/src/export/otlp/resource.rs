@@ -7,6 +7,13 @@ use super::{Sender, attribute, text};
 use crate::report::alerting::AlertReport;
 use crate::report::{Container, Pod, ProcessReport, Timestamp};
 
+/// The architecture by the conventions' names; others go by their own.
+const ARCH: &str = match std::env::consts::ARCH.as_bytes() {
+    b"x86_64" => "amd64",
+    b"aarch64" => "arm64",
+    _ => std::env::consts::ARCH,
+};
+
 /// The agent.
 pub(super) fn agent(sender: &Sender) -> Resource {
     of(vec![
@@ -14,6 +21,7 @@ pub(super) fn agent(sender: &Sender) -> Resource {
         text("service.version", sender.version.as_str()),
         text("service.instance.id", sender.host.as_str()),
         text("host.name", sender.host.as_str()),
+        text("host.arch", ARCH),
     ])
 }
 
@@ -23,6 +31,7 @@ pub(super) fn others(sender: &Sender) -> Resource {
         text("service.name", crate::export::metrics::OTHER),
         text("service.instance.id", sender.host.as_str()),
         text("host.name", sender.host.as_str()),
+        text("host.arch", ARCH),
     ])
 }
 
@@ -60,6 +69,7 @@ fn named(
         text("service.name", comm),
         text("service.instance.id", format!("{}/{pid}/{instance}", sender.host)),
         text("host.name", sender.host.as_str()),
+        text("host.arch", ARCH),
         attribute("process.pid", Value::IntValue(i64::from(pid))),
         text("process.executable.name", name),
     ];

@@ -76,6 +76,7 @@ fn a_process_is_a_resource_by_the_conventions() {
             ("service.namespace", "bus".to_owned()),
             ("service.instance.id", "host-1/4242/1791462896789".to_owned()),
             ("host.name", "host-1".to_owned()),
+            ("host.arch", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }.to_owned()),
             ("process.pid", "4242".to_owned()),
             ("process.executable.name", "nats-server".to_owned()),
             ("process.executable.path", "/usr/bin/nats-server".to_owned()),
