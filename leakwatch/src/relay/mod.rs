@@ -7,6 +7,7 @@
 
 mod answer;
 mod otlp;
+mod outage;
 pub mod queue;
 mod remote_write;
 #[cfg(test)]

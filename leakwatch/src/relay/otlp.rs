@@ -18,9 +18,10 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 use super::answer::{self, Answer, PATIENCE};
+use super::outage::Outage;
 use super::{Board, Otlp, RelayError, Round, post};
 use crate::export::otlp::{Sender, logs, metrics};
-use crate::http::{self, Authorization, backoff};
+use crate::http::{self, Authorization};
 
 /// What this receiver is called in figures.
 pub(super) const NAME: &str = "otlp";
@@ -176,7 +177,7 @@ impl Client {
     /// Sends what waits, and what comes, until the end.
     pub(super) async fn send_all(&self) {
         let mut channel = None;
-        let mut failures = 0u32;
+        let mut outage = Outage::of("the OpenTelemetry receiver".to_owned());
         loop {
             let next = self.waiting.borrow_mut().pop_front();
             let Some((request, size)) = next else {
@@ -189,7 +190,7 @@ impl Client {
             self.bytes.set(self.bytes.get().saturating_sub(size));
             match self.send(&request, &mut channel).await {
                 Answer::Taken(_) => {
-                    failures = 0;
+                    outage.is_over();
                     let queued = self.bytes.get() as u64;
                     post(&self.board, NAME, |row| {
                         row.sent = row.sent.saturating_add(1);
@@ -197,13 +198,12 @@ impl Client {
                     });
                 }
                 Answer::Refused(why) => {
-                    failures = 0;
+                    outage.is_over();
                     tracing::warn!("the OpenTelemetry receiver refuses: {why}");
                     let weight = request.weight();
                     post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
                 }
                 Answer::Later(why, after) => {
-                    tracing::warn!("the OpenTelemetry receiver: {why}");
                     post(&self.board, NAME, |row| row.failed = row.failed.saturating_add(1));
                     // Back to its place, unless newer ones have taken its room.
                     if self.bytes.get() + size <= self.most {
@@ -213,8 +213,7 @@ impl Client {
                         let weight = request.weight();
                         post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
                     }
-                    failures = failures.saturating_add(1);
-                    tokio::time::sleep(after.unwrap_or_else(|| backoff(failures))).await;
+                    tokio::time::sleep(outage.goes_on(&why, after)).await;
                 }
             }
         }

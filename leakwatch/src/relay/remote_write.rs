@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::answer::{self, Answer};
+use super::outage::Outage;
 use super::queue::{Queue, Record};
 use super::{Board, RelayError, RemoteWrite, post};
 use crate::export::metrics::Family;
 use crate::export::remote_write::Encoder;
-use crate::http::{self, Authorization, backoff};
+use crate::http::{self, Authorization};
 use crate::report::Timestamp;
 
 /// What this receiver is called in figures.
@@ -103,35 +104,32 @@ impl Writer {
 
     /// Sends what is in the queue, and what comes, until the end.
     pub(super) async fn send_all(&self) {
-        let mut failures = 0u32;
+        let mut outage = Outage::of(http::place(&self.url));
+        let mut unreadable = Outage::of("the queue of remote write".to_owned());
         loop {
             let record = self.queue.borrow_mut().peek();
             let wait = match record {
                 Ok(Some(record)) => match self.send(&record).await {
                     Ok(()) => {
-                        failures = 0;
+                        outage.is_over();
                         self.tell();
                         continue;
                     }
-                    Err(wait) => wait,
+                    Err((why, after)) => outage.goes_on(&why, after),
                 },
                 Ok(None) if self.ended.get() => return,
                 Ok(None) => {
                     self.changed.notified().await;
                     continue;
                 }
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    None
-                }
+                Err(error) => unreadable.goes_on(&error.to_string(), None),
             };
-            failures = failures.saturating_add(1);
-            tokio::time::sleep(wait.unwrap_or_else(|| backoff(failures))).await;
+            tokio::time::sleep(wait).await;
         }
     }
 
-    /// Sends one request; `Err`: it is to be tried again, after this long if the receiver said so.
-    async fn send(&self, record: &Record) -> Result<(), Option<Duration>> {
+    /// Sends one request; `Err`: why it is to be tried again, after this long if the receiver said so.
+    async fn send(&self, record: &Record) -> Result<(), (String, Option<Duration>)> {
         use crate::export::remote_write::Version;
         let (version, body) = match record.bytes.split_first() {
             Some((1, body)) => (Version::V1, body),
@@ -163,9 +161,8 @@ impl Writer {
                 Ok(())
             }
             Answer::Later(why, after) => {
-                tracing::warn!("{}: {why}", http::place(&self.url));
                 post(&self.board, NAME, |row| row.failed = row.failed.saturating_add(1));
-                Err(after)
+                Err((why, after))
             }
         }
     }
