@@ -36,9 +36,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         }
     }
     let target = (!dynamic).then(|| format!("{}-unknown-linux-musl", std::env::consts::ARCH));
+    let profile = match (release, dynamic) {
+        (false, _) => "dev",
+        (true, false) => DIST,
+        (true, true) => "release",
+    };
     let binary = match &target {
-        Some(target) => static_binary(target, release)?,
-        None => built_binary(release)?,
+        Some(target) => static_binary(target, profile)?,
+        None => built_binary(profile)?,
     };
     let made = shell::work_dir().join("package");
     fs::create_dir_all(&made).with_context(|| format!("failed to make {}", made.display()))?;
@@ -55,16 +60,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     let package = made.join(if dynamic { "leakwatch-dynamic.deb" } else { "leakwatch.deb" });
     let mut deb = shell::command(cargo_deb()?);
-    deb.args(["--package", "leakwatch", "--no-build", "--quiet", "--output"]).arg(&package);
+    deb.args(["--package", "leakwatch", "--profile", profile, "--no-build", "--quiet", "--output"])
+        .arg(&package);
     match &target {
         Some(target) => deb.args(["--target", target]),
         // This one is installed once, on a machine that is many times slower.
         None => deb.args(["--strip", "--fast"]),
-    };
-    match (release, dynamic) {
-        (false, _) => deb.args(["--profile", "dev"]),
-        (true, false) => deb.args(["--profile", DIST]),
-        (true, true) => &mut deb,
     };
     shell::run(&mut deb)?;
     let root = made.join("root");
@@ -78,18 +79,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// What `cargo build` made last: it needs the C library that this machine has.
-fn built_binary(release: bool) -> Result<PathBuf> {
-    let (profile, how) =
-        if release { ("release", "cargo build --release") } else { ("debug", "cargo build") };
-    let binary = shell::target_dir().join(profile).join("leakwatch");
+fn built_binary(profile: &str) -> Result<PathBuf> {
+    let binary = shell::target_dir().join(folder(profile)).join("leakwatch");
     if !binary.is_file() {
-        bail!("there is no {}: `{how} -p leakwatch` makes it", binary.display());
+        bail!("there is no {}: `cargo build --profile {profile} -p leakwatch` makes it", binary.display());
     }
     Ok(binary)
 }
 
 /// Builds leakwatch against musl, which leaves nothing to find at run time.
-fn static_binary(target: &str, release: bool) -> Result<PathBuf> {
+fn static_binary(target: &str, profile: &str) -> Result<PathBuf> {
     if let Some(rustup) = shell::find_program("rustup", &[]) {
         shell::output(shell::command(rustup).args(["target", "add", target]))?;
     }
@@ -97,13 +96,14 @@ fn static_binary(target: &str, release: bool) -> Result<PathBuf> {
         bail!("needs musl-gcc: `apt-get install musl-tools`");
     }
     let mut build = shell::cargo("build");
-    build.args(["--locked", "--package", "leakwatch", "--target", target]);
-    if release {
-        build.args(["--profile", DIST]);
-    }
+    build.args(["--locked", "--package", "leakwatch", "--target", target, "--profile", profile]);
     shell::run(&mut build)?;
-    let profile = if release { DIST } else { "debug" };
-    Ok(shell::target_dir().join(target).join(profile).join("leakwatch"))
+    Ok(shell::target_dir().join(target).join(folder(profile)).join("leakwatch"))
+}
+
+/// Where cargo puts what it builds with a profile.
+fn folder(profile: &str) -> &str {
+    if profile == "dev" { "debug" } else { profile }
 }
 
 /// What makes Debian packages, installed where there is none.

@@ -318,15 +318,13 @@ const TYPICAL: usize = 4096;
 /// Reads a file of `/proc/PID` in one go.
 pub(super) fn read_proc(pid: u32, name: &str) -> Result<Vec<u8>, HostError> {
     let path = PathBuf::from(format!("/proc/{pid}/{name}"));
-    read_whole(&path).map_err(|error| of_proc(pid, "read the state", &path, error))
-}
-
-/// The bytes of a file whose size nobody knows before it is read: of `/proc`.
-pub(super) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(TYPICAL);
-    // Of a file without this the standard library asks for the size, in two calls, before it reads.
-    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let read = || {
+        let mut bytes = Vec::with_capacity(TYPICAL);
+        // Of a file without this the standard library asks for the size, in two calls, before it reads.
+        File::open(&path)?.take(u64::MAX).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|error| of_proc(pid, "read the state", &path, error))
 }
 
 /// The meaning of an error from a file of `/proc/PID`.

@@ -36,7 +36,7 @@ impl Outage {
     pub(super) fn is_over(&mut self) {
         let failures = std::mem::take(&mut self.failures);
         if failures > 0 {
-            tracing::info!(failures, "{}: answers again", self.receiver);
+            tracing::info!(failures, "{}: works again", self.receiver);
         }
     }
 }

@@ -108,6 +108,9 @@ impl Writer {
         let mut unreadable = Outage::of("the queue of remote write".to_owned());
         loop {
             let record = self.queue.borrow_mut().peek();
+            if record.is_ok() {
+                unreadable.is_over();
+            }
             let wait = match record {
                 Ok(Some(record)) => match self.send(&record).await {
                     Ok(()) => {

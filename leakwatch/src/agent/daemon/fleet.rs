@@ -220,6 +220,8 @@ impl Fleet {
         let info = process::info(session.process(), self.booted, &self.root, labels);
         let mut watched = Box::new(Watched::new(number, session, info));
         if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
+            // Who it is can be said all the same.
+            watched.tell(&self.detector, &self.options.redact);
             self.complain(ErrorKind::Kernel, &error);
         }
         watched.due_ns = clock::monotonic_ns().saturating_add(SOONEST_NS);

@@ -91,7 +91,7 @@ impl Watched {
         self.attach
     }
 
-    /// Takes a look and makes its report, whether or not there is anything new to be said. Returns how long that took, ns.
+    /// Takes a look and makes its report. Returns how long that took, ns.
     ///
     /// # Errors
     /// When the kernel's tables cannot be read.
@@ -106,10 +106,7 @@ impl Watched {
         let begun_ns = clock::monotonic_ns();
         let ages = self.course.is_probed();
         let looks = Looks { ages, census: true, stacks, most_bytes: Some(LOOKED_THROUGH) };
-        let (samples, failed) = match sample_all(kernel, [&mut self.session], looks, begun_ns) {
-            Ok(samples) => (samples, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
-        };
+        let samples = sample_all(kernel, [&mut self.session], looks, begun_ns)?;
         for sample in samples.into_iter().flatten() {
             let sample = ProcessSample { proof: self.proving.news(), ..sample };
             let mut names = ImageNames::new(self.session.names());
@@ -120,7 +117,6 @@ impl Watched {
         let ended = self.session.ended_though_proven();
         self.proving.look(&self.report, self.course.tier() != Tier::Memory, ended);
         self.session.rest();
-        failed?;
         self.looks += u64::from(!self.session.is_looking());
         Ok(clock::monotonic_ns().saturating_sub(begun_ns))
     }

@@ -14,25 +14,30 @@ const ARCH: &str = match std::env::consts::ARCH.as_bytes() {
     _ => std::env::consts::ARCH,
 };
 
+/// The machine, which all that is told is of.
+fn host(sender: &Sender) -> [KeyValue; 2] {
+    [text("host.name", sender.host.as_str()), text("host.arch", ARCH)]
+}
+
 /// The agent.
 pub(super) fn agent(sender: &Sender) -> Resource {
-    of(vec![
+    let mut attributes = vec![
         text("service.name", "leakwatch"),
         text("service.version", sender.version.as_str()),
         text("service.instance.id", sender.host.as_str()),
-        text("host.name", sender.host.as_str()),
-        text("host.arch", ARCH),
-    ])
+    ];
+    attributes.extend(host(sender));
+    of(attributes)
 }
 
 /// Processes that have no series of their own.
 pub(super) fn others(sender: &Sender) -> Resource {
-    of(vec![
+    let mut attributes = vec![
         text("service.name", crate::export::metrics::OTHER),
         text("service.instance.id", sender.host.as_str()),
-        text("host.name", sender.host.as_str()),
-        text("host.arch", ARCH),
-    ])
+    ];
+    attributes.extend(host(sender));
+    of(attributes)
 }
 
 /// A watched process.
@@ -68,11 +73,10 @@ fn named(
     let mut attributes = vec![
         text("service.name", comm),
         text("service.instance.id", format!("{}/{pid}/{instance}", sender.host)),
-        text("host.name", sender.host.as_str()),
-        text("host.arch", ARCH),
         attribute("process.pid", Value::IntValue(i64::from(pid))),
         text("process.executable.name", name),
     ];
+    attributes.extend(host(sender));
     known(&mut attributes, "process.executable.path", exe);
     known(&mut attributes, "process.creation.time", started.map(|time| time.to_string()).as_deref());
     attributes
