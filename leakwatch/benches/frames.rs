@@ -78,6 +78,7 @@ fn report(second: u32) -> Arc<Report> {
         container: None,
         pod: None,
         exited: false,
+        watched_since: None,
         watched_s: f64::from(second),
         runtimes: Vec::new(),
         tasks: TasksReport { live: u64::from(second), ..TasksReport::default() },

@@ -13,7 +13,7 @@ use std::{
 
 use reqwest::{
     Client, RequestBuilder, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 
 /// The longest wait that a receiver may ask for.
@@ -126,6 +126,8 @@ pub fn place(url: &Url) -> String {
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
     /// Not to be asked again before this long.
     pub after: Option<Duration>,
     /// The body, or its beginning.
@@ -154,6 +156,7 @@ pub async fn send(request: RequestBuilder, most: usize) -> Result<Reply, String>
     let after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
+    let headers = response.headers().clone();
     let mut body = Vec::new();
     let is_whole = loop {
         match response.chunk().await {
@@ -166,7 +169,7 @@ pub async fn send(request: RequestBuilder, most: usize) -> Result<Reply, String>
         }
     };
     body.truncate(most);
-    Ok(Reply { status: response.status(), after, body, is_whole })
+    Ok(Reply { status: response.status(), headers, after, body, is_whole })
 }
 
 /// How long to wait after so many failures in a row, one at least: half a second, doubled each time, 30 s at most, and by
@@ -239,7 +242,8 @@ mod tests {
     #[test]
     fn what_is_repeated_is_short_and_on_one_line() {
         let body = format!("no\nsuch {}", "page ".repeat(100)).into_bytes();
-        let reply = Reply { status: StatusCode::NOT_FOUND, after: None, body, is_whole: true };
+        let headers = HeaderMap::new();
+        let reply = Reply { status: StatusCode::NOT_FOUND, headers, after: None, body, is_whole: true };
         let said = reply.said();
         assert!(said.starts_with("it answers 404 Not Found: nosuch page") && said.len() < 340, "{said}");
     }

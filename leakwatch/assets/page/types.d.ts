@@ -162,6 +162,7 @@ export interface Process {
   image: string | null;
   pod: Row["pod"];
   exited: boolean;
+  watched_since: string | null;
   watched_s: number | null;
   runtimes: { kind: string; name: string | null; version: string | null; mode: string; problems: string[] }[];
   tasks: {

@@ -372,6 +372,7 @@ impl Watcher<'_> {
         let session = Session::attach(kernel, process, &ask).await?;
         info.blind = session.blind();
         info.build_id = session.image().inspection().elf.build_id();
+        info.watched_since = Some(clock::now());
         self.notify_of_end(&session);
         let proofs = self.options.prove.and_then(|pace| Proofs::begin(&session, pace));
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };

@@ -158,6 +158,7 @@ struct ProcessJson {
     pod: Option<PodJson>,
     #[serde(default)]
     exited: bool,
+    watched_since: Option<String>,
     watched_s: f64,
     runtimes: Vec<RuntimeJson>,
     tasks: TasksJson,
@@ -443,6 +444,7 @@ impl ProcessJson {
                 labels,
             }),
             exited: self.exited,
+            watched_since: self.watched_since.as_deref().map(time).transpose()?,
             watched_s: self.watched_s,
             runtimes: self.runtimes.into_iter().map(RuntimeJson::runtime).collect(),
             tasks: self.tasks.tasks(),

@@ -22,7 +22,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 /// Fields of a process.
-const OF_A_PROCESS: [&str; 20] = [
+const OF_A_PROCESS: [&str; 21] = [
     "pid",
     "start_time",
     "comm",
@@ -41,6 +41,7 @@ const OF_A_PROCESS: [&str; 20] = [
     "build_id",
     "course",
     "losses",
+    "watched_since",
     "watched_s",
     "exited",
 ];

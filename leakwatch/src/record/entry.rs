@@ -124,6 +124,8 @@ pub(super) struct InfoLine {
     container_engine: Option<String>,
     #[serde(default)]
     image: Option<String>,
+    #[serde(default)]
+    watched_since: Option<String>,
     exited: bool,
     runtimes: Vec<RuntimeLine>,
     #[serde(default)]
@@ -155,6 +157,7 @@ impl From<&ProcessInfo> for InfoLine {
             container_name: container.and_then(|container| container.name.clone()),
             container_engine: container.and_then(|container| container.engine.clone()),
             image: container.and_then(|container| container.image.clone()),
+            watched_since: info.watched_since.map(|time| time.to_string()),
             exited: info.exited,
             runtimes: info
                 .runtimes
@@ -193,6 +196,7 @@ impl From<InfoLine> for ProcessInfo {
                 image: line.image,
             }),
             pod: None,
+            watched_since: line.watched_since.and_then(|time| time.parse().ok()),
             exited: line.exited,
             runtimes: line
                 .runtimes

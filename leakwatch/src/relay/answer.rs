@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, StatusCode};
 
 use super::RelayError;
-use crate::http::{self, Authorization};
+use crate::http::{self, Authorization, Reply};
 
 /// A receiver that says nothing for so long is not there.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,11 +34,16 @@ pub(super) fn url(what: &'static str, text: &str) -> Result<reqwest::Url, RelayE
     http::url(text).map_err(|why| RelayError::Unusable { what, why })
 }
 
-/// Sends, and tells what the answer means.
+/// Sends, and returns the answer; `Err`: why there is none.
+pub(super) async fn ask(request: RequestBuilder, authorization: &Authorization) -> Result<Reply, String> {
+    http::send(authorization.apply(request)?, MOST).await
+}
+
+/// What an answer means.
 ///
 /// A refusal of the request itself (400, 413, 422, …) is for good. One of us (401, 403), of the place (404, 405) or of the
 /// protocol (415) is about the settings: nothing is given up for it.
-pub(super) async fn send(request: RequestBuilder, authorization: &Authorization) -> Answer {
+pub(super) fn judge(reply: Result<Reply, String>) -> Answer {
     const SETTINGS: [StatusCode; 7] = [
         StatusCode::UNAUTHORIZED,
         StatusCode::FORBIDDEN,
@@ -48,11 +53,7 @@ pub(super) async fn send(request: RequestBuilder, authorization: &Authorization)
         StatusCode::REQUEST_TIMEOUT,
         StatusCode::TOO_MANY_REQUESTS,
     ];
-    let request = match authorization.apply(request) {
-        Ok(request) => request,
-        Err(why) => return Answer::Later(why, None),
-    };
-    match http::send(request, MOST).await {
+    match reply {
         Ok(reply) if reply.status.is_success() => Answer::Taken(reply.body),
         Ok(reply) if reply.status.is_client_error() && !SETTINGS.contains(&reply.status) => {
             Answer::Refused(reply.said())

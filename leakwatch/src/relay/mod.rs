@@ -100,8 +100,6 @@ struct Round {
     report: Arc<Report>,
     families: Vec<Family>,
     alerts: Vec<AlertReport>,
-    /// When the agent was started.
-    started: Timestamp,
     now: Timestamp,
 }
 
@@ -148,11 +146,10 @@ impl Relay {
         report: &Arc<Report>,
         families: Vec<Family>,
         alerts: Vec<AlertReport>,
-        started: Timestamp,
         now: Timestamp,
     ) -> bool {
         let samples: usize = families.iter().map(|family| family.series.len()).sum();
-        let round = Round { report: Arc::clone(report), families, alerts, started, now };
+        let round = Round { report: Arc::clone(report), families, alerts, now };
         let taken = self.rounds.as_ref().is_some_and(|rounds| rounds.try_send(round).is_ok());
         if !taken {
             let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);

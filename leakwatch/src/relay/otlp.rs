@@ -141,7 +141,7 @@ impl Client {
     /// A round to be sent.
     pub(super) fn take(&self, round: &Round) {
         let processes = &round.report.processes;
-        let request = metrics(&round.families, processes, &self.sender, Some(round.started), round.now);
+        let request = metrics(&round.families, processes, &self.sender, round.now);
         self.queue(Request::Metrics(request));
         if !round.alerts.is_empty() {
             self.queue(Request::Logs(logs(&round.alerts, processes, &self.sender, round.now)));
@@ -228,7 +228,7 @@ impl Client {
                 };
                 let post =
                     client.post(url.clone()).header("Content-Type", "application/x-protobuf").body(body);
-                let answer = answer::send(post, &self.authorization).await;
+                let answer = answer::judge(answer::ask(post, &self.authorization).await);
                 if let Answer::Taken(body) = &answer {
                     self.in_part(request, body);
                 }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use tokio::sync::Notify;
 
 use super::answer::{self, Answer};
@@ -13,8 +14,8 @@ use super::outage::Outage;
 use super::queue::{Queue, Record};
 use super::{Board, RelayError, RemoteWrite, post};
 use crate::export::metrics::Family;
-use crate::export::remote_write::Encoder;
-use crate::http::{self, Authorization};
+use crate::export::remote_write::{self, Encoder, Version};
+use crate::http::{self, Authorization, Reply};
 use crate::report::Timestamp;
 
 /// What this receiver is called in figures.
@@ -31,7 +32,9 @@ pub(super) struct Writer {
     authorization: Authorization,
     encoder: RefCell<Encoder>,
     queue: RefCell<Queue>,
-    version: crate::export::remote_write::Version,
+    version: Version,
+    /// The receiver has shown that it knows 1.0 alone, and nothing has failed since.
+    only_v1: Cell<bool>,
     /// Something was put into the queue, or nothing will be any more.
     changed: Notify,
     ended: Cell<bool>,
@@ -49,6 +52,7 @@ impl Writer {
             url: answer::url("export.remote_write.url", &options.url)?,
             authorization: options.authorization,
             version: options.encoding.version,
+            only_v1: Cell::new(false),
             encoder: RefCell::new(Encoder::new(options.encoding)),
             queue: RefCell::new(queue),
             changed: Notify::new(),
@@ -62,8 +66,8 @@ impl Writer {
     pub(super) fn take(&self, families: &[Family], now: Timestamp) {
         let batches = self.encoder.borrow_mut().encode(families, now.as_millisecond());
         let version = match self.version {
-            crate::export::remote_write::Version::V1 => 1,
-            crate::export::remote_write::Version::V2 => 2,
+            Version::V1 => 1,
+            Version::V2 => 2,
         };
         for batch in batches {
             let mut bytes = Vec::with_capacity(PREFIX + batch.body.len());
@@ -133,45 +137,82 @@ impl Writer {
 
     /// Sends one request; `Err`: why it is to be tried again, after this long if the receiver said so.
     async fn send(&self, record: &Record) -> Result<(), (String, Option<Duration>)> {
-        use crate::export::remote_write::Version;
         let (version, body) = match record.bytes.split_first() {
             Some((1, body)) => (Version::V1, body),
             Some((2, body)) => (Version::V2, body),
             _ => {
                 tracing::warn!("{} samples in the queue are of a newer leakwatch", record.weight);
-                self.give_up(record);
+                post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(record.weight));
                 self.done(record);
                 return Ok(());
             }
         };
-        let request = self
-            .client
-            .post(self.url.clone())
-            .header("Content-Encoding", "snappy")
-            .header("Content-Type", version.content_type())
-            .header("X-Prometheus-Remote-Write-Version", version.number())
-            .body(body.to_vec());
-        match answer::send(request, &self.authorization).await {
+        let reply = match version {
+            Version::V1 => self.post(version, body.to_vec()).await,
+            Version::V2 => self.post_v2(body).await,
+        };
+        let written = reply.as_ref().ok().and_then(written);
+        let refused = record.weight.saturating_sub(written.unwrap_or(0));
+        match answer::judge(reply) {
             Answer::Taken(_) => {
                 post(&self.board, NAME, |row| row.sent = row.sent.saturating_add(1));
+                // Of 1.0 nobody says how much was written.
+                if written.is_some() && refused > 0 {
+                    self.give_up(refused, record, "it does not say why");
+                }
                 self.done(record);
                 Ok(())
             }
             Answer::Refused(why) => {
-                tracing::warn!("{} samples are given up: {}: {why}", record.weight, http::place(&self.url));
-                self.give_up(record);
+                self.give_up(refused, record, &why);
                 self.done(record);
                 Ok(())
             }
             Answer::Later(why, after) => {
+                // Whoever comes back after a failure may know more.
+                self.only_v1.set(false);
                 post(&self.board, NAME, |row| row.failed = row.failed.saturating_add(1));
                 Err((why, after))
             }
         }
     }
 
-    fn give_up(&self, record: &Record) {
-        post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(record.weight));
+    async fn post(&self, version: Version, body: Vec<u8>) -> Result<Reply, String> {
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header("Content-Encoding", "snappy")
+            .header("Content-Type", version.content_type())
+            .header("X-Prometheus-Remote-Write-Version", version.number())
+            .body(body);
+        answer::ask(request, &self.authorization).await
+    }
+
+    /// Sends a request of 2.0, and as one of 1.0 to whoever does not know 2.0.
+    async fn post_v2(&self, body: &[u8]) -> Result<Reply, String> {
+        let as_v1 = || remote_write::as_v1(body).ok_or("a request in the queue cannot be read".to_owned());
+        if self.only_v1.get() {
+            return self.post(Version::V1, as_v1()?).await;
+        }
+        let reply = self.post(Version::V2, body.to_vec()).await?;
+        if knows_v2(&reply) {
+            return Ok(reply);
+        }
+        let again = self.post(Version::V1, as_v1()?).await?;
+        if !again.status.is_success() {
+            // It was not that.
+            return Ok(again);
+        }
+        self.only_v1.set(true);
+        tracing::info!("{} knows no remote write 2.0: it gets 1.0", http::place(&self.url));
+        Ok(again)
+    }
+
+    /// So many samples of a request are given up.
+    fn give_up(&self, samples: u64, of: &Record, why: &str) {
+        let (place, all) = (http::place(&self.url), of.weight);
+        tracing::warn!("{samples} of {all} samples are given up: {place}: {why}");
+        post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(samples));
     }
 
     fn done(&self, record: &Record) {
@@ -179,4 +220,25 @@ impl Writer {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Samples and histograms that a receiver wrote, where it says so, as every one that knows 2.0 must, also of a request that it took
+/// a part of alone (<https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/#required-written-response-headers>).
+fn written(reply: &Reply) -> Option<u64> {
+    let count = |of: &str| -> Option<u64> {
+        let name = format!("x-prometheus-remote-write-{of}-written");
+        reply.headers.get(name)?.to_str().ok()?.trim().parse().ok()
+    };
+    match (count("samples"), count("histograms")) {
+        (None, None) => None,
+        (samples, histograms) => Some(samples.unwrap_or(0).saturating_add(histograms.unwrap_or(0))),
+    }
+}
+
+/// Whoever answers so to a request of 2.0 knows that. One of 1.0 finds nothing in it, which it takes or refuses, as it does not know
+/// its type.
+fn knows_v2(reply: &Reply) -> bool {
+    let is_answer_of_v1 = reply.status.is_success()
+        || matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    written(reply).is_some() || !is_answer_of_v1
 }

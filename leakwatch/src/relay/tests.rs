@@ -106,7 +106,7 @@ fn take(relay: &Relay, second: i64) {
     let report = Arc::new(samples::report(vec![process]));
     let families =
         metrics::families(&report.processes, &AgentFigures::default(), &metrics::Limits::default());
-    while !relay.take(&report, families.clone(), Vec::new(), now(0), now(second)) {
+    while !relay.take(&report, families.clone(), Vec::new(), now(second)) {
         std::thread::yield_now();
     }
 }
@@ -167,6 +167,83 @@ fn what_a_receiver_does_not_take_now_it_gets_later_once_and_in_order() {
     assert_eq!(ended.len(), 1);
 }
 
+/// The protocol that a request says to be of, and the seconds that it has samples of, if it is of 1.0.
+fn spoken(seen: &Seen) -> (String, Vec<i64>) {
+    let version = seen.header("x-prometheus-remote-write-version").expect("a version").to_owned();
+    let seconds = match version.as_str() {
+        "0.1.0" => live(seen).iter().map(|(second, _)| *second).collect(),
+        _ => Vec::new(),
+    };
+    (version, seconds)
+}
+
+#[test]
+fn who_knows_no_2_0_gets_1_0_until_it_was_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = Receiver::start(vec![
+        // One of 1.0 that looks at the type, and takes the same as 1.0.
+        "415 Unsupported Media Type",
+        "204 No Content",
+        // Known by now.
+        "204 No Content",
+        "503 Service Unavailable",
+        // One of 1.0 that does not look: it found nothing, and says yes.
+        "200 OK",
+        "200 OK",
+        // Not even as 1.0: it was not that, and nobody takes this one.
+        "503 Service Unavailable",
+        "400 Bad Request",
+        "400 Bad Request",
+        "204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 1000",
+    ]);
+    let mut options = options(receiver.port, folder.path());
+    if let Some(remote_write) = &mut options.remote_write {
+        remote_write.encoding.version = Version::V2;
+    }
+    let relay = Relay::start(options).expect("a relay");
+    for second in 1..=5 {
+        take(&relay, second);
+    }
+    let seen: Vec<(String, Vec<i64>)> = (0..10).map(|_| spoken(&receiver.next())).collect();
+    let (v1, v2) = (|second| ("0.1.0".to_owned(), vec![second]), ("2.0.0".to_owned(), Vec::new()));
+    assert_eq!(
+        seen,
+        [v2.clone(), v1(1), v1(2), v1(3), v2.clone(), v1(3), v1(4), v2.clone(), v1(4), v2],
+        "{seen:?}"
+    );
+    relay.finish(LIMIT);
+}
+
+#[test]
+fn what_is_written_in_part_is_given_up_in_part() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = Receiver::start(vec![
+        "204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 10000",
+        "400 Bad Request\r\nX-Prometheus-Remote-Write-Samples-Written: 1\r\n\
+         X-Prometheus-Remote-Write-Histograms-Written: 1",
+    ]);
+    let mut options = options(receiver.port, folder.path());
+    if let Some(remote_write) = &mut options.remote_write {
+        remote_write.encoding.version = Version::V2;
+    }
+    let relay = Relay::start(options).expect("a relay");
+    take(&relay, 1);
+    take(&relay, 2);
+    let in_a_round = |seen: Seen| {
+        let body = crate::export::remote_write::as_v1(&seen.body).expect("a request of 2.0");
+        let body = snap::raw::Decoder::new().decompress_vec(&body).expect("snappy");
+        encoding::samples_in(&body) as u64
+    };
+    let (_, second) = (receiver.next(), receiver.next());
+    let all = in_a_round(second);
+    let row = || relay.figures()[0].clone();
+    while row().queued_bytes > 0 || row().dropped == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!((row().sent, row().dropped), (1, all - 2));
+    relay.finish(LIMIT);
+}
+
 #[test]
 fn an_outage_and_a_restart_lose_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -213,7 +290,7 @@ fn the_protocol_by_http_has_metrics_and_alerts() {
     let families =
         metrics::families(&report.processes, &AgentFigures::default(), &metrics::Limits::default());
     let alert = AlertReport { rule: "leak".to_owned(), pid: 4_242, ..AlertReport::default() };
-    assert!(relay.take(&report, families, vec![alert], now(0), now(1)));
+    assert!(relay.take(&report, families, vec![alert], now(1)));
     let first = receiver.next();
     assert_eq!(
         (first.path.as_str(), first.header("content-type")),

@@ -47,6 +47,8 @@ pub struct ProcessInfo {
     pub container: Option<Container>,
     /// Kubernetes pod.
     pub pod: Option<Pod>,
+    /// When its watching began.
+    pub watched_since: Option<Timestamp>,
     /// It has exited.
     pub exited: bool,
     /// Runtimes found in it.
@@ -135,6 +137,7 @@ pub fn assemble_process(input: ProcessInput<'_>, detector: &Detector, rates: Spa
         container: info.container.clone(),
         pod: info.pod.clone(),
         exited: info.exited,
+        watched_since: info.watched_since,
         watched_s: seconds(model.elapsed_ns()),
         runtimes: info.runtimes.clone(),
         tasks: tasks_report(info, model, &losses, rates),

@@ -109,6 +109,8 @@ pub struct ProcessReport {
     pub pod: Option<Pod>,
     /// It has exited.
     pub exited: bool,
+    /// When its watching, and with it each count, began, by the clock of that moment; `None`: a report from a file that does not tell.
+    pub watched_since: Option<Timestamp>,
     /// Seconds for which this process was watched.
     pub watched_s: f64,
     /// Runtimes found in it.

@@ -45,6 +45,7 @@ pub(crate) fn process(pid: u32, comm: &str) -> ProcessReport {
         container: None,
         pod: None,
         exited: false,
+        watched_since: Some(time("2026-10-09T02:59:00.250Z")),
         watched_s: 60.0,
         runtimes: vec![RuntimeReport {
             kind: "go".to_owned(),

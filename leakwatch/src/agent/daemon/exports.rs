@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use std::sync::Arc;
-
 use super::Snapshot;
 use jiff::SignedDuration;
 
@@ -135,9 +133,7 @@ impl Exports {
         let now = not_before(self.sent, clock::now());
         self.sent = Some(now);
         let changed = std::mem::take(&mut self.changed);
-        // The clock may have been set back between the two.
-        let started = snapshot.figures.started.min(now);
-        if !relay.take(&Arc::clone(&snapshot.report), families, changed, started, now) {
+        if !relay.take(&snapshot.report, families, changed, now) {
             tracing::warn!("the thread that sends is behind: a round was dropped");
         }
     }

@@ -57,7 +57,7 @@ pub(super) const REMOTE_WRITE: Section = Section {
         Key {
             name: "protocol",
             default: Default::Is("\"1.0\""),
-            doc: "\"1.0\", which every receiver takes, or \"2.0\", which is shorter.",
+            doc: "\"1.0\", which every receiver takes, or \"2.0\", which is shorter and tells since when counters count. Who knows no 2.0 gets 1.0.",
             set: |options, value| {
                 options.export.version = match string(value)? {
                     "1.0" => Version::V1,

@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::labels::{self, OTHER};
-use super::{AgentFigures, Family, Histogram, Labels, Limits, Metric, Series, Subject, TABLE, Value};
+use super::{AgentFigures, Family, Histogram, Kind, Labels, Limits, Metric, Series, Subject, TABLE, Value};
 use crate::report::{Mode, ProcessReport, RuntimeReport, SiteReport, Timestamp, Verdict, float};
 
 /// All series of these reports, in the table's order; families without series are left out.
 pub fn families(processes: &[Arc<ProcessReport>], agent: &AgentFigures, limits: &Limits) -> Vec<Family> {
     let mut filler = Filler {
         families: TABLE.iter().map(|definition| Family { definition, series: Vec::new() }).collect(),
+        processes,
+        started: agent.started,
         limits,
     };
     let ranked = ranked(processes);
@@ -24,7 +26,7 @@ pub fn families(processes: &[Arc<ProcessReport>], agent: &AgentFigures, limits: 
             sites_left_out += filler.process(place, process, &sites);
         }
     }
-    filler.others(processes, others);
+    filler.others(others);
     filler.agent(agent, processes.len());
     for (what, count) in [("processes", others.len()), ("sites", sites_left_out)] {
         filler.own(Metric::LeftOut, &[("what", what)], float(count as u64));
@@ -148,13 +150,23 @@ fn tasks_by_runtime(process: &ProcessReport) -> BTreeMap<&str, TaskFigures> {
 
 struct Filler<'a> {
     families: Vec<Family>,
+    processes: &'a [Arc<ProcessReport>],
+    /// When the agent was.
+    started: Option<Timestamp>,
     limits: &'a Limits,
 }
 
 impl Filler<'_> {
     fn push(&mut self, metric: Metric, subject: Subject, labels: Labels, value: Value) {
+        let began = || match subject {
+            Subject::Agent => self.started,
+            Subject::Process(place) => self.processes.get(place)?.watched_since,
+            Subject::Others => None,
+        };
         if let Some(family) = self.families.get_mut(metric as usize) {
-            family.series.push(Series { subject, labels, value });
+            let grows = matches!(family.definition.kind, Kind::Counter | Kind::Histogram);
+            let since = grows.then(began).flatten();
+            family.series.push(Series { subject, labels, value, since });
         }
     }
 
@@ -273,10 +285,10 @@ impl Filler<'_> {
     }
 
     /// Processes beyond the limit: what can be added up, by runtime.
-    fn others(&mut self, processes: &[Arc<ProcessReport>], places: &[usize]) {
+    fn others(&mut self, places: &[usize]) {
         let mut live: BTreeMap<&str, u64> = BTreeMap::new();
         let mut threads = None;
-        for process in places.iter().filter_map(|place| processes.get(*place)) {
+        for process in places.iter().filter_map(|place| self.processes.get(*place)) {
             for (runtime, tasks) in tasks_by_runtime(process) {
                 *live.entry(runtime).or_default() += tasks.live;
             }

@@ -147,6 +147,8 @@ pub struct Series {
     pub labels: Labels,
     /// Its value.
     pub value: Value,
+    /// Of what only grows: when it began at 0; `None`: not known, or it goes up and down.
+    pub since: Option<Timestamp>,
 }
 
 /// A value.

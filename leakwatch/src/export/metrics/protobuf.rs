@@ -7,6 +7,7 @@
 use prost::Message as _;
 
 use super::{Family, Histogram, Kind, Labels, NativeBuckets, Value};
+use crate::report::Timestamp;
 
 /// `MetricType`
 mod kind {
@@ -34,9 +35,9 @@ pub(super) struct Metric {
     #[prost(message, repeated, tag = "1")]
     pub(super) label: Vec<LabelPair>,
     #[prost(message, optional, tag = "2")]
-    pub(super) gauge: Option<Number>,
+    pub(super) gauge: Option<Gauge>,
     #[prost(message, optional, tag = "3")]
-    pub(super) counter: Option<Number>,
+    pub(super) counter: Option<Counter>,
     #[prost(message, optional, tag = "7")]
     pub(super) histogram: Option<HistogramMessage>,
 }
@@ -49,11 +50,38 @@ pub(super) struct LabelPair {
     pub(super) value: Option<String>,
 }
 
-/// `Gauge`, and `Counter` as far as it is used.
+/// `Gauge`
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct Number {
+pub(super) struct Gauge {
     #[prost(double, optional, tag = "1")]
     pub(super) value: Option<f64>,
+}
+
+/// `Counter`
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct Counter {
+    #[prost(double, optional, tag = "1")]
+    pub(super) value: Option<f64>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) created_timestamp: Option<Time>,
+}
+
+/// `google.protobuf.Timestamp`
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct Time {
+    #[prost(int64, tag = "1")]
+    pub(super) seconds: i64,
+    #[prost(int32, tag = "2")]
+    pub(super) nanos: i32,
+}
+
+impl From<Timestamp> for Time {
+    fn from(time: Timestamp) -> Self {
+        let millisecond = time.as_millisecond();
+        // Nanoseconds count up from the second, also before 1970.
+        let nanos = i32::try_from(millisecond.rem_euclid(1_000) * 1_000_000).unwrap_or(0);
+        Self { seconds: millisecond.div_euclid(1_000), nanos }
+    }
 }
 
 /// `Histogram`
@@ -75,6 +103,8 @@ pub(super) struct HistogramMessage {
     pub(super) positive_span: Vec<BucketSpan>,
     #[prost(sint64, repeated, packed = "false", tag = "13")]
     pub(super) positive_delta: Vec<i64>,
+    #[prost(message, optional, tag = "15")]
+    pub(super) created_timestamp: Option<Time>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -113,12 +143,15 @@ fn family(family: &Family) -> MetricFamily {
             .iter()
             .map(|series| {
                 let mut metric = Metric { label: labels(&series.labels), ..Metric::default() };
+                let created_timestamp = series.since.map(Time::from);
                 match &series.value {
                     Value::Number(value) if definition.kind == Kind::Counter => {
-                        metric.counter = Some(Number { value: Some(*value) });
+                        metric.counter = Some(Counter { value: Some(*value), created_timestamp });
                     }
-                    Value::Number(value) => metric.gauge = Some(Number { value: Some(*value) }),
-                    Value::Histogram(one) => metric.histogram = Some(histogram(one)),
+                    Value::Number(value) => metric.gauge = Some(Gauge { value: Some(*value) }),
+                    Value::Histogram(one) => {
+                        metric.histogram = Some(HistogramMessage { created_timestamp, ..histogram(one) });
+                    }
                 }
                 metric
             })
@@ -154,5 +187,6 @@ fn histogram(histogram: &Histogram) -> HistogramMessage {
             .map(|(offset, length)| BucketSpan { offset: Some(*offset), length: Some(*length) })
             .collect(),
         positive_delta: native.deltas(),
+        created_timestamp: None,
     }
 }

@@ -161,7 +161,8 @@ fn the_binary_form_says_the_same() {
         for (series, metric) in family.series.iter().zip(&read.metric) {
             let labels = metric.label.iter().map(|pair| pair.value.as_deref().unwrap_or_default());
             assert!(labels.eq(series.labels.iter().map(|(_, value)| &**value)));
-            let number = metric.counter.or(metric.gauge).and_then(|number| number.value);
+            let number = metric.counter.and_then(|counter| counter.value);
+            let number = number.or_else(|| metric.gauge.and_then(|gauge| gauge.value));
             match &series.value {
                 Value::Number(value) => assert_eq!(number, Some(*value)),
                 Value::Histogram(histogram) => {

@@ -17,24 +17,13 @@ use crate::report::{ProcessReport, Timestamp};
 /// Labels that a resource has under the conventions' names.
 const OF_RESOURCE: [&str; 6] = ["pid", "comm", "exe", "container", "namespace", "pod"];
 
-/// Times of a point, nanoseconds since 1970.
-#[derive(Clone, Copy)]
-struct Times {
-    /// When its counters began.
-    start: u64,
-    now: u64,
-}
-
-/// The request for families that were made from these reports. A process's counters began when its watching did, the
-/// agent's when it was started.
+/// The request for families that were made from these reports.
 pub fn metrics(
     families: &[Family],
     processes: &[Arc<ProcessReport>],
     sender: &Sender,
-    started: Option<Timestamp>,
     now: Timestamp,
 ) -> ExportMetricsServiceRequest {
-    let now = nanoseconds(now);
     let mut resources: BTreeMap<Option<usize>, Vec<Metric>> = BTreeMap::new();
     let mut others: Vec<Metric> = Vec::new();
     for family in families {
@@ -48,17 +37,10 @@ pub fn metrics(
             }
         }
         for (subject, series) in by_subject {
-            let began = match subject {
-                None => started.map_or(0, nanoseconds),
-                Some(place) => {
-                    processes.get(place).map_or(0, |process| now.saturating_sub(span(process.watched_s)))
-                }
-            };
-            let metric = metric(family.definition, &series, Times { start: began, now });
-            resources.entry(subject).or_default().push(metric);
+            resources.entry(subject).or_default().push(metric(family.definition, &series, now));
         }
         if !of_others.is_empty() {
-            others.push(metric(family.definition, &of_others, Times { start: 0, now }));
+            others.push(metric(family.definition, &of_others, now));
         }
     }
     let of = |resource: Resource, metrics: Vec<Metric>| ResourceMetrics {
@@ -87,11 +69,11 @@ pub fn metrics(
     ExportMetricsServiceRequest { resource_metrics }
 }
 
-fn metric(definition: &Definition, series: &[&Series], times: Times) -> Metric {
+fn metric(definition: &Definition, series: &[&Series], now: Timestamp) -> Metric {
     let cumulative = AggregationTemporality::Cumulative as i32;
     let numbers = || {
         let numbers = series.iter().filter_map(|series| match series.value {
-            Value::Number(value) => Some(number(series, value, definition.kind, times)),
+            Value::Number(value) => Some(number(series, value, now)),
             Value::Histogram(_) => None,
         });
         numbers.collect()
@@ -103,7 +85,7 @@ fn metric(definition: &Definition, series: &[&Series], times: Times) -> Metric {
         }
         Kind::Histogram => {
             let points = series.iter().filter_map(|series| match &series.value {
-                Value::Histogram(one) => Some(histogram(series, one, times)),
+                Value::Histogram(one) => Some(histogram(series, one, now)),
                 Value::Number(_) => None,
             });
             Data::ExponentialHistogram(ExponentialHistogram {
@@ -137,18 +119,23 @@ fn attributes(series: &Series) -> Vec<opentelemetry_proto::tonic::common::v1::Ke
     own.map(|(name, value)| text(name, &**value)).collect()
 }
 
-fn number(series: &Series, value: f64, kind: Kind, times: Times) -> NumberDataPoint {
+/// When what only grows began; 0: not known. The clock may have been set back since.
+fn start(series: &Series, now: Timestamp) -> u64 {
+    series.since.map_or(0, |since| nanoseconds(since.min(now)))
+}
+
+fn number(series: &Series, value: f64, now: Timestamp) -> NumberDataPoint {
     NumberDataPoint {
         attributes: attributes(series),
-        start_time_unix_nano: if kind == Kind::Counter { times.start } else { 0 },
-        time_unix_nano: times.now,
+        start_time_unix_nano: start(series, now),
+        time_unix_nano: nanoseconds(now),
         value: Some(number_data_point::Value::AsDouble(value)),
         ..NumberDataPoint::default()
     }
 }
 
 /// The native histogram has the same buckets; its bucket `i` ends with 2^(i/2), the protocol's begins there.
-fn histogram(series: &Series, histogram: &Histogram, times: Times) -> ExponentialHistogramDataPoint {
+fn histogram(series: &Series, histogram: &Histogram, now: Timestamp) -> ExponentialHistogramDataPoint {
     let native = histogram.native();
     let offset = native.spans.first().map_or(0, |(index, _)| index - 1);
     let mut counts = native.counts.iter().copied();
@@ -161,8 +148,8 @@ fn histogram(series: &Series, histogram: &Histogram, times: Times) -> Exponentia
     }
     ExponentialHistogramDataPoint {
         attributes: attributes(series),
-        start_time_unix_nano: times.start,
-        time_unix_nano: times.now,
+        start_time_unix_nano: start(series, now),
+        time_unix_nano: nanoseconds(now),
         count: histogram.count(),
         sum: Some(histogram.sum_s()),
         scale: NativeBuckets::SCHEMA,
@@ -176,9 +163,4 @@ fn histogram(series: &Series, histogram: &Histogram, times: Times) -> Exponentia
 /// Nanoseconds since 1970; 0, which means unknown, before.
 pub(super) fn nanoseconds(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or(0)
-}
-
-fn span(seconds: f64) -> u64 {
-    std::time::Duration::try_from_secs_f64(seconds)
-        .map_or(0, |span| u64::try_from(span.as_nanos()).unwrap_or(0))
 }

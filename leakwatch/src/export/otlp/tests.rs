@@ -59,7 +59,7 @@ fn a_process_is_a_resource_by_the_conventions() {
     let processes = [process().into(), samples::process(7, "other").into()];
     let figures = AgentFigures { version: "0.1.0", revision: "r", ..AgentFigures::default() };
     let families = families(&processes, &figures, &Limits::default());
-    let bytes = metrics(&families, &processes, &sender(), Some(now()), now()).encode_to_vec();
+    let bytes = metrics(&families, &processes, &sender(), now()).encode_to_vec();
     let request = ExportMetricsServiceRequest::decode(bytes.as_slice()).expect("a request");
     assert_eq!(request.resource_metrics.len(), 3);
     let of = |service: &str| {
@@ -107,9 +107,10 @@ fn a_process_is_a_resource_by_the_conventions() {
     let Data::Sum(started) = metric("leakwatch_tasks_started_total") else { panic!("a sum") };
     assert!(started.is_monotonic);
     assert_eq!(started.aggregation_temporality, AggregationTemporality::Cumulative as i32);
-    // Watched for a minute.
     assert_eq!(started.data_points[0].time_unix_nano, NOW as u64 * 1_000_000_000);
-    assert_eq!(started.data_points[0].start_time_unix_nano, (NOW as u64 - 60) * 1_000_000_000);
+    // Whenever it was looked at last, its counters began with its watching: another beginning would be another counter.
+    let began = process().watched_since.expect("it is known").as_nanosecond();
+    assert_eq!(i128::from(started.data_points[0].start_time_unix_nano), began);
     let Data::Gauge(sites) = metric("leakwatch_site_tasks_live") else { panic!("a gauge") };
     let worst = sites
         .data_points
@@ -132,7 +133,7 @@ fn lifetimes_are_exponential_histograms_whose_buckets_hold_them() {
     process.sites[0].lives = Some(lives);
     let processes = [process.into()];
     let families = families(&processes, &AgentFigures::default(), &Limits::default());
-    let request = metrics(&families, &processes, &sender(), None, now());
+    let request = metrics(&families, &processes, &sender(), now());
     let all = request.resource_metrics.iter().flat_map(|one| &one.scope_metrics[0].metrics);
     let found = all.into_iter().find(|metric| metric.name == "leakwatch_task_lifetime_seconds").expect("it");
     assert_eq!(found.unit, "s");

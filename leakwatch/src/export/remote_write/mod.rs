@@ -16,8 +16,10 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use super::metrics::{Definition, Family, Histogram, Value};
-use crate::report::float;
+use crate::report::{Timestamp, float};
 
 /// A not-a-number of these bits says that the series ended
 /// (<https://github.com/prometheus/prometheus/blob/v2.42.0/model/value/value.go>).
@@ -25,6 +27,9 @@ pub const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// Series in one request at most.
 const SERIES: usize = 2_000;
+
+/// Bytes of a request that is read again, at most: [`SERIES`] of the longest names have less.
+const LARGEST: usize = 64 << 20;
 
 /// Which protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +87,8 @@ struct Point<'a> {
     name: Name,
     definition: &'static Definition,
     figure: Figure<'a>,
+    /// When it began at 0, milliseconds since 1970; 0: not known, or it goes up and down.
+    since_ms: i64,
 }
 
 /// What a point says.
@@ -115,7 +122,7 @@ impl Encoder {
 
     /// The requests for these families at this time, in milliseconds since 1970.
     pub fn encode(&mut self, families: &[Family], time_ms: i64) -> Vec<Batch> {
-        let mut points = self.points(families);
+        let mut points = self.points(families, time_ms);
         let now: BTreeSet<Known> = points
             .iter()
             .map(|point| Known { name: point.name.clone(), metric: point.definition.metric as usize })
@@ -123,7 +130,7 @@ impl Encoder {
         for gone in self.last.difference(&now) {
             if let Some(definition) = super::metrics::TABLE.get(gone.metric) {
                 let figure = Figure::Number(f64::from_bits(STALE));
-                points.push(Point { name: gone.name.clone(), definition, figure });
+                points.push(Point { name: gone.name.clone(), definition, figure, since_ms: 0 });
             }
         }
         self.last = now;
@@ -144,11 +151,14 @@ impl Encoder {
         self.encode(&[], time_ms)
     }
 
-    fn points<'a>(&self, families: &'a [Family]) -> Vec<Point<'a>> {
+    fn points<'a>(&self, families: &'a [Family], time_ms: i64) -> Vec<Point<'a>> {
         let mut points = Vec::new();
         for family in families {
             let definition = family.definition;
             for series in &family.series {
+                // The clock may have been set back since.
+                let since_ms = series.since.map(Timestamp::as_millisecond);
+                let since_ms = since_ms.filter(|since_ms| *since_ms < time_ms).unwrap_or(0);
                 let name = |suffix: &str, bound: Option<f64>| {
                     let mut labels: Name = series.labels.clone();
                     labels.push(("__name__".into(), format!("{}{suffix}", definition.name).into()));
@@ -169,6 +179,7 @@ impl Encoder {
                         name: name(suffix, bound),
                         definition,
                         figure: Figure::Number(value),
+                        since_ms,
                     });
                 };
                 match &series.value {
@@ -181,7 +192,7 @@ impl Encoder {
                         number("_count", None, float(histogram.count()));
                         if self.options.native_histograms {
                             let figure = Figure::Native(histogram);
-                            points.push(Point { name: name("", None), definition, figure });
+                            points.push(Point { name: name("", None), definition, figure, since_ms });
                         }
                     }
                 }
@@ -191,15 +202,31 @@ impl Encoder {
     }
 }
 
+/// A request of 2.0 as one of 1.0 with the same samples, for receivers that know no other. `None`: it is none.
+///
+/// When counters began is not in it: 1.0 has no place for that.
+pub fn as_v1(body: &[u8]) -> Option<Vec<u8>> {
+    let size = snap::raw::decompress_len(body).ok().filter(|size| *size <= LARGEST)?;
+    let mut plain = vec![0; size];
+    snap::raw::Decoder::new().decompress(body, &mut plain).ok()?;
+    Some(compress(&v2::decode(&plain)?.encode_to_vec()))
+}
+
 /// Snappy's block format. It fails for bodies above 4 GB alone, which requests of so many series never are.
 fn compress(body: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(body).unwrap_or_default()
 }
 
+/// Samples in an unpacked request of 1.0, for tests of whoever sends it.
+#[cfg(test)]
+pub(crate) fn samples_in(body: &[u8]) -> usize {
+    let request = v1::WriteRequest::decode(body).expect("a request");
+    request.timeseries.iter().map(|series| series.samples.len() + series.histograms.len()).sum()
+}
+
 /// Times in milliseconds and values of a metric in an unpacked request of 1.0, for tests of whoever sends it.
 #[cfg(test)]
 pub(crate) fn samples_of(body: &[u8], metric: &str) -> Vec<(i64, f64)> {
-    use prost::Message as _;
     let request = v1::WriteRequest::decode(body).expect("a request");
     let of = request
         .timeseries

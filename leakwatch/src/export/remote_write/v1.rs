@@ -92,6 +92,13 @@ pub(super) const fn metric_type(kind: Kind) -> i32 {
     }
 }
 
+/// The metric whose series has this name: those of a classic histogram have a suffix each.
+pub(super) fn family(series: &str, r#type: i32) -> &str {
+    let suffixes =
+        if r#type == metric_type(Kind::Histogram) { ["_bucket", "_sum", "_count"].as_slice() } else { &[] };
+    suffixes.iter().find_map(|suffix| series.strip_suffix(suffix)).unwrap_or(series)
+}
+
 pub(super) fn native(histogram: &Histogram, time_ms: i64) -> NativeHistogram {
     let buckets = histogram.native();
     NativeHistogram {

@@ -6,7 +6,7 @@
 use prost::Message as _;
 use rustc_hash::FxHashMap;
 
-use super::v1::{NativeHistogram, Sample, metric_type, native};
+use super::v1::{self, NativeHistogram, Sample, metric_type, native};
 use super::{Figure, Point};
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -27,6 +27,8 @@ pub(super) struct TimeSeries {
     pub(super) histograms: Vec<NativeHistogram>,
     #[prost(message, optional, tag = "5")]
     pub(super) metadata: Option<Metadata>,
+    #[prost(int64, tag = "6")]
+    pub(super) created_timestamp: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -78,7 +80,40 @@ pub(super) fn encode(points: &[Point<'_>], time_ms: i64) -> Vec<u8> {
             help_ref: symbols.place(point.definition.help),
             unit_ref: symbols.place(point.definition.unit.unwrap_or_default()),
         });
+        series.created_timestamp = point.since_ms;
         timeseries.push(series);
     }
     Request { symbols: symbols.list, timeseries }.encode_to_vec()
+}
+
+/// A request as the one of 1.0 with the same samples; `None`: it is none.
+pub(super) fn decode(body: &[u8]) -> Option<v1::WriteRequest> {
+    let Request { symbols, timeseries } = Request::decode(body).ok()?;
+    let text = |place: u32| symbols.get(usize::try_from(place).ok()?);
+    let mut request = v1::WriteRequest::default();
+    for series in timeseries {
+        let mut labels = Vec::with_capacity(series.labels_refs.len() / 2);
+        for pair in series.labels_refs.chunks(2) {
+            let [name, value] = *pair else { return None };
+            labels.push(v1::Label { name: text(name)?.clone(), value: text(value)?.clone() });
+        }
+        if let Some(metadata) = series.metadata {
+            let name = labels.iter().find(|label| label.name == "__name__")?.value.as_str();
+            let family = v1::family(name, metadata.r#type);
+            if !request.metadata.iter().any(|known| known.metric_family_name == family) {
+                request.metadata.push(v1::MetricMetadata {
+                    r#type: metadata.r#type,
+                    metric_family_name: family.to_owned(),
+                    help: text(metadata.help_ref)?.clone(),
+                    unit: text(metadata.unit_ref)?.clone(),
+                });
+            }
+        }
+        request.timeseries.push(v1::TimeSeries {
+            labels,
+            samples: series.samples,
+            histograms: series.histograms,
+        });
+    }
+    Some(request)
 }
