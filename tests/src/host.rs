@@ -57,8 +57,10 @@ pub struct Answer {
     pub status: u16,
     /// The headers as they came.
     pub headers: String,
-    /// The body.
+    /// The body as a text.
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl HostAgent {
@@ -150,10 +152,11 @@ impl Server {
         stream.write_all(request.as_bytes()).expect("sent");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer that ends");
-        let text = String::from_utf8_lossy(&bytes);
-        let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or(bytes.len());
+        let headers = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let bytes = bytes.get(end + 4..).unwrap_or_default().to_vec();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Answer { status, headers: headers.to_owned(), body: body.to_owned() }
+        Answer { status, headers, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
     }
 
     /// What it says of itself and its processes.

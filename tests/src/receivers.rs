@@ -230,3 +230,66 @@ fn take(stream: TcpStream, kept: &Kept<Posted>) -> std::io::Result<()> {
         stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
     }
 }
+
+/// A way to a server on loopback that keeps what goes over it.
+#[derive(Debug)]
+pub struct Wiretap {
+    address: SocketAddr,
+    asked: Heard,
+    answered: Heard,
+}
+
+/// Bytes of one direction, of all connections one after the other.
+type Heard = Arc<Mutex<Vec<u8>>>;
+
+impl Wiretap {
+    /// Leads to this server until the test ends.
+    #[track_caller]
+    pub fn start(server: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let (asked, answered) = (Heard::default(), Heard::default());
+        let tap = Self { address, asked: Arc::clone(&asked), answered: Arc::clone(&answered) };
+        let server = server.to_owned();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // A server that is away is so for the client, too.
+                let Ok(server) = TcpStream::connect(&server) else { continue };
+                let (Ok(to_server), Ok(to_client)) = (server.try_clone(), client.try_clone()) else { return };
+                pass_on(client, to_server, Arc::clone(&asked));
+                pass_on(server, to_client, Arc::clone(&answered));
+            }
+        });
+        tap
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients said.
+    pub fn asked(&self) -> Vec<u8> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the server said.
+    pub fn answered(&self) -> Vec<u8> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One direction of a connection, until either side ends it.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, heard: Heard) {
+    std::thread::spawn(move || {
+        let mut piece = [0; 16 << 10];
+        while let Ok(read @ 1..) = from.read(&mut piece) {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..read]);
+            if to.write_all(&piece[..read]).is_err() {
+                break;
+            }
+        }
+        // It may be closed already.
+        drop(to.shutdown(std::net::Shutdown::Both));
+    });
+}

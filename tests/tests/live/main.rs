@@ -4,6 +4,7 @@
 mod alerts;
 mod booted;
 mod browser;
+mod compressed;
 mod confined;
 mod containers;
 mod custom;

@@ -188,8 +188,9 @@ const GUESTS: &[Guest] = &[
     Guest { name: "snap", floors: &["export"], why: "remote write is compressed so" },
     Guest {
         name: "flate2",
-        floors: &["export", "record", "relay"],
-        why: "profiles are gzipped, by pprof's convention, recordings deflated, and the queue has its checksums",
+        floors: &["export", "record", "relay", "agent"],
+        why: "profiles are gzipped, by pprof's convention, recordings deflated, the queue has its checksums, and the \
+              agent's server answers in gzip",
     },
     Guest { name: "maud", floors: &["page"], why: "one output writes HTML, and every name in it is escaped" },
     Guest { name: "ratatui", floors: &["tui"], why: "one output draws screens" },

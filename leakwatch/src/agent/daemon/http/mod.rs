@@ -5,6 +5,7 @@
 //! is decided here and in `auth`; what is answered is made by the outputs. It must never log or answer with a secret.
 
 mod auth;
+mod coding;
 mod dump;
 mod events;
 mod origin;
@@ -36,7 +37,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use self::{auth::Secrets, dump::Dumps};
+use self::{auth::Secrets, coding::Accepted, dump::Dumps};
 use super::{
     figures::Snapshot,
     options::{Access, Http, Redact},
@@ -326,8 +327,10 @@ async fn guard(
     if !allowed {
         return terms.secrets.refusal(access);
     }
+    let accepted = Accepted::of(headers);
     // A body means nothing here, and none is read.
-    match tokio::time::timeout(state.timeout, next.run(request)).await {
+    let answer = async { coding::coded(accepted, next.run(request).await).await };
+    match tokio::time::timeout(state.timeout, answer).await {
         Ok(mut response) => {
             let headers = response.headers_mut();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -357,7 +360,8 @@ async fn metrics(State(state): State<Shared>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let form = negotiate(accept);
     let families = families(&snapshot.report.processes, &snapshot.metrics(), &Limits::default());
-    ([(header::CONTENT_TYPE, form.content_type())], encode(&families, form)).into_response()
+    let headers = [(header::CONTENT_TYPE, form.content_type()), (header::VARY, "accept")];
+    (headers, encode(&families, form)).into_response()
 }
 
 async fn processes(State(state): State<Shared>) -> Response {
