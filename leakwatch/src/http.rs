@@ -8,12 +8,13 @@ use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::Read as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use reqwest::{
     Client, RequestBuilder, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 
 /// The longest wait that a receiver may ask for.
@@ -128,8 +129,6 @@ pub struct Reply {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// Not to be asked again before this long.
-    pub after: Option<Duration>,
     /// The body, or its beginning.
     pub body: Vec<u8>,
     /// It is the whole body.
@@ -137,6 +136,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// How long the receiver wants to be left alone, if it says so (`Retry-After`), five minutes at most. A date is by its own clock,
+    /// where it shows that, else by ours, which shows `now`.
+    pub fn wait(&self, now: Timestamp) -> Option<Duration> {
+        Again::of(&self.headers)?.wait(now)
+    }
+
     /// Half a sentence: `it answers 404 Not Found: no such page`.
     pub fn said(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
@@ -146,6 +151,40 @@ impl Reply {
     }
 }
 
+/// When a receiver wants to be asked again (`Retry-After`, RFC 9110, 10.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// After this long.
+    In(Duration),
+    /// At this time; what the receiver's clock showed when it answered, if it says so.
+    At(SystemTime, Option<SystemTime>),
+}
+
+impl Again {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let said = text(RETRY_AFTER)?;
+        if !said.is_empty() && said.bytes().all(|digit| digit.is_ascii_digit()) {
+            // More seconds than there are numbers for are many.
+            return Some(Self::In(Duration::from_secs(said.parse().unwrap_or(u64::MAX))));
+        }
+        let date = |text: &str| httpdate::parse_http_date(text).ok();
+        Some(Self::At(date(said)?, text(DATE).and_then(date)))
+    }
+
+    fn wait(self, now: Timestamp) -> Option<Duration> {
+        wait_of(match self {
+            Self::In(wait) => wait,
+            Self::At(then, shown) => then.duration_since(shown.unwrap_or(now.into())).unwrap_or_default(),
+        })
+    }
+}
+
+/// A wait that a receiver asks for, within bounds. `None` for none: that it may be asked now says nothing of when.
+pub fn wait_of(asked: Duration) -> Option<Duration> {
+    (!asked.is_zero()).then_some(asked.min(LONGEST_WAIT))
+}
+
 /// Sends, and takes the answer, `most` bytes of its body at most.
 ///
 /// # Errors
@@ -153,9 +192,6 @@ impl Reply {
 pub async fn send(request: RequestBuilder, most: usize) -> Result<Reply, String> {
     // The address may have secrets in it, and whoever asks knows it.
     let mut response = request.send().await.map_err(|error| with_causes(&error.without_url()))?;
-    let after =
-        response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
     let headers = response.headers().clone();
     let mut body = Vec::new();
     let is_whole = loop {
@@ -169,7 +205,7 @@ pub async fn send(request: RequestBuilder, most: usize) -> Result<Reply, String>
         }
     };
     body.truncate(most);
-    Ok(Reply { status: response.status(), headers, after, body, is_whole })
+    Ok(Reply { status: response.status(), headers, body, is_whole })
 }
 
 /// How long to wait after so many failures in a row, one at least: half a second, doubled each time, 30 s at most, and by
@@ -209,6 +245,45 @@ mod tests {
     }
 
     #[test]
+    fn receivers_say_when_to_come_again_in_seconds_or_by_a_date() {
+        let now: Timestamp = "1994-11-06T08:49:07Z".parse().expect("a time");
+        let wait = |said: &'static str, date: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(said));
+            headers.extend(date.map(|date| (DATE, HeaderValue::from_static(date))));
+            Again::of(&headers).and_then(|again| again.wait(now)).map(|wait| wait.as_secs())
+        };
+        for (said, seconds) in [
+            ("7", Some(7)),
+            (" 120 ", Some(120)),
+            ("86400", Some(300)),
+            ("99999999999999999999999", Some(300)),
+            ("0", None),
+            ("-3", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+            // The three forms of RFC 9110, 5.6.7.
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(30)),
+            ("Sun Nov  6 08:49:37 1994", Some(30)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", None),
+            ("Sun, 06 Nov 1994 08:48:00 GMT", None),
+            ("Sat, 06 Nov 2094 08:49:37 GMT", Some(300)),
+            ("Sun, 99 Nov 1994 08:49:37 GMT", None),
+        ] {
+            assert_eq!(wait(said, None), seconds, "{said:?}");
+        }
+        // A receiver whose clock is a century ahead of ours, and one whose clock it does not tell in a way that can be read.
+        let ahead = "Sat, 06 Nov 2094 08:49:37 GMT";
+        assert_eq!(wait(ahead, Some("Sat, 06 Nov 2094 08:49:27 GMT")), Some(10));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", Some(ahead)), None);
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT", Some("now")), Some(30));
+        assert_eq!(wait("9", Some(ahead)), Some(9));
+        assert_eq!(Again::of(&HeaderMap::new()), None);
+    }
+
+    #[test]
     fn addresses() {
         let fine = url("http://user:password@prometheus:9090/x?token=1").expect("an address");
         assert_eq!(place(&fine), "prometheus:9090/x");
@@ -243,7 +318,7 @@ mod tests {
     fn what_is_repeated_is_short_and_on_one_line() {
         let body = format!("no\nsuch {}", "page ".repeat(100)).into_bytes();
         let headers = HeaderMap::new();
-        let reply = Reply { status: StatusCode::NOT_FOUND, headers, after: None, body, is_whole: true };
+        let reply = Reply { status: StatusCode::NOT_FOUND, headers, body, is_whole: true };
         let said = reply.said();
         assert!(said.starts_with("it answers 404 Not Found: nosuch page") && said.len() < 340, "{said}");
     }

@@ -19,7 +19,7 @@ use crate::rules::{Moment, Rule};
 /// Long enough on any machine; nobody waits for so long where all goes well.
 const LONG: Duration = Duration::from_mins(1);
 
-fn means() -> Means {
+pub(super) fn means() -> Means {
     let dumper: Dumper = Arc::new(|pid| {
         Ok(TaskDump {
             host: "web-3".to_owned(),
@@ -57,14 +57,14 @@ fn fire_and_resolve(action: Action) -> ActionReport {
 }
 
 /// Answers each request with this, and keeps what was asked.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    fn answering(answer: &'static str) -> Self {
+    pub(super) fn answering(answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -119,7 +119,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\
 const BROKEN: &str = "HTTP/1.1 500 Oops\r\nContent-Length: 4\r\nConnection: close\r\n\r\noops";
 const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\nConnection: close\r\n\r\nwhy";
 
-fn webhook(address: SocketAddr) -> Action {
+pub(super) fn webhook(address: SocketAddr) -> Action {
     let webhook = Webhook {
         url: format!("http://{address}"),
         resend: Duration::from_mins(10),

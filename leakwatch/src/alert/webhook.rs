@@ -102,6 +102,8 @@ struct Failure {
     what: String,
     /// It may go better another time.
     again: bool,
+    /// And not before this long, as it was answered.
+    after: Option<Duration>,
 }
 
 /// Delivers what is in the outbox until leakwatch ends, and then once more.
@@ -121,7 +123,7 @@ pub(super) async fn deliver(
     let mut sender = Sender { client, url, webhook, tally, outbox, means };
     let mut resend = interval(sender.webhook.resend);
     resend.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let pause = Duration::from_mins(1) / action.per_minute.max(1);
+    let least = Duration::from_mins(1) / action.per_minute.max(1);
     loop {
         let all = tokio::select! {
             biased;
@@ -130,16 +132,19 @@ pub(super) async fn deliver(
             () = sender.outbox.changed.notified() => false,
         };
         let mut failures = 0;
+        let mut pause = least;
         while let Err(failure) = sender.round(all).await {
             sender.tally.failed(&failure.what);
             failures += 1;
             if !failure.again || failures >= action.attempts {
                 sender.tally.given_up();
                 sender.outbox.give_up(&sender.tally);
+                // The next one comes no sooner than it is wanted, either.
+                pause = failure.after.unwrap_or_default().max(least);
                 break;
             }
             tokio::select! {
-                () = sleep(backoff(failures)) => {}
+                () = sleep(failure.after.unwrap_or_else(|| backoff(failures))) => {}
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
@@ -185,7 +190,7 @@ impl Sender {
             ends,
             self.webhook.generator_url.as_deref(),
         );
-        let later = |what| Failure { what, again: true };
+        let later = |what| Failure { what, again: true, after: None };
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         let authorization = Authorization::bearer_of(self.webhook.bearer_token_file.as_deref());
         let request = authorization.apply(request).map_err(later)?;
@@ -195,7 +200,8 @@ impl Sender {
         }
         let again = reply.status.is_server_error()
             || matches!(reply.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Err(Failure { what: reply.said(), again })
+        let after = reply.wait((self.means.clock)());
+        Err(Failure { what: reply.said(), again, after })
     }
 }
 
@@ -214,6 +220,33 @@ fn endpoint(text: &str) -> Result<Url, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alert::{Kind, tests};
+
+    #[tokio::test]
+    async fn a_receiver_says_when_it_wants_to_be_asked_again() {
+        let minute = "HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:00 GMT\r\n\
+                      Retry-After: Sun, 06 Nov 1994 08:50:00 GMT\r\nConnection: close\r\n\r\n";
+        let refused = "HTTP/1.1 400 Bad Request\r\nRetry-After: 9\r\nConnection: close\r\n\r\n";
+        let nothing = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n";
+        for (answer, again, after) in [
+            (minute, true, Some(Duration::from_mins(1))),
+            (refused, false, Some(Duration::from_secs(9))),
+            (nothing, true, None),
+        ] {
+            let server = tests::Server::answering(answer);
+            let Kind::Webhook(webhook) = tests::webhook(server.address).kind else { panic!("a webhook") };
+            let sender = Sender {
+                client: http::client(Duration::from_mins(1)).expect("a client"),
+                url: endpoint(&webhook.url).expect("an address"),
+                webhook,
+                tally: Arc::default(),
+                outbox: Arc::default(),
+                means: tests::means(),
+            };
+            let failure = sender.post(&[alert(1, AlertState::Firing)]).await.expect_err("it fails");
+            assert_eq!((failure.again, failure.after), (again, after), "{}", failure.what);
+        }
+    }
 
     fn alert(id: u64, state: AlertState) -> Arc<AlertReport> {
         Arc::new(AlertReport { id, state, ..AlertReport::default() })

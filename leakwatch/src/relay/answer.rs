@@ -6,6 +6,7 @@ use reqwest::{RequestBuilder, StatusCode};
 
 use super::RelayError;
 use crate::http::{self, Authorization, Reply};
+use crate::report::Timestamp;
 
 /// A receiver that says nothing for so long is not there.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,8 +43,8 @@ pub(super) async fn ask(request: RequestBuilder, authorization: &Authorization) 
 /// What an answer means.
 ///
 /// A refusal of the request itself (400, 413, 422, …) is for good. One of us (401, 403), of the place (404, 405) or of the
-/// protocol (415) is about the settings: nothing is given up for it.
-pub(super) fn judge(reply: Result<Reply, String>) -> Answer {
+/// protocol (415) is about the settings: nothing is given up for it. `now` is for whoever says by a date when to try again.
+pub(super) fn judge(reply: Result<Reply, String>, now: Timestamp) -> Answer {
     const SETTINGS: [StatusCode; 7] = [
         StatusCode::UNAUTHORIZED,
         StatusCode::FORBIDDEN,
@@ -58,7 +59,7 @@ pub(super) fn judge(reply: Result<Reply, String>) -> Answer {
         Ok(reply) if reply.status.is_client_error() && !SETTINGS.contains(&reply.status) => {
             Answer::Refused(reply.said())
         }
-        Ok(reply) => Answer::Later(reply.said(), reply.after),
+        Ok(reply) => Answer::Later(reply.said(), reply.wait(now)),
         Err(why) => Answer::Later(why, None),
     }
 }

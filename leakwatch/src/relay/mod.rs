@@ -2,10 +2,11 @@
 //! OpenTelemetry protocol.
 //!
 //! It has a thread and a runtime of its own: whoever watches hands a round over and goes on, whatever a receiver does.
-//! Memory and disk are bounded; what did not fit is counted by name. It reads no clock (a round brings its time) and
-//! no report but the one it is given.
+//! Memory and disk are bounded; what did not fit is counted by name. It reads no clock (a round brings its time, and whoever
+//! starts it the clock by which a date in an answer is a wait) and no report but the one it is given.
 
 mod answer;
+mod grpc;
 mod otlp;
 mod outage;
 pub mod queue;
@@ -37,10 +38,12 @@ const ROUNDS: usize = 4;
 const SYNC: Duration = Duration::from_secs(5);
 
 /// Where to send to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Who sends.
     pub sender: Sender,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
     /// Remote write.
     pub remote_write: Option<RemoteWrite>,
     /// The OpenTelemetry protocol.
@@ -125,8 +128,10 @@ impl Relay {
         let (rounds, inbox) = mpsc::channel(ROUNDS);
         let (stop, stopped) = watch::channel(None);
         let remote_write =
-            options.remote_write.map(|one| remote_write::Writer::open(one, &board)).transpose()?;
-        let otlp = options.otlp.map(|one| otlp::Client::new(one, options.sender, &board)).transpose()?;
+            options.remote_write.map(|one| remote_write::Writer::open(one, options.clock, &board));
+        let remote_write = remote_write.transpose()?;
+        let otlp = options.otlp.map(|one| otlp::Client::new(one, options.sender, options.clock, &board));
+        let otlp = otlp.transpose()?;
         let work = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {

@@ -13,15 +13,16 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 };
 use prost::Message as _;
 use tokio::sync::Notify;
+use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Status};
 
 use super::answer::{self, Answer, PATIENCE};
 use super::outage::Outage;
-use super::{Board, Otlp, RelayError, Round, post};
+use super::{Board, Otlp, RelayError, Round, grpc, post};
 use crate::export::otlp::{Sender, logs, metrics};
 use crate::http::{self, Authorization};
+use crate::report::Timestamp;
 
 /// What this receiver is called in figures.
 pub(super) const NAME: &str = "otlp";
@@ -96,11 +97,17 @@ pub(super) struct Client {
     most: usize,
     changed: Notify,
     ended: Cell<bool>,
+    clock: fn() -> Timestamp,
     board: Board,
 }
 
 impl Client {
-    pub(super) fn new(options: Otlp, sender: Sender, board: &Board) -> Result<Self, RelayError> {
+    pub(super) fn new(
+        options: Otlp,
+        sender: Sender,
+        clock: fn() -> Timestamp,
+        board: &Board,
+    ) -> Result<Self, RelayError> {
         const WHAT: &str = "export.otlp.endpoint";
         let url = answer::url(WHAT, &options.endpoint)?;
         let transport = match options.protocol {
@@ -134,6 +141,7 @@ impl Client {
             most: options.memory,
             changed: Notify::new(),
             ended: Cell::new(false),
+            clock,
             board: Board::clone(board),
         })
     }
@@ -228,7 +236,8 @@ impl Client {
                 };
                 let post =
                     client.post(url.clone()).header("Content-Type", "application/x-protobuf").body(body);
-                let answer = answer::judge(answer::ask(post, &self.authorization).await);
+                let reply = answer::ask(post, &self.authorization).await;
+                let answer = answer::judge(reply, (self.clock)());
                 if let Answer::Taken(body) = &answer {
                     self.in_part(request, body);
                 }
@@ -242,7 +251,11 @@ impl Client {
                 Err(status) => {
                     *channel = None;
                     let why = format!("{:?}: {}", status.code(), status.message());
-                    if is_passing(status.code()) { Answer::Later(why, None) } else { Answer::Refused(why) }
+                    if grpc::is_passing(status.code()) {
+                        Answer::Later(why, grpc::retry_delay(status.details()))
+                    } else {
+                        Answer::Refused(why)
+                    }
                 }
             },
         }
@@ -302,22 +315,4 @@ impl Client {
             post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(rejected));
         }
     }
-}
-
-/// Codes after which a client may try again
-/// (<https://opentelemetry.io/docs/specs/otlp/#failures>), and those that settings cause.
-const fn is_passing(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unavailable
-            | Code::DataLoss
-            | Code::ResourceExhausted
-            | Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::Unimplemented
-    )
 }

@@ -38,13 +38,18 @@ pub(super) struct Writer {
     /// Something was put into the queue, or nothing will be any more.
     changed: Notify,
     ended: Cell<bool>,
+    clock: fn() -> Timestamp,
     board: Board,
     /// The queue's own count, as of the last time that it was told.
     told: Cell<u64>,
 }
 
 impl Writer {
-    pub(super) fn open(options: RemoteWrite, board: &Board) -> Result<Self, RelayError> {
+    pub(super) fn open(
+        options: RemoteWrite,
+        clock: fn() -> Timestamp,
+        board: &Board,
+    ) -> Result<Self, RelayError> {
         let queue = Queue::open(&options.queue, options.limits)?;
         post(board, NAME, |row| row.queued_bytes = queue.waiting());
         Ok(Self {
@@ -57,6 +62,7 @@ impl Writer {
             queue: RefCell::new(queue),
             changed: Notify::new(),
             ended: Cell::new(false),
+            clock,
             board: Board::clone(board),
             told: Cell::new(0),
         })
@@ -153,7 +159,7 @@ impl Writer {
         };
         let written = reply.as_ref().ok().and_then(written);
         let refused = record.weight.saturating_sub(written.unwrap_or(0));
-        match answer::judge(reply) {
+        match answer::judge(reply, (self.clock)()) {
             Answer::Taken(_) => {
                 post(&self.board, NAME, |row| row.sent = row.sent.saturating_add(1));
                 // Of 1.0 nobody says how much was written.

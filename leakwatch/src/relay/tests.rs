@@ -125,6 +125,7 @@ fn live(seen: &Seen) -> Vec<(i64, f64)> {
 fn options(port: u16, queue: &std::path::Path) -> Options {
     Options {
         sender: Sender { host: "h".to_owned(), version: "1".to_owned() },
+        clock: || now(0),
         remote_write: Some(RemoteWrite {
             url: format!("http://127.0.0.1:{port}/api/v1/write"),
             authorization: Authorization::None,
@@ -142,7 +143,7 @@ fn what_a_receiver_does_not_take_now_it_gets_later_once_and_in_order() {
     let receiver = Receiver::start(vec![
         "204 No Content",
         "503 Service Unavailable",
-        "429 Too Many Requests\r\nRetry-After: 0",
+        "429 Too Many Requests\r\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT",
         "401 Unauthorized",
         "204 No Content",
         "400 Bad Request",
@@ -277,6 +278,7 @@ fn the_protocol_by_http_has_metrics_and_alerts() {
     let receiver = Receiver::start(vec!["200 OK", "502 Bad Gateway"]);
     let options = Options {
         sender: Sender { host: "h".to_owned(), version: "1".to_owned() },
+        clock: || now(0),
         remote_write: None,
         otlp: Some(Otlp {
             endpoint: format!("http://127.0.0.1:{}/", receiver.port),
@@ -307,6 +309,28 @@ fn the_protocol_by_http_has_metrics_and_alerts() {
         assert_eq!(request.expect("a request").resource_logs.len(), 1);
     }
     relay.finish(LIMIT);
+}
+
+#[tokio::test]
+async fn a_receiver_says_when_it_wants_to_be_asked_again() {
+    // A minute after the time that it shows; half a minute after ours; for good, whatever it says besides.
+    let receiver = Receiver::start(vec![
+        "503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:00 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:50:00 GMT",
+        "429 Too Many Requests\r\nRetry-After: Fri, 15 Jan 2027 08:00:30 GMT",
+        "400 Bad Request\r\nRetry-After: 9",
+    ]);
+    let client = answer::client("a test").expect("a client");
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let request = client.post(format!("http://127.0.0.1:{}/", receiver.port));
+        let reply = answer::ask(request, &Authorization::None).await;
+        waits.push(match answer::judge(reply, now(0)) {
+            answer::Answer::Later(_, wait) => Some(wait),
+            answer::Answer::Taken(_) | answer::Answer::Refused(_) => None,
+        });
+    }
+    let seconds = |count| Some(Some(Duration::from_secs(count)));
+    assert_eq!(waits, [seconds(60), seconds(30), None]);
 }
 
 #[test]

@@ -161,6 +161,7 @@ const GUESTS: &[Guest] = &[
         why: "symbols are searched by pattern, rules and reports pick sites by it, the agent processes",
     },
     Guest { name: "quick_junit", floors: &["export"], why: "one output speaks to build servers" },
+    Guest { name: "httpdate", floors: &["http"], why: "a receiver may say by a date when to come again" },
     Guest {
         name: "reqwest",
         floors: &["http", "alert", "relay", "fleet"],

@@ -110,7 +110,7 @@ impl Exports {
             return Ok(Self::default());
         }
         let sender = Sender { host, version: env!("CARGO_PKG_VERSION").to_owned() };
-        let relay = Relay::start(relay::Options { sender, remote_write, otlp })?;
+        let relay = Relay::start(relay::Options { sender, clock: clock::now, remote_write, otlp })?;
         Ok(Self { relay: Some(relay), every: options.interval, ..Self::default() })
     }
 
