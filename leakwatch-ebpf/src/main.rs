@@ -53,7 +53,14 @@ pub fn empty_probe(_ctx: ProbeContext) -> u32 {
 /// `task:task_newtask`: a thread or a child process is made.
 #[tracepoint]
 pub fn task_newtask(ctx: TracePointContext) -> u32 {
-    sched::on_newtask(&ctx);
+    sched::on_newtask(&ctx, creation::registers);
+    0
+}
+
+/// The same for a kernel that does not give a thread's registers: where the task is made, nobody can tell.
+#[tracepoint]
+pub fn task_newtask_blind(ctx: TracePointContext) -> u32 {
+    sched::on_newtask(&ctx, || None);
     0
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use leakwatch_common::{
     ChildValue, Counter, EventKind, EventRecord, LiveState, LiveValue, ProcessSlot, RuntimeKind,
-    process_flags, thread_site, words_of_name,
+    UserRegisters, process_flags, thread_site, words_of_name,
 };
 
 use crate::{
@@ -28,9 +28,9 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 /// The slot that belongs to nobody.
 const NOBODY: u32 = 0;
 
-/// A task was made; the current task is its parent.
+/// A task was made; the current task is its parent, and `registers` gives its own.
 #[inline(always)]
-pub(crate) fn on_newtask(ctx: &TracePointContext) {
+pub(crate) fn on_newtask(ctx: &TracePointContext, registers: impl FnOnce() -> Option<UserRegisters>) {
     let Some((row, slot)) = processes::current() else { return };
     if slot.flags & (process_flags::THREADS | process_flags::THREAD_TOTALS) == 0 {
         return;
@@ -44,7 +44,7 @@ pub(crate) fn on_newtask(ctx: &TracePointContext) {
     let made = field::<u32>(ctx, row, layout.newtask_pid).unwrap_or(0);
     // SAFETY: a plain helper call.
     let now = unsafe { bpf_ktime_get_ns() };
-    let registers = creation::registers();
+    let registers = registers();
     if registers.is_none() {
         row.add(Counter::StackUnreadable);
     }

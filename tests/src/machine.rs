@@ -1,4 +1,4 @@
-//! A machine that boots: Debian's kernel and systemd in QEMU, driven from here.
+//! A machine that boots: a kernel of Debian's and its systemd in QEMU, driven from here.
 //!
 //! Nothing of this machine is shared with it but the files that it is given. It is emulated: time passes in it as it does here, but
 //! it is many times slower, so tests wait for what is to happen and never for how long that takes.
@@ -19,9 +19,9 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// How long something may take to come true in it.
 const EVENTUALLY: Duration = Duration::from_mins(2);
 
-/// Where the machine's first process finds what the test brings along, before it becomes systemd.
-const INIT: &str =
-    "mount -t devtmpfs devtmpfs /dev && tar --extract --file=/dev/nvme0n2 --directory=/ && exec /sbin/init";
+/// The machine's first process unpacks what the test brings along, which is on the disk behind so many bytes, and becomes systemd.
+const INIT: &str = "mount -t devtmpfs devtmpfs /dev && dd if=/dev/nvme0n1 bs=1M iflag=skip_bytes status=none skip=BYTES | \
+                    tar --extract --directory=/ && exec /sbin/init";
 
 /// Runs scripts, each of which comes behind its length. Answers with the lines that it printed, indented, and its exit status.
 const CONTROL: &str = r#"#!/bin/bash
@@ -45,11 +45,37 @@ const WAY_IN: &str = "[Unit]\nRequires=way-in.socket\n[Service]\nExecStart=/lib/
 /// Where that listens.
 const WAY_IN_SOCKET: &str = "[Socket]\nListenStream=9465\n";
 
-/// A program of known truth as a service, driven through a port of the machine.
-const TARGET_UNIT: &str = "[Service]\nExecStart=/opt/test/target\nStandardInput=file:/dev/vport0p2\n\
-                           StandardOutput=file:/dev/vport0p2\n";
+/// What is known to Debian's releases as their kernels, and runs the same system here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linux {
+    /// 5.10, of Debian 11: older than what probes need.
+    Old,
+    /// That of the system: 6.1, of Debian 12.
+    Own,
+    /// 6.12, of Debian 13.
+    New,
+}
 
-/// A machine; it is switched off, and what was written to its disk forgotten, when this is dropped.
+impl Linux {
+    /// What `uname --kernel-release` begins with.
+    pub const fn release(self) -> &'static str {
+        match self {
+            Self::Old => "5.10.",
+            Self::Own => "6.1.",
+            Self::New => "6.12.",
+        }
+    }
+
+    const fn image(self) -> &'static str {
+        match self {
+            Self::Old => "vmlinuz-bullseye",
+            Self::Own => "vmlinuz",
+            Self::New => "vmlinuz-trixie",
+        }
+    }
+}
+
+/// A machine; it is switched off when this is dropped.
 #[derive(Debug)]
 pub struct Machine {
     folder: PathBuf,
@@ -79,21 +105,19 @@ pub fn package() -> Result<PathBuf, String> {
 }
 
 fn parts() -> PathBuf {
-    matrix::work_dir().join("tools/machine")
+    matrix::work_dir().join("tools/machines")
 }
 
 impl Machine {
     /// Boots it. The folder is the test's own; what is in its `root` is put over the machine's root before systemd starts.
-    /// A program of known truth is a service of its own, `target`.
+    /// Programs of known truth are services of their own, by these names.
     #[track_caller]
-    pub fn boot(folder: &Path, target: &Path) -> Self {
-        lay(&folder.join("root"), target);
-        let files = folder.join("files.tar");
-        let mut tar = Command::new("tar");
-        tar.args(["--create", "--owner=0", "--group=0", "--directory"]).arg(folder.join("root"));
-        let packed = tar.arg("--file").arg(&files).arg(".").status().expect("tar runs");
-        assert!(packed.success(), "tar: {packed}");
-        let pipes = ["scripts", "target"].map(|name| pipe(folder, name));
+    pub fn boot(linux: Linux, folder: &Path, targets: &[(&str, &Path)]) -> Self {
+        lay(&folder.join("root"), targets);
+        let (disk, bytes) = disk(folder);
+        let names = targets.iter().map(|(name, _)| *name);
+        let pipes: Vec<PathBuf> =
+            std::iter::once("scripts").chain(names).map(|name| pipe(folder, name)).collect();
         let mut qemu = Command::new(parts().join("qemu/usr/bin/qemu-system-x86_64"));
         qemu.env("LD_LIBRARY_PATH", folders(["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]).join(":"));
         for place in folders(["usr/share/qemu", "usr/share/seabios"]) {
@@ -113,19 +137,14 @@ impl Machine {
         ]);
         qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         qemu.arg("-serial").arg(format!("file:{}", folder.join("console").display()));
-        qemu.arg("-kernel").arg(parts().join("vmlinuz"));
+        qemu.arg("-kernel").arg(parts().join(linux.image()));
         qemu.arg("-append").arg(format!(
             "root=/dev/nvme0n1 rw console=ttyS0 systemd.getty_auto=no systemd.wants=control.service systemd.wants=way-in.socket \
-             init=/bin/sh -- -c \"{INIT}\""
+             init=/bin/sh -- -c \"{}\"",
+            INIT.replace("BYTES", &bytes.to_string())
         ));
-        // What is written is forgotten at the end.
-        let disks = [parts().join("root.ext4"), files];
-        qemu.args(["-device", "nvme,serial=leakwatch"]);
-        for (number, disk) in (1..).zip(disks) {
-            qemu.arg("-drive");
-            qemu.arg(format!("file={},format=raw,if=none,id=disk{number},snapshot=on", disk.display()));
-            qemu.args(["-device", &format!("nvme-ns,drive=disk{number},nsid={number}")]);
-        }
+        qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=disk", disk.display()));
+        qemu.args(["-device", "nvme,serial=leakwatch,drive=disk"]);
         qemu.args(["-device", "virtio-serial-pci"]);
         for (number, path) in pipes.iter().enumerate() {
             qemu.arg("-chardev").arg(format!("pipe,id=pipe{number},path={}", path.display()));
@@ -143,6 +162,8 @@ impl Machine {
         let agent = Server::at(format!("127.0.0.1:{port}"));
         let machine = Self { folder: folder.to_owned(), agent, scripts, answers, _qemu: qemu };
         assert_eq!(machine.answer(), "ready");
+        let release = machine.have("uname --kernel-release");
+        assert!(release.starts_with(linux.release()), "{linux:?} is {release}");
         machine
     }
 
@@ -186,10 +207,10 @@ impl Machine {
         &self.agent
     }
 
-    /// A command that speaks for the service `target`, for [`crate::Target`]. The service has to be started.
-    pub fn target(&self) -> Command {
+    /// A command that speaks for one of the services, for [`crate::Target`] and its like. The service has to be started.
+    pub fn target(&self, name: &str) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", "cat \"$0.out\" & exec cat >\"$0.in\""]).arg(self.folder.join("target"));
+        command.args(["-c", "cat \"$0.out\" & exec cat >\"$0.in\""]).arg(self.folder.join(name));
         command
     }
 
@@ -212,28 +233,50 @@ impl Machine {
 
 /// Puts what drives the machine into the files that it is given.
 #[track_caller]
-fn lay(root: &Path, target: &Path) {
+fn lay(root: &Path, targets: &[(&str, &Path)]) {
     let test = root.join("opt/test");
     let units = root.join("etc/systemd/system");
     let modules = root.join("etc/modules-load.d");
     for folder in [&test, &units, &modules] {
         fs::create_dir_all(folder).expect("made");
     }
-    fs::copy(target, test.join("target")).expect("copied");
+    // Each is driven through a port of the machine; the first one is for scripts.
+    for ((name, program), port) in targets.iter().zip(2..) {
+        fs::copy(program, test.join(name)).expect("copied");
+        let port = format!("file:/dev/vport0p{port}");
+        let unit =
+            format!("[Service]\nExecStart=/opt/test/{name}\nStandardInput={port}\nStandardOutput={port}\n");
+        fs::write(units.join(format!("{name}.service")), unit).expect("written");
+    }
     let control = test.join("control");
     fs::write(&control, CONTROL).expect("written");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(control, executable).expect("set");
-    for (name, text) in [
-        ("control.service", CONTROL_UNIT),
-        ("target.service", TARGET_UNIT),
-        ("way-in.service", WAY_IN),
-        ("way-in.socket", WAY_IN_SOCKET),
-    ] {
+    for (name, text) in
+        [("control.service", CONTROL_UNIT), ("way-in.service", WAY_IN), ("way-in.socket", WAY_IN_SOCKET)]
+    {
         fs::write(units.join(name), text).expect("written");
     }
     // Nobody loads modules as devices are found: there is no udev.
     fs::write(modules.join("test.conf"), "virtio_pci\nvirtio_console\nvirtio_net\n").expect("written");
+}
+
+/// A disk of the test's own: the system, and behind it what is in the folder's `root`; how many bytes the first of these has.
+/// A disk for each would be simpler, but newer kernels number them as they come.
+#[track_caller]
+fn disk(folder: &Path) -> (PathBuf, u64) {
+    let disk = folder.join("disk");
+    let mut copy = Command::new("cp");
+    let copied =
+        copy.arg("--sparse=always").arg(parts().join("root.ext4")).arg(&disk).status().expect("cp runs");
+    assert!(copied.success(), "cp: {copied}");
+    let system = disk.metadata().expect("there").len();
+    let files = OpenOptions::new().append(true).open(&disk).expect("opened");
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--owner=0", "--group=0", "--directory"]).arg(folder.join("root")).arg(".");
+    let packed = tar.stdout(files).status().expect("tar runs");
+    assert!(packed.success(), "tar: {packed}");
+    (disk, system)
 }
 
 /// Two pipes with this name, one for each direction.

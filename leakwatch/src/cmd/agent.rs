@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     alarms, kernel_options,
-    startup::{Usage, block_on, calibrate, load},
+    startup::{Usage, block_on, calibrate, load, no_probes},
     watch::say,
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     config::{self, AgentFile, rules::RuleFile},
     export::metrics::ExportFigures,
     host::{self, Process, ProcessMemory, Root, capability::Capability, confine, own},
+    kernel::Kernel,
     report::Report,
 };
 
@@ -66,7 +67,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
         }
     };
     let hit_ns = kernel.as_mut().and_then(calibrate);
-    features.extend(what_works(kernel.is_some(), hit_ns, files, server.as_ref()));
+    features.extend(what_works(kernel.as_ref(), hit_ns, files, server.as_ref()));
     for feature in features.iter().filter(|feature| !feature.on) {
         tracing::warn!(feature = feature.name, "off: {}", feature.why);
     }
@@ -134,24 +135,39 @@ fn off(name: &'static str, why: &str) -> Feature {
 }
 
 /// What the machine lets us do, feature by feature.
-fn what_works(kernel: bool, hit_ns: Option<f64>, files: u64, server: Option<&Server>) -> Vec<Feature> {
+fn what_works(
+    kernel: Option<&Kernel>,
+    hit_ns: Option<f64>,
+    files: u64,
+    server: Option<&Server>,
+) -> Vec<Feature> {
     let mut features = Vec::new();
-    if kernel {
+    if let Some(kernel) = kernel {
         features.push(on("exec_news", "the kernel tells of each new program"));
         features.push(on("threads", "threads and forks are counted by tracepoints"));
+        features.push(match kernel.no_thread_sites() {
+            None => on("thread_sites", "where they are made is found in their makers' stacks"),
+            Some(why) => {
+                off("thread_sites", &format!("they are counted, but not by where they are made: {why}"))
+            }
+        });
     } else {
         features.push(off(
             "exec_news",
             "without the kernel side new programs are found by looking through /proc",
         ));
         features.push(off("threads", "without the kernel side nobody counts threads and forks"));
+        features.push(off("thread_sites", "without the kernel side nobody counts threads and forks"));
     }
-    features.push(match hit_ns {
-        Some(price) => on("probes", format!("a hit costs {price:.0} ns here")),
-        None if kernel => {
-            off("probes", "the price of a probe hit could not be measured, so no budget could be kept")
-        }
-        None => off("probes", "there is no kernel side to place them"),
+    features.push(match (hit_ns, kernel) {
+        (Some(price), _) => on("probes", format!("a hit costs {price:.0} ns here")),
+        (None, Some(kernel)) => match no_probes(kernel) {
+            Some(error) => off("probes", &format!("{error:#}")),
+            None => {
+                off("probes", "the price of a probe hit could not be measured, so no budget could be kept")
+            }
+        },
+        (None, None) => off("probes", "there is no kernel side to place them"),
     });
     // Pid 1 is somebody else's wherever an agent belongs.
     let of_others = Process::open(1).and_then(|process| ProcessMemory::open(&process));

@@ -91,8 +91,17 @@ pub(super) fn load(options: kernel::Options) -> anyhow::Result<Kernel> {
     })?
 }
 
+/// That there are no probes on this kernel, if so, and why.
+pub(super) fn no_probes(kernel: &Kernel) -> Option<anyhow::Error> {
+    kernel.no_probes().map(|error| explain(error.into()))
+}
+
 /// The price of a probe hit, where it can be measured.
 pub(super) fn calibrate(kernel: &mut Kernel) -> Option<f64> {
+    // Who wants one says so.
+    if kernel.no_probes().is_some() {
+        return None;
+    }
     let priced = (|| -> anyhow::Result<f64> {
         let exe = host::Executable::of_process(&Process::open(std::process::id())?)?;
         let offsets = own_offsets(kernel::calibration_points())?;

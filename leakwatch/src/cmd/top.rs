@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     End,
-    startup::{Usage, block_on, calibrate, load},
+    startup::{Usage, block_on, calibrate, load, no_probes},
     terminal::{self, Terminal},
     watch::say,
 };
@@ -61,6 +61,9 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<End> {
             None
         }
     };
+    if let Some(error) = kernel.as_ref().filter(|_| args.probes).and_then(no_probes) {
+        say(&format!("by memory alone: {error:#}"))?;
+    }
     let hit_ns = if args.probes { kernel.as_mut().and_then(calibrate) } else { None };
     let (snapshots, _nobody_asks) = watch::channel(None::<Arc<Snapshot>>);
     let stop = Arc::new(Notify::new());

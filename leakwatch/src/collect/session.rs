@@ -144,8 +144,14 @@ impl Session {
         // It may have been found a while ago.
         modules.refresh()?;
         let memory = ProcessMemory::open(&process)?;
+        let no_probes = kernel.no_probes().filter(|_| ask.mode == Mode::Auto);
         let runtimes = if ask.probes.is_empty() {
-            recognised(pid, &image, &modules, &memory, ask)?
+            let mode = if no_probes.is_some() { Mode::Memory } else { ask.mode };
+            let mut runtimes = recognised(pid, &image, &modules, &memory, mode, &ask.named)?;
+            for runtime in runtimes.iter_mut().filter(|runtime| runtime.probes.is_empty()) {
+                runtime.problems.extend(no_probes.as_ref().map(ToString::to_string));
+            }
+            runtimes
         } else {
             vec![named(&image, &ask.probes)]
         };
@@ -603,13 +609,14 @@ fn recognised(
     image: &Image,
     modules: &Modules,
     memory: &ProcessMemory,
-    ask: &Ask,
+    mode: Mode,
+    named: &[Arc<Named>],
 ) -> Result<Vec<Runtime>, CollectError> {
-    let found = runtime::recognise(pid, image, memory, ask.mode);
-    if ask.named.is_empty() {
+    let found = runtime::recognise(pid, image, memory, mode);
+    if named.is_empty() {
         return found;
     }
-    let plans = custom::plan_all(&ask.named, modules, image.inspection(), image.path(), memory);
+    let plans = custom::plan_all(named, modules, image.inspection(), image.path(), memory);
     let mut plans = plans.map_err(|why| CollectError::Named { pid, why })?;
     let mut runtimes = match found {
         Ok(runtimes) => runtimes,

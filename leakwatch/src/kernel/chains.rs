@@ -10,7 +10,8 @@ use leakwatch_inspect::btf::Btf;
 
 use super::{
     batch,
-    object::{Kernel, KernelError, Watched, hash_map},
+    error::KernelError,
+    object::{Kernel, Watched, hash_map},
     plain::Plain,
 };
 

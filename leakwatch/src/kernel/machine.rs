@@ -4,7 +4,8 @@ use aya::maps::Array;
 use leakwatch_common::{ProcessSlot, RuntimeKind, process_flags};
 
 use super::{
-    object::{Kernel, KernelError, Watched},
+    error::KernelError,
+    object::{Kernel, Watched},
     plain::Plain,
 };
 use crate::observe::Counters;

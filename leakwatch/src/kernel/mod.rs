@@ -7,6 +7,7 @@
 mod batch;
 mod calibrate;
 mod chains;
+mod error;
 mod machine;
 mod object;
 mod plain;
@@ -15,6 +16,7 @@ mod tables;
 
 pub use calibrate::calibration_points;
 pub use chains::thread_pointer;
-pub use object::{Kernel, KernelError, KernelLog, LoadedProgram, Options, Tracepoint, Watched};
+pub use error::KernelError;
+pub use object::{Kernel, KernelLog, LoadedProgram, Options, Tracepoint, Watched};
 pub use ring::EventReader;
 pub use tables::LiveTask;

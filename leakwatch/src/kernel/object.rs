@@ -1,13 +1,9 @@
 //! The kernel object: loading it with the sizes asked for, attaching it, forgetting processes.
 
-use std::{
-    io,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZeroU32, path::Path};
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
         ProgramError, ProgramInfo, TracePoint, UProbe,
@@ -20,94 +16,14 @@ use leakwatch_common::{
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use rustc_hash::FxHashMap;
 
-use super::{plain::Plain, ring::EventReader};
+use super::{
+    error::{KernelError, refused},
+    plain::Plain,
+    ring::EventReader,
+};
 
 /// The object kept in the repository, or the one that `LEAKWATCH_EBPF_OBJECT` named when this was built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leakwatch.bpf.o"));
-
-/// Why the kernel side could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KernelError {
-    /// The object did not load.
-    #[error("the kernel refused leakwatch's eBPF object; `leakwatch doctor` says what is missing")]
-    Load(#[source] Box<EbpfError>),
-    /// A program did not load (permission, verifier).
-    #[error("the kernel refused the eBPF program {program}; `leakwatch doctor` says what is missing")]
-    Program {
-        /// Its name in the object.
-        program: &'static str,
-        /// Why.
-        source: Box<ProgramError>,
-    },
-    /// The object and this program do not agree on the types that they share.
-    #[error(
-        "the eBPF object was built from other sources than this leakwatch; run `cargo xtask ebpf`, then build again"
-    )]
-    Mismatch,
-    /// The object has no such program or map: not built from this leakwatch's sources.
-    #[error(
-        "the eBPF object has no `{name}`: it was not built from this leakwatch's sources; run `cargo xtask ebpf`"
-    )]
-    Missing {
-        /// What was looked for.
-        name: &'static str,
-    },
-    /// A uprobe could not be attached.
-    #[error(
-        "cannot place a probe in {path} at file offset {offset:#x}; `leakwatch doctor` says what is missing"
-    )]
-    Attach {
-        /// The file.
-        path: PathBuf,
-        /// Byte offset in it.
-        offset: u64,
-        /// Why.
-        source: Box<ProgramError>,
-    },
-    /// A tracepoint could not be attached.
-    #[error("cannot attach to the tracepoint {category}:{name}")]
-    Tracepoint {
-        /// Such as `sched`.
-        category: &'static str,
-        /// Such as `sched_process_exit`.
-        name: &'static str,
-        /// Why.
-        source: Box<ProgramError>,
-    },
-    /// A map could not be read or written.
-    #[error("cannot access the eBPF map {map}")]
-    Map {
-        /// Its name.
-        map: &'static str,
-        /// Why.
-        source: Box<MapError>,
-    },
-    /// A map could not be read as a whole.
-    #[error("cannot read the eBPF map {map}")]
-    MapRead {
-        /// Its name.
-        map: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A table of ours is full.
-    #[error("{what} is full ({size} entries); raise it with {flag}")]
-    Full {
-        /// Which.
-        what: &'static str,
-        /// How many it holds.
-        size: u32,
-        /// The option that makes it larger.
-        flag: &'static str,
-    },
-    /// The kernel side's messages cannot be read.
-    #[error("cannot read the messages of the eBPF programs")]
-    Log(#[source] aya_log::Error),
-    /// Pid 0 was asked for.
-    #[error("pid 0 is the kernel's idle task; give the pid of a process")]
-    PidZero,
-}
 
 /// Sizes and switches of the kernel side.
 #[derive(Clone, Debug)]
@@ -147,25 +63,6 @@ pub enum Tracepoint {
     Exit,
 }
 
-impl KernelError {
-    /// What [`Self::Full`] calls the live table.
-    pub(super) const LIVE_TABLE: &'static str = "the live table";
-
-    /// The live table is too small for what is alive.
-    pub fn is_live_table_full(&self) -> bool {
-        matches!(self, Self::Full { what, .. } if *what == Self::LIVE_TABLE)
-    }
-
-    /// The same, with the name by which a person knows the file: probes are attached through a descriptor.
-    #[must_use]
-    pub fn with_path(self, known_as: &Path) -> Self {
-        match self {
-            Self::Attach { offset, source, .. } => Self::Attach { path: known_as.to_owned(), offset, source },
-            other => other,
-        }
-    }
-}
-
 impl Tracepoint {
     const ALL: [Self; 3] = [Self::NewTask, Self::Exec, Self::Exit];
 
@@ -174,6 +71,14 @@ impl Tracepoint {
             Self::NewTask => ("task", "task_newtask"),
             Self::Exec => ("sched", "sched_process_exec"),
             Self::Exit => ("sched", "sched_process_exit"),
+        }
+    }
+
+    /// What of it is for kernels that refuse the program of its name.
+    const fn plainer_program(self) -> Option<&'static str> {
+        match self {
+            Self::NewTask => Some("task_newtask_blind"),
+            Self::Exec | Self::Exit => None,
         }
     }
 }
@@ -250,10 +155,17 @@ pub struct Kernel {
     free_slots: Vec<u32>,
     next_slot: u32,
     next_incarnation: u32,
+    /// The program of each tracepoint that this kernel took.
+    tracepoints: Vec<(Tracepoint, &'static str)>,
+    /// Why there are no probes, if there are none.
+    no_probes: Option<String>,
+    /// Why it is not known where threads are made, if so.
+    no_thread_sites: Option<String>,
 }
 
 impl Kernel {
-    /// Loads the object and its programs; attaches nothing yet.
+    /// Loads the object and its programs; attaches nothing yet. A kernel may refuse what is missed least: see
+    /// [`Self::no_probes`], [`Self::no_thread_sites`].
     ///
     /// # Errors
     /// When the kernel refuses the object, for want of a permission or a feature.
@@ -274,16 +186,20 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
             .map_err(|source| KernelError::Load(Box::new(source)))?;
-        for name in ["task_probe", "task_return", "empty_probe"] {
-            uprobe(&mut ebpf, name)?
-                .load()
-                .map_err(|source| KernelError::Program { program: name, source: Box::new(source) })?;
-        }
+        let probes = ["task_probe", "task_return", "empty_probe"];
+        let no_probes =
+            probes.into_iter().try_for_each(|name| refused(name, uprobe(&mut ebpf, name)?.load()));
+        let no_probes = no_probes.err().map(|error| error.to_string());
+        let (mut tracepoints, mut no_thread_sites) = (Vec::new(), None);
         for point in Tracepoint::ALL {
             let (_, name) = point.names();
-            tracepoint(&mut ebpf, name)?
-                .load()
-                .map_err(|source| KernelError::Program { program: name, source: Box::new(source) })?;
+            let mut load = |name| refused(name, tracepoint(&mut ebpf, name)?.load()).map(|()| name);
+            let loaded = load(name).or_else(|error| {
+                let Some(plainer) = point.plainer_program() else { return Err(error) };
+                no_thread_sites = Some(error.to_string());
+                load(plainer)
+            })?;
+            tracepoints.push((point, loaded));
         }
         Ok(Self {
             ebpf,
@@ -292,7 +208,20 @@ impl Kernel {
             free_slots: Vec::new(),
             next_slot: 1,
             next_incarnation: 1,
+            tracepoints,
+            no_probes,
+            no_thread_sites,
         })
+    }
+
+    /// That this kernel takes no probes, if so: all that counts tasks is their memory then.
+    pub fn no_probes(&self) -> Option<KernelError> {
+        self.no_probes.clone().map(|why| KernelError::NoProbes { why })
+    }
+
+    /// Why nobody can tell on this kernel where threads and child processes are made, if so. They are counted all the same.
+    pub fn no_thread_sites(&self) -> Option<&str> {
+        self.no_thread_sites.as_deref()
     }
 
     /// The sizes that it was loaded with.
@@ -300,21 +229,18 @@ impl Kernel {
         &self.options
     }
 
-    /// Attaches one of the sched tracepoints, for the life of `self`.
-    fn attach_tracepoint(&mut self, point: Tracepoint) -> Result<(), KernelError> {
-        let (category, name) = point.names();
-        let program = tracepoint(&mut self.ebpf, name)?;
-        program.attach(category, name).map_err(|source| KernelError::Tracepoint {
-            category,
-            name,
-            source: Box::new(source),
-        })?;
-        Ok(())
-    }
-
-    /// Attaches all of them.
+    /// Attaches all tracepoints, for the life of `self`.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
-        Tracepoint::ALL.into_iter().try_for_each(|point| self.attach_tracepoint(point))
+        for (point, program) in self.tracepoints.clone() {
+            let (category, name) = point.names();
+            tracepoint(&mut self.ebpf, program)?
+                .attach(category, name)
+                .map_err(|source| KernelError::Tracepoint { category, name, source: Box::new(source) })?;
+        }
+        Ok(())
     }
 
     /// Takes the reading end of the ring buffer; once.
@@ -482,6 +408,9 @@ impl Kernel {
         offset: u64,
         cookie: Option<u64>,
     ) -> Result<UProbeLink, KernelError> {
+        if let Some(error) = self.no_probes() {
+            return Err(error);
+        }
         let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).ok_or(KernelError::PidZero)?);
         let program = uprobe(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie };
@@ -554,12 +483,16 @@ fn abi_of(object: &[u8]) -> Option<u64> {
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-    program.try_into().map_err(|source| KernelError::Program { program: name, source: Box::new(source) })
+    program
+        .try_into()
+        .map_err(|error: ProgramError| KernelError::Program { program: name, why: error.to_string() })
 }
 
 fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut TracePoint, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-    program.try_into().map_err(|source| KernelError::Program { program: name, source: Box::new(source) })
+    program
+        .try_into()
+        .map_err(|error: ProgramError| KernelError::Program { program: name, why: error.to_string() })
 }
 
 /// The raw data of a hash map.

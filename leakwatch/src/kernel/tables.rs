@@ -9,7 +9,8 @@ use leakwatch_common::{
 
 use super::{
     batch,
-    object::{Kernel, KernelError, Watched, hash_map},
+    error::KernelError,
+    object::{Kernel, Watched, hash_map},
     plain::Plain,
 };
 use crate::observe::{Counters, SiteId};

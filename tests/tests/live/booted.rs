@@ -4,9 +4,11 @@
 //! Everything is one test, since a machine that is emulated takes its time: each part goes on where the one before it ended.
 
 mod clock;
+mod kernels;
 
 use std::fs;
 
+use leakwatch_tests::machine::Linux;
 use leakwatch_tests::receivers::Collector;
 use leakwatch_tests::rights::of_the_unit;
 use leakwatch_tests::{Machine, Server, Target, gate, machine, matrix, need};
@@ -39,9 +41,9 @@ fn the_package_on_a_host_that_boots() {
     let folder = Folder::new("booted");
     let package = machine::package().expect("the gate has looked");
     fs::copy(package, folder.below("root/opt/test").join("leakwatch.deb")).expect("copied");
-    let machine = Machine::boot(folder.path(), &newest);
+    let machine = Machine::boot(Linux::Own, folder.path(), &[("target", &newest)]);
     machine.have("systemctl start target");
-    let mut target = Target::start_command(&mut machine.target());
+    let mut target = Target::start_command(&mut machine.target("target"));
 
     installed(&machine);
     ready(&machine);

@@ -46,13 +46,18 @@ fn install_now(packages: &[&str]) -> Result<()> {
 
 /// Unpacks `packages` below `out` without installing them: no script of theirs runs, no service starts.
 pub(super) fn unpack(packages: &[&str], out: &Path) -> Result<()> {
+    unpack_what(out, |downloads| with_lists(|| download(apt_get(true), packages, downloads)))
+}
+
+fn download(mut apt: Command, packages: &[&str], into: &Path) -> Result<()> {
+    shell::output(apt.arg("download").args(packages).current_dir(into)).map(drop)
+}
+
+/// Unpacks what `download` puts into a folder.
+fn unpack_what(out: &Path, download: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let downloads = out.join("deb");
     fs::create_dir_all(&downloads).with_context(|| format!("failed to make {}", downloads.display()))?;
-    with_lists(|| {
-        let mut apt = apt_get(true);
-        apt.arg("download").args(packages).current_dir(&downloads);
-        shell::output(&mut apt).map(drop)
-    })?;
+    download(&downloads)?;
     let entries =
         fs::read_dir(&downloads).with_context(|| format!("failed to read {}", downloads.display()))?;
     for entry in entries {
@@ -80,10 +85,71 @@ pub(super) fn unpack_with_needs(packages: &[&str], out: &Path) -> Result<()> {
 
 /// The package that a package without files of its own stands for: the newest one of its kind.
 pub(super) fn newest_of(kind: &str) -> Result<String> {
-    let depends =
-        with_lists(|| shell::output(shell::command("apt-cache").args(["depends", "--important", kind])))?;
+    with_lists(|| newest(&mut shell::command("apt-cache"), kind))
+}
+
+fn newest(apt_cache: &mut Command, kind: &str) -> Result<String> {
+    let depends = shell::output(apt_cache.args(["depends", "--important", kind]))?;
     let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
     package.map(str::to_owned).with_context(|| format!("{kind} depends on nothing"))
+}
+
+/// Packages of another release of Debian than this machine's.
+pub(super) struct OtherRelease {
+    /// Which sources and lists are meant.
+    options: [String; 4],
+}
+
+impl OtherRelease {
+    /// One of its suites (`trixie`, `trixie-security`), from where this machine gets that of its own release. Its lists are kept in
+    /// `dir`.
+    pub(super) fn new(suite: &str, dir: &Path) -> Result<Self> {
+        let part = suite.find('-').map_or("", |dash| &suite[dash..]);
+        let (own, other) = (format!(" {}{part} ", release()?), format!(" {suite} "));
+        let mut text = String::new();
+        for line in sources()?.iter().filter(|line| line.contains(&own)) {
+            text.push_str(&line.replace(&own, &other));
+            text.push('\n');
+        }
+        fs::create_dir_all(dir.join("lists/partial"))
+            .with_context(|| format!("failed to make {}", dir.display()))?;
+        let list = dir.join("sources.list");
+        fs::write(&list, text).with_context(|| format!("failed to write {}", list.display()))?;
+        let option = |name: &str, path: &Path| format!("--option={name}={}", path.display());
+        let options = [
+            option("Dir::Etc::SourceList", &list),
+            option("Dir::Etc::SourceParts", Path::new("/dev/null")),
+            option("Dir::State::Lists", &dir.join("lists")),
+            option("Dir::Cache", dir),
+        ];
+        let this = Self { options };
+        three_times(|| shell::output(this.apt_get().args(["update", "-q"])))?;
+        Ok(this)
+    }
+
+    /// As [`newest_of`].
+    pub(super) fn newest_of(&self, kind: &str) -> Result<String> {
+        newest(shell::command("apt-cache").args(&self.options), kind)
+    }
+
+    /// As [`unpack`].
+    pub(super) fn unpack(&self, packages: &[&str], out: &Path) -> Result<()> {
+        unpack_what(out, |downloads| three_times(|| download(self.apt_get(), packages, downloads)))
+    }
+
+    fn apt_get(&self) -> Command {
+        let mut apt = apt_get(true);
+        apt.args(&self.options);
+        apt
+    }
+}
+
+/// The name of this machine's Debian.
+pub(super) fn release() -> Result<String> {
+    let file = "/etc/os-release";
+    let text = fs::read_to_string(file).with_context(|| format!("failed to read {file}"))?;
+    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.map(str::to_owned).with_context(|| format!("{file} has no VERSION_CODENAME"))
 }
 
 /// Where this machine gets its packages, a line for each suite and component, as `sources.list` has them.

@@ -1,4 +1,4 @@
-//! A machine that a live test boots: QEMU, Debian's kernel, and a Debian with systemd on a disk.
+//! A machine that a live test boots: QEMU, kernels of three releases of Debian, and a Debian with systemd on a disk.
 //!
 //! It is emulated, so that it is the same wherever the test runs: where `/dev/kvm` opens, what is behind it need not be able to run a
 //! kernel of the guest's own. Nothing of leakwatch is on the disk: the test brings that along on a second one.
@@ -14,26 +14,39 @@ use crate::shell;
 /// Of the disk's Debian: what every Debian has, systemd as process 1, what loads modules, and what sets up a network.
 const PACKAGES: &str = "usr-is-merged,systemd,systemd-sysv,kmod,iproute2";
 
-/// Modules of the kernel that are not built in: how the test talks to the machine. The disk's driver and file system are.
-const MODULES: [&str; 5] = [
-    "drivers/virtio",
-    "drivers/char/virtio_console.ko",
-    "drivers/net/virtio_net.ko",
-    "drivers/net/net_failover.ko",
-    "net/core/failover.ko",
-];
+/// Files of a kernel's modules that the test needs to talk to the machine, where they are not built in as the disk's driver and
+/// file system are: an expression of `find`.
+const MODULES: [&str; 10] =
+    ["(", "-name", "modules.*", "-o", "-name", "virtio*.ko*", "-o", "-name", "*failover.ko*", ")"];
 
-/// The folder with `qemu`, `vmlinuz` and `root.ext4`.
+/// The package that depends on the newest kernel of a release.
+const KERNEL: &str = "linux-image-cloud-amd64";
+
+/// Releases of Debian whose kernels it boots besides that of its own: an older one (Linux 5.10) and a newer one (6.12).
+const OTHERS: [&str; 2] = ["bullseye", "trixie"];
+
+/// The folder with `qemu`, `root.ext4`, `vmlinuz`, and `vmlinuz-` for each of the others.
 pub(super) fn machine() -> Result<PathBuf> {
-    let machine = dir().join("machine");
+    let machine = dir().join("machines");
     if !machine.exists() {
-        println!("fetching QEMU, a kernel and a small system from Debian: a live test boots a machine");
+        println!("fetching QEMU, three kernels and a small system from Debian: live tests boot machines");
         apt::install(&["e2fsprogs"], "to write the disk of a machine")?;
         fetch::whole(&machine, |out| {
             apt::unpack_with_needs(&["qemu-system-x86"], &out.join("qemu"))?;
             let root = out.join("root");
             system(out, &root)?;
-            kernel(out, &root)?;
+            let unpacked = out.join("kernel");
+            let package = apt::newest_of(KERNEL)?;
+            apt::unpack(&[&package], &unpacked)?;
+            kernel(&package, &unpacked, &out.join("vmlinuz"), &root)?;
+            for release in OTHERS {
+                // What the security team has: the newest kernel, and little else.
+                let packages = apt::OtherRelease::new(&format!("{release}-security"), &out.join("apt"))?;
+                let package = packages.newest_of(KERNEL)?;
+                packages.unpack(&[&package], &unpacked)?;
+                kernel(&package, &unpacked, &out.join(format!("vmlinuz-{release}")), &root)?;
+                remove(&out.join("apt"))?;
+            }
             disk(&root, &out.join("root.ext4"))
         })?;
     }
@@ -61,38 +74,26 @@ fn system(out: &Path, root: &Path) -> Result<()> {
     for texts in ["man", "locale", "doc"] {
         debian.arg(format!("--dpkgopt=path-exclude=/usr/share/{texts}/*"));
     }
-    debian.arg(release()?).arg(root).args(apt::sources()?).env("PATH", path);
+    debian.arg(apt::release()?).arg(root).args(apt::sources()?).env("PATH", path);
     shell::output(&mut debian)?;
     remove(&tools)
 }
 
-/// The name of this machine's Debian.
-fn release() -> Result<String> {
-    let file = "/etc/os-release";
-    let text = fs::read_to_string(file).with_context(|| format!("failed to read {file}"))?;
-    let name = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    name.map(str::to_owned).with_context(|| format!("{file} has no VERSION_CODENAME"))
-}
-
-/// Unpacks the kernel into `out`, and its modules into the system.
-fn kernel(out: &Path, root: &Path) -> Result<()> {
-    let package = apt::newest_of("linux-image-cloud-amd64")?;
+/// Moves a kernel that was unpacked to `image`, and those of its modules that are needed into the system.
+fn kernel(package: &str, unpacked: &Path, image: &Path, root: &Path) -> Result<()> {
     let version = package.trim_start_matches("linux-image-");
-    let unpacked = out.join("kernel");
-    apt::unpack(&[&package], &unpacked)?;
-    let image = out.join("vmlinuz");
-    fs::rename(unpacked.join("boot").join(format!("vmlinuz-{version}")), &image)
+    fs::rename(unpacked.join("boot").join(format!("vmlinuz-{version}")), image)
         .with_context(|| format!("failed to make {}", image.display()))?;
-    let all = unpacked.join("lib/modules").join(version);
+    // Before Debian 13 they are in /lib.
+    let all = ["lib", "usr/lib"].map(|lib| unpacked.join(lib).join("modules").join(version));
+    let all = all.iter().find(|all| all.is_dir()).with_context(|| format!("{package} has no modules"))?;
     let wanted = root.join("usr/lib/modules").join(version);
-    fs::create_dir_all(wanted.join("kernel"))
-        .with_context(|| format!("failed to make {}", wanted.display()))?;
-    let mut copy = shell::command("cp");
-    copy.current_dir(&all).args(["--recursive", "--parents", "modules.order", "modules.builtin"]);
-    copy.arg("modules.builtin.modinfo").args(MODULES.map(|module| format!("kernel/{module}"))).arg(&wanted);
-    shell::output(&mut copy)?;
+    fs::create_dir_all(&wanted).with_context(|| format!("failed to make {}", wanted.display()))?;
+    let mut copy = shell::command("find");
+    copy.current_dir(all).arg(".").args(MODULES).args(["-exec", "cp", "--parents", "--target-directory"]);
+    shell::output(copy.arg(&wanted).args(["{}", "+"]))?;
     shell::output(shell::command("chroot").arg(root).args(["depmod", version]))?;
-    remove(&unpacked)
+    remove(unpacked)
 }
 
 /// Writes a folder to a disk with a file system.

@@ -118,8 +118,8 @@ fn kernel(facts: &Facts) -> Finding {
         ),
         Ok((release, text)) if *release < OLDEST_KERNEL => Finding::fail(
             NAME,
-            format!("Linux {text} is too old"),
-            "leakwatch needs Linux 5.15 or newer: attach cookies for uprobes came with it",
+            format!("Linux {text} is too old for probes"),
+            "use Linux 5.15 or newer: attach cookies for uprobes came with it",
         ),
         Ok((_, text)) => Finding::ok(NAME, format!("Linux {text}")),
     }
@@ -338,7 +338,12 @@ fn btf(facts: &Facts) -> Finding {
     match &facts.btf {
         Err(why) => Finding::unknown(NAME, why),
         Ok(true) => Finding::ok(NAME, "the kernel has it"),
-        Ok(false) => Finding::ok(NAME, "the kernel has none (leakwatch does without)"),
+        // Its verifier knows no type for what `bpf_get_current_task_btf` returns then (`check_helper_call` in kernel/bpf/verifier.c).
+        Ok(false) => Finding::warn(
+            NAME,
+            "the kernel has none, and so nobody tells where threads and child processes are made",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF",
+        ),
     }
 }
 

@@ -110,7 +110,7 @@ fn kernels_and_namespaces() {
     check(
         &Facts { release: Ok((Release { major: 5, minor: 14 }, "5.14.21".to_owned())), ..good() },
         Status::Fail,
-        "Linux 5.14.21 is too old; leakwatch needs Linux 5.15 or newer: attach cookies for uprobes came with it",
+        "Linux 5.14.21 is too old for probes; use Linux 5.15 or newer: attach cookies for uprobes came with it",
     );
     check(
         &Facts { first_pid_namespace: Ok(false), ..good() },
@@ -183,6 +183,16 @@ fn tracefs_can_be_mounted_or_not() {
         &Facts { tracefs: None, tracefs_place: Ok(false), ..good() },
         Status::Fail,
         "/sys/kernel/tracing does not exist; use a kernel with CONFIG_FTRACE and mount sysfs on /sys",
+    );
+}
+
+#[test]
+fn without_btf_nobody_knows_where_threads_are_made() {
+    check(
+        &Facts { btf: Ok(false), ..good() },
+        Status::Warn,
+        "the kernel has none, and so nobody tells where threads and child processes are made; use a kernel with \
+         CONFIG_DEBUG_INFO_BTF",
     );
 }
 
