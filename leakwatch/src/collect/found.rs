@@ -17,6 +17,8 @@ use crate::{
 pub struct Found {
     /// The process.
     pub process: Process,
+    /// It began to run its program just now: nothing that it has was there before.
+    pub newborn: bool,
     pub(super) loaded: Loaded,
     pub(super) modules: Modules,
     pub(super) libraries: Vec<Library>,
@@ -30,7 +32,7 @@ impl Found {
     pub fn look(process: Process, binaries: &mut Binaries) -> Result<Self, CollectError> {
         let (loaded, modules) = Loaded::of_process(&process, binaries)?;
         let libraries = loaded.libraries(&modules, binaries)?;
-        Ok(Self { process, loaded, modules, libraries })
+        Ok(Self { process, newborn: false, loaded, modules, libraries })
     }
 
     /// The runtimes whose tasks it may have, as far as its files tell; without any it has threads.

@@ -18,7 +18,7 @@ use super::{
     session::{Ask, Counted, Counting, Mode, Session},
 };
 use crate::{
-    host::ProcessMemory,
+    host::{ProcessMemory, own},
     images::Image,
     kernel::Kernel,
     observe::{Counters, SiteId, SiteSample},
@@ -69,12 +69,24 @@ pub(super) struct Numbered {
     pub(super) unseen: u64,
     /// The next number when probes were taken off, until memory is looked at.
     off_at: Option<u64>,
+    /// The numbers from 1 on are of this watch, except for so many which perhaps nobody has, until memory is looked at.
+    newborn: Option<u64>,
 }
 
+/// Numbers that a processor is given at once: `_GoidCacheBatch` of runtime/proc.go.
+const BATCH: u64 = 16;
+
 impl Numbered {
+    /// A process that begins to run its program, on a machine with so many processors.
+    fn newborn(processors: u32) -> Self {
+        Self { newborn: Some(BATCH.saturating_mul(u64::from(processors))), ..Self::default() }
+    }
+
     /// The next number to be given is this, and by their sites this many were started.
     fn take(&mut self, next: u64, by_sites: u64) {
-        if let Some((before, sites_before)) = self.last {
+        // It had none: what was numbered and no site shows has come and gone, unless it was only given to a processor.
+        let first = self.newborn.take().map(|given| (given.min(next), 0));
+        if let Some((before, sites_before)) = self.last.or(first) {
             let started = next.saturating_sub(before);
             let shown = by_sites.saturating_sub(sites_before);
             self.unseen = self.unseen.saturating_add(started.saturating_sub(shown));
@@ -88,6 +100,7 @@ impl Numbered {
         if let Some(next) = next.filter(|_| self.last.is_some()) {
             self.take(next.saturating_sub(by_probes), by_sites);
         }
+        self.newborn = None;
         self.last = None;
     }
 
@@ -111,7 +124,7 @@ impl Session {
     /// # Errors
     /// As [`Session::attach`].
     pub fn look_on(kernel: Option<&mut Kernel>, found: Found) -> Result<Self, CollectError> {
-        let Found { process, loaded, modules, libraries } = found;
+        let Found { process, newborn, loaded, modules, libraries } = found;
         let pid = process.pid();
         let image = Image::new(loaded, libraries);
         let memory = ProcessMemory::open(&process)?;
@@ -122,6 +135,8 @@ impl Session {
         let parts = (image, modules, memory);
         let mut session = Self::new(process, parts, runtimes, watched, AtAttach::default());
         session.totals_only = true;
+        session.newborn = newborn;
+        session.numbered = if newborn { Numbered::newborn(own::processors()) } else { Numbered::default() };
         session.unseen = unseen;
         Ok(session)
     }
@@ -276,6 +291,22 @@ mod tests {
         numbered.go_on(4000);
         numbered.take(6050, 4020);
         assert_eq!(numbered.unseen, 130);
+    }
+
+    #[test]
+    fn a_newborn_had_no_number() {
+        let mut few = Numbered::newborn(2);
+        few.take(33, 5);
+        assert_eq!(few.unseen, 0, "two processors have 16 numbers each, and have given five of them away");
+        let mut many = Numbered::newborn(2);
+        many.take(1041, 9);
+        assert_eq!(many.unseen, 1000);
+        many.take(1051, 9);
+        assert_eq!(many.unseen, 1010, "from the first look on as of any other");
+        let mut probed = Numbered::newborn(2);
+        probed.pause(Some(1000), 0, 9);
+        probed.take(2000, 9);
+        assert_eq!(probed.unseen, 0, "what was before the probes is not counted after them");
     }
 
     #[test]

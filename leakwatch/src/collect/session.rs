@@ -101,6 +101,8 @@ pub struct Session {
     pub(super) open: bool,
     /// Of threads and children only the totals are counted.
     pub(super) totals_only: bool,
+    /// None of its tasks was there before it was watched.
+    pub(super) newborn: bool,
     incarnation: u32,
     /// What the kernel's tables said at the last look.
     pub(super) last: Option<Last>,
@@ -138,7 +140,7 @@ impl Session {
     /// # Errors
     /// As [`Self::attach`].
     pub async fn attach_found(kernel: &mut Kernel, found: Found, ask: &Ask) -> Result<Self, CollectError> {
-        let Found { process, loaded, mut modules, libraries } = found;
+        let Found { process, loaded, mut modules, libraries, .. } = found;
         let pid = process.pid();
         let mut image = Image::new(loaded, libraries);
         // It may have been found a while ago.
@@ -197,6 +199,7 @@ impl Session {
             watched,
             open: true,
             totals_only: false,
+            newborn: false,
             last: None,
             at_attach,
             unseen: BTreeSet::new(),
@@ -533,7 +536,8 @@ impl Session {
         if !self.unseen.remove(&kind) {
             return;
         }
-        for group in &census.waiting {
+        // What is alive of a newborn was started since, which `count_by_memory` says.
+        for group in census.waiting.iter().filter(|_| !self.newborn) {
             *self.at_attach.live.entry(group.site).or_default() += group.count;
             sites.entry(group.site).or_insert_with(|| empty_site(group.site)).live_at_attach += group.count;
         }

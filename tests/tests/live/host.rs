@@ -100,6 +100,27 @@ fn starts_between_two_looks_are_counted_by_their_numbers() {
 }
 
 #[test]
+fn what_a_program_starts_before_the_first_look_is_among_its_starts() {
+    need!(gate::live(), gate::file(&newest()));
+    // Its program is known by then: nothing has to be read.
+    let first = Target::start(&newest());
+    let host = HostAgent::start("newborn", TARGETS);
+    host.wait_until("a first look", |host| host.process(first.pid()).is_some());
+    let mut target = Target::start(&newest());
+    target.command("storm 1000");
+    target.command("spawn chan 100");
+    let truth = target.check();
+    assert!(truth.started >= 1100, "{truth:?}");
+    host.wait_until("a first look", |host| host.process(target.pid()).is_some());
+    let tasks = || host.report(target.pid()).expect("watched").process(target.pid()).tasks();
+    let slack = 16 * u64::from(target.ready().gomaxprocs) + 64;
+    host.wait_until("the starts", |_| tasks().started + slack >= truth.started);
+    let tasks = tasks();
+    assert!(tasks.started <= truth.started + slack, "{tasks:?} of {truth:?}");
+    assert_eq!((tasks.live_at_attach, tasks.started - tasks.ended), (0, tasks.live), "{tasks:?}");
+}
+
+#[test]
 fn only_those_that_are_wanted() {
     need!(gate::live(), gate::file(&newest()));
     let folder = std::env::temp_dir().join(format!("leakwatch-wanted-{}", std::process::id()));

@@ -145,6 +145,7 @@ impl Discovery {
             });
             pids.extend(others);
         }
+        found.iter_mut().for_each(|found| found.newborn = true);
         if !pids.is_empty() {
             self.ask(Ask::Executed(pids));
         }
@@ -273,7 +274,7 @@ impl Finder {
                 now.is_some_and(|(ticks, exe)| (known.start_ticks, known.exe) == (ticks, exe))
             });
             if now.is_some() && !same {
-                self.find(pid);
+                self.find(pid, false);
             }
         }
         let mut left_out = BTreeMap::new();
@@ -283,10 +284,11 @@ impl Finder {
         self.tell(News::Scanned { left_out, binaries: self.binaries.figures() });
     }
 
-    /// Considers a process, and tells if it is wanted.
-    fn find(&mut self, pid: u32) {
+    /// Considers a process, and tells if it is wanted; `newborn`: it executed its program just now.
+    fn find(&mut self, pid: u32, newborn: bool) {
         // Whatever is not known is read.
-        if let Ok(Some(found)) = self.consider(pid, Reading::All) {
+        if let Ok(Some(mut found)) = self.consider(pid, Reading::All) {
+            found.newborn = newborn;
             self.tell(News::Found(Box::new(found)));
         }
     }
@@ -357,7 +359,7 @@ fn run(finder: &Mutex<Finder>, questions: &Receiver<Ask>, waiting: &AtomicUsize)
         let was_asked = asked.is_ok();
         let mut finder = hold(finder);
         match asked {
-            Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| finder.find(pid)),
+            Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| finder.find(pid, true)),
             Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => due_ns = 0,
             Ok(Ask::Wanted(wanted)) => {
                 finder.wanted = *wanted;

@@ -29,7 +29,7 @@ use crate::{
     kernel::Kernel,
     model::{Span, float, seconds},
     observe::{Event, StackCopy},
-    report::{Context, Environment, Report, Timestamp, WallClock, alerting::Alerting},
+    report::{Context, Environment, ProcessInfo, Report, Timestamp, WallClock, alerting::Alerting},
 };
 
 /// Time that looks may take in one turn before the others have to wait for the next, ns.
@@ -56,6 +56,8 @@ pub(super) struct Fleet {
     options: Options,
     detector: Detector,
     watches: Watches,
+    /// Counted, and not looked at yet; by pid.
+    fresh: BTreeMap<u32, Fresh>,
     /// Some came or went since the last report.
     came_or_went: bool,
     /// Numbers of watchings, to pids.
@@ -92,6 +94,13 @@ pub(super) struct Fleet {
     proofs: Proofs,
 }
 
+/// A process that was just attached.
+struct Fresh {
+    number: u64,
+    session: Session,
+    since: Timestamp,
+}
+
 /// What watching took, from turn to turn.
 #[derive(Debug, Default)]
 struct Usage {
@@ -112,6 +121,7 @@ impl Fleet {
             options,
             detector: Detector::default(),
             watches: Watches::new(),
+            fresh: BTreeMap::new(),
             came_or_went: false,
             numbers: BTreeMap::new(),
             incarnations: BTreeMap::new(),
@@ -168,12 +178,12 @@ impl Fleet {
         let pid = found.process.pid();
         self.forget(pid);
         self.young.remove(&pid);
-        if self.watches.len() >= self.options.discover.most_processes {
+        let watched = self.watches.len() + self.fresh.len();
+        if watched >= self.options.discover.most_processes {
             self.complain(
                 ErrorKind::Attach,
                 &format_args!(
-                    "pid {pid} is not watched: {} processes are, as many as [discover] max_processes allows",
-                    self.watches.len()
+                    "pid {pid} is not watched: {watched} processes are, as many as [discover] max_processes allows"
                 ),
             );
             return;
@@ -190,7 +200,7 @@ impl Fleet {
             kernel => Session::look_on(kernel, found),
         };
         match attached {
-            Ok(session) => self.begin(session),
+            Ok(session) => self.begin(session, threads_only),
             // It ended meanwhile, as most new processes do.
             Err(error) if is_end(&error) => debug!("pid {pid}: {error}"),
             Err(error) => {
@@ -199,7 +209,8 @@ impl Fleet {
         }
     }
 
-    fn begin(&mut self, session: Session) {
+    /// From now on its end is awaited, and it is looked at: `at_once` if it has events to be taken, else with the other new ones.
+    fn begin(&mut self, session: Session, at_once: bool) {
         let pid = session.process().pid();
         let number = self.next_number;
         self.next_number += 1;
@@ -214,10 +225,37 @@ impl Fleet {
         }
         self.numbers.insert(number, pid);
         self.attached += 1;
+        self.came_or_went = true;
         debug!(pid, comm = session.process().comm(), "watched");
+        let fresh = Fresh { number, session, since: clock::now() };
+        if at_once {
+            self.look_first(pid, fresh);
+        } else {
+            self.fresh.insert(pid, fresh);
+        }
+    }
+
+    /// Looks at those that were attached since the last time, in one go: what is done once for each of them right when it begins
+    /// takes twice as long, for the machine has forgotten how by then. Some may be left, where there are many.
+    pub(super) fn look_at_new(&mut self) {
+        let begun_ns = clock::monotonic_ns();
+        while clock::monotonic_ns().saturating_sub(begun_ns) <= SLICE_NS
+            && let Some((pid, fresh)) = self.fresh.pop_first()
+        {
+            self.look_first(pid, fresh);
+        }
+    }
+
+    /// Some were not looked at yet.
+    pub(super) fn has_new(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    fn look_first(&mut self, pid: u32, Fresh { number, session, since }: Fresh) {
         self.booted = self.booted.or_else(|| host::boot_time().ok());
         let labels = &self.options.discover.labels;
         let info = process::info(session.process(), self.booted, &self.root, labels);
+        let info = ProcessInfo { watched_since: Some(since), ..info };
         let mut watched = Box::new(Watched::new(number, session, info));
         if let Err(error) = watched.look(self.kernel.as_ref(), &self.options, &self.detector) {
             // Who it is can be said all the same.
@@ -226,7 +264,6 @@ impl Fleet {
         }
         watched.due_ns = clock::monotonic_ns().saturating_add(SOONEST_NS);
         self.watches.insert(pid, watched);
-        self.came_or_went = true;
     }
 
     /// The process with this number has ended.
@@ -245,14 +282,22 @@ impl Fleet {
 
     /// Forgets a process, at once and wholly; what was lost of it stays counted.
     fn forget(&mut self, pid: u32) {
-        let Some(mut watched) = self.watches.remove(&pid) else { return };
+        if let Some(fresh) = self.fresh.remove(&pid) {
+            self.forget_session(pid, fresh.number, fresh.session);
+        }
+        if let Some(watched) = self.watches.remove(&pid) {
+            self.proofs.forget(&watched);
+            self.hits_of_gone = self.hits_of_gone.saturating_add(watched.probe_hits());
+            self.forget_session(pid, watched.number, watched.session);
+        }
+    }
+
+    fn forget_session(&mut self, pid: u32, number: u64, mut session: Session) {
         self.came_or_went = true;
-        self.numbers.remove(&watched.number);
-        self.incarnations.remove(&watched.session.incarnation());
-        self.proofs.forget(&watched);
-        self.hits_of_gone = self.hits_of_gone.saturating_add(watched.probe_hits());
+        self.numbers.remove(&number);
+        self.incarnations.remove(&session.incarnation());
         if let Some(kernel) = self.kernel.as_mut()
-            && let Err(error) = watched.session.close(kernel)
+            && let Err(error) = session.close(kernel)
         {
             self.complain(ErrorKind::Kernel, &format_args!("pid {pid}: {error}"));
         }
@@ -316,6 +361,7 @@ impl Fleet {
         for (_, found) in grown.collect::<Vec<_>>() {
             self.attach(found).await;
         }
+        self.look_at_new();
         self.proofs.turn(&mut self.watches, &self.numbers, &self.options);
         let steps = self.look_at_due(begun_ns);
         let steps = steps.into_iter().chain(self.keep_process_budgets());
@@ -540,7 +586,7 @@ impl Fleet {
         // Of a process whose first look is not over, nothing is known.
         let seen = || self.watches.iter().filter(|(_, watched)| !watched.session.is_unseen());
         let processes: Vec<_> = seen().map(|(_, watched)| Arc::clone(&watched.report)).collect();
-        let unseen = (self.watches.len() - processes.len()) as u64;
+        let unseen = (self.watches.len() - processes.len() + self.fresh.len()) as u64;
         self.totals.add(&processes);
         let hits = self.probe_hits();
         let context = Context {
@@ -594,7 +640,7 @@ impl Fleet {
 
     /// Takes everything off.
     pub(super) fn close(mut self) {
-        let pids: Vec<u32> = self.watches.keys().copied().collect();
+        let pids: Vec<u32> = self.watches.keys().chain(self.fresh.keys()).copied().collect();
         for pid in pids {
             self.forget(pid);
         }

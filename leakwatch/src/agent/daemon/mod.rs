@@ -193,9 +193,10 @@ pub async fn run(
                     scanned = true;
                 }
             },
-            () = &mut between, if scanned && fleet.came_or_went() => {
+            () = &mut between, if scanned && (fleet.came_or_went() || fleet.has_new()) => {
+                fleet.look_at_new();
                 publish(&mut fleet, owner, &snapshots, false);
-                between.set(tokio::time::sleep(HALF_TURN));
+                between.set(tokio::time::sleep(until_next(&fleet)));
             }
             _ = turns.tick() => {
                 drain(&mut events, &mut fleet, &discovery, &news).await;
@@ -206,12 +207,13 @@ pub async fn run(
                 if scanned {
                     let round = fleet.round_is_due();
                     publish(&mut fleet, owner, &snapshots, round);
-                    if !std::mem::replace(&mut ready, true) {
+                    if !ready && !fleet.has_new() {
                         owner.stage(Stage::Ready);
+                        ready = true;
                     }
                 }
                 owner.stage(Stage::Turn);
-                between.set(tokio::time::sleep(HALF_TURN));
+                between.set(tokio::time::sleep(until_next(&fleet)));
             }
         }
     }
@@ -219,6 +221,11 @@ pub async fn run(
     drop(discovery);
     fleet.close();
     Ok(())
+}
+
+/// How long after a snapshot the next one may be published in between: at once, where some were left out of that one.
+fn until_next(fleet: &Fleet) -> Duration {
+    if fleet.has_new() { Duration::ZERO } else { HALF_TURN }
 }
 
 /// Publishes what there is to be said now; in a `round` its owner adds to it, and is told of it.

@@ -65,7 +65,7 @@ impl Watched {
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let now_ns = clock::monotonic_ns();
         let attach = Attach { process: id, time_ns: now_ns, tasks };
-        let mut info = ProcessInfo { blind: session.blind(), watched_since: Some(clock::now()), ..info };
+        let mut info = ProcessInfo { blind: session.blind(), ..info };
         info.runtimes = process::runtimes(&session);
         info.build_id = session.image().inspection().elf.build_id();
         Self {
