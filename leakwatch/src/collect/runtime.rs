@@ -201,8 +201,7 @@ pub(super) fn recognise(
     memory: &impl Memory,
     mode: Mode,
 ) -> Result<Vec<Runtime>, CollectError> {
-    let exe = image.path().display().to_string();
-    let incomplete = |why| CollectError::Incomplete { pid, exe: exe.clone(), why };
+    let incomplete = |why| CollectError::Incomplete { pid, exe: image.path().display().to_string(), why };
     let inspection = image.inspection();
     if mode != Mode::Memory
         && let Some(problem) = image.check_sites(memory).into_iter().next()
@@ -218,6 +217,9 @@ pub(super) fn recognise(
 
 /// The plans for each tokio version in a program and its libraries. All their tasks are looked for together, with the first.
 fn tokio(image: &Image, mode: Mode) -> Result<Vec<Runtime>, String> {
+    if image.inspection().tokio.is_empty() && image.libraries().is_empty() {
+        return Ok(Vec::new());
+    }
     let mut parts = vec![(&image.inspection().tokio[..], image.bias())];
     let mut files = vec![ProbedFile::of_image(image)];
     for library in image.libraries() {

@@ -42,6 +42,26 @@ impl ProcDir {
         if text.is_empty() { Err(HostError::Ended { pid: self.pid() }) } else { Ok(maps::parse(&text)) }
     }
 
+    /// Those of its mappings that are code.
+    ///
+    /// # Errors
+    /// As [`Self::mappings`].
+    pub fn code(&self) -> Result<Vec<Mapping>, HostError> {
+        let text = self.read(c"maps")?;
+        if text.is_empty() { Err(HostError::Ended { pid: self.pid() }) } else { Ok(maps::parse_code(&text)) }
+    }
+
+    /// Which file is behind a mapping: [`MappedFile::identity`] of what [`Self::open_mapped`] opens, most often without opening it.
+    ///
+    /// # Errors
+    /// As [`Self::open_mapped`].
+    pub fn mapped(&self, mapping: &Mapping) -> Result<FileIdentity, HostError> {
+        match self.regular_file(&link_to(mapping)) {
+            Some(file) => Ok(file),
+            None => Ok(self.open_mapped(mapping)?.identity),
+        }
+    }
+
     /// Opens the file behind a mapping.
     ///
     /// # Errors
@@ -49,7 +69,7 @@ impl ProcDir {
     /// `CAP_CHECKPOINT_RESTORE`) or, as the same file, by its name.
     pub fn open_mapped(&self, mapping: &Mapping) -> Result<MappedFile, HostError> {
         let path = mapping.path.clone().unwrap_or_default();
-        let through = self.join(&format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
+        let through = self.join(&link_to(mapping));
         let file = match open(&through) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 self.open_by_name(&path, mapping.inode)
@@ -75,6 +95,11 @@ impl ProcDir {
             Err(io::Error::new(io::ErrorKind::NotFound, "the name leads to another file by now"))
         }
     }
+}
+
+/// What leads to the file behind a mapping, in the process's directory.
+fn link_to(mapping: &Mapping) -> String {
+    format!("map_files/{:x}-{:x}", mapping.start, mapping.end)
 }
 
 /// Opens for reading, without waiting for anybody where it is a FIFO.

@@ -88,7 +88,20 @@ fn parse_entry(auxv: &[u8]) -> Option<u64> {
 
 /// Lines that are not mappings are passed over: they are the rest of a name with a newline in it.
 pub(super) fn parse(text: &[u8]) -> Vec<Mapping> {
-    let mut mappings: Vec<Mapping> = text.split(|&byte| byte == b'\n').filter_map(parse_line).collect();
+    parse_those(text, |_| true)
+}
+
+/// The same of code alone: most are not, and each that is parsed is copied.
+pub(super) fn parse_code(text: &[u8]) -> Vec<Mapping> {
+    parse_those(text, |line| {
+        let permissions = line.splitn(3, |&byte| byte == b' ').nth(1);
+        permissions.and_then(|letters| letters.get(2)) == Some(&b'x')
+    })
+}
+
+fn parse_those(text: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<Mapping> {
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| wanted(line));
+    let mut mappings: Vec<Mapping> = lines.filter_map(parse_line).collect();
     mappings.sort_by_key(|mapping| mapping.start);
     mappings
 }

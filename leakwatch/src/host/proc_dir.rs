@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -87,6 +87,12 @@ impl ProcDir {
         let stat = rustix::fs::statat(&self.dir, EXE, AtFlags::empty());
         stat.map(|stat| FileIdentity::of_stat(&stat))
             .map_err(|errno| self.failed("open the executable", EXE, errno))
+    }
+
+    /// Which file one of its links leads to; `None`: to no regular file, or that cannot be seen.
+    pub(super) fn regular_file(&self, name: &str) -> Option<FileIdentity> {
+        let stat = rustix::fs::statat(&self.dir, name, AtFlags::empty()).ok()?;
+        FileType::from_raw_mode(stat.st_mode).is_file().then(|| FileIdentity::of_stat(&stat))
     }
 
     /// The root directory of the process's mount namespace.

@@ -198,7 +198,12 @@ impl Binaries {
 
     /// Whether it is known what a library's bytes tell, or may be read.
     pub(super) fn may_tell(&self, file: FileIdentity) -> bool {
-        self.reading == Reading::All || self.known.contains_key(&file)
+        self.reading == Reading::All || self.knows(file)
+    }
+
+    /// Whether it was read.
+    pub(super) fn knows(&self, file: FileIdentity) -> bool {
+        self.known.contains_key(&file)
     }
 
     /// What a library's bytes tell, if a runtime may be in it; `read` gives them where they are needed.

@@ -35,11 +35,21 @@ pub(super) fn find(
 ) -> Result<Vec<Library>, ImageError> {
     let mut found = Vec::new();
     for module in modules.all().iter().filter(|module| module.identity().1 != executable) {
-        let Ok(file) = module.open(modules.dir()) else { continue };
-        if !binaries.may_tell(file.identity()) {
+        let Ok(content) = module.content(modules.dir()) else { continue };
+        if !binaries.may_tell(content) {
             return Err(ImageError::Unread { path: module.path().to_owned() });
         }
-        let Some(inspection) = binaries.of_library(file.identity(), || file.read().ok()) else { continue };
+        let open = || module.open(modules.dir()).ok().filter(|file| file.identity() == content);
+        let mut file = None;
+        if !binaries.knows(content) {
+            file = open();
+            // The process has ended, perhaps: that says nothing of the library.
+            if file.is_none() {
+                continue;
+            }
+        }
+        let Some(inspection) = binaries.of_library(content, || file.as_ref()?.read().ok()) else { continue };
+        let Some(file) = file.or_else(open) else { continue };
         let bias = module.bias(modules.dir());
         found.extend(bias.map(|bias| Library { file, inspection, bias }));
         if found.len() == MOST {

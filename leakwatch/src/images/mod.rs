@@ -147,7 +147,7 @@ impl Loaded {
         if program.is_alone() {
             return Ok(Ok((Self { program, path, bias: 0 }, Modules::new(process, Vec::new()))));
         }
-        let mappings = process.dir().mappings()?;
+        let mappings = process.dir().code()?;
         let entry = if program.stays() { None } else { maps::entry_address(process)? };
         // All three are of one program only if it is still the same.
         if !program.exe.is_run_by(process)? {

@@ -23,7 +23,7 @@ use super::{
     native::Native,
     plugins::{self, Plugin},
 };
-use crate::host::{HostError, MappedFile, ProcDir, Process, maps::Mapping};
+use crate::host::{FileIdentity, HostError, MappedFile, ProcDir, Process, maps::Mapping};
 
 /// Most modules that are known of one process. A browser has some hundred.
 const MOST_MODULES: usize = 4096;
@@ -151,6 +151,15 @@ impl Module {
         dir.open_mapped(mapping)
     }
 
+    /// Which file it is, and which content.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) fn content(&self, dir: &ProcDir) -> Result<FileIdentity, HostError> {
+        let mapping = self.code.first().ok_or(HostError::Ended { pid: dir.pid() })?;
+        dir.mapped(mapping)
+    }
+
     /// The link-time address of a run-time address in one of its code mappings.
     fn link_time(&self, dir: &ProcDir, address: u64) -> Option<u64> {
         let offset = self.code.iter().find_map(|mapping| mapping.file_offset(address))?;
@@ -193,7 +202,7 @@ impl Modules {
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn of_process(process: &Process) -> Result<Self, HostError> {
-        let mappings = process.dir().mappings()?;
+        let mappings = process.dir().code()?;
         Ok(Self::new(process, mappings))
     }
 
@@ -219,7 +228,7 @@ impl Modules {
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`]; what was known stays.
     pub fn refresh(&mut self) -> Result<bool, HostError> {
-        let mappings = self.dir.mappings()?;
+        let mappings = self.dir.code()?;
         Ok(self.take(mappings))
     }
 
