@@ -4,9 +4,9 @@ use leakwatch_common::{RuntimeKind, thread_site};
 
 use crate::{
     collect::{NameSources, Spawn, Threads},
-    images::{Created, Frame, TaskName},
+    images::{Created, Frame, TaskName, Words},
     observe::SiteId,
-    report::{FrameName, Names, SiteName, SpawnReport},
+    report::{FrameName, Names, SiteName, SpawnReport, in_words},
 };
 
 /// What Go's main goroutine runs.
@@ -116,5 +116,16 @@ impl Names for ImageNames<'_> {
             frames = self.0.modules.frames(pc);
         }
         frames.into_iter().map(name_of).collect()
+    }
+
+    fn words(&mut self, pc: u64) -> Option<Words> {
+        let of = |frames: Vec<Frame>| in_words(&frames.into_iter().map(name_of).collect::<Vec<_>>());
+        if let Some(place) = self.0.threads.place(pc) {
+            return Some(of(vec![place.clone()]));
+        }
+        self.0.image.words(pc, of).or_else(|| {
+            let frames = self.0.modules.frames(pc);
+            (!frames.is_empty()).then(|| of(frames))
+        })
     }
 }

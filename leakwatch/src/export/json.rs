@@ -1,6 +1,6 @@
 //! The JSON form of a report, schema `leakwatch.report/1` (CONTRACT.md). Fields are only ever added.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -233,7 +233,7 @@ struct SiteJson<'a> {
     task_file: Option<&'a str>,
     task_line: Option<u32>,
     spawns: Vec<SpawnJson<'a>>,
-    creation_stack: &'a [String],
+    creation_stack: &'a [Arc<str>],
     system: bool,
     live: u64,
     live_at_attach: Option<u64>,
@@ -321,7 +321,7 @@ struct LifetimeJson {
 #[derive(Serialize)]
 struct WaitingJson<'a> {
     reason: &'a str,
-    stack: &'a [String],
+    stack: &'a [Arc<str>],
     count: u64,
     longest_s: Option<f64>,
     share: Option<f64>,

@@ -22,7 +22,7 @@ pub fn to_junit(left: &Leftovers<'_>, program: &str, sentences: &[String]) -> Re
         case.set_classname(format!("leakwatch.{}", one.process.comm));
         let frames = one.site.waiting.iter().flat_map(|group| &group.stack);
         if let TestCaseStatus::NonSuccess { description, .. } = &mut case.status {
-            let stack: Vec<&str> = frames.map(String::as_str).collect();
+            let stack: Vec<&str> = frames.map(|frame| &**frame).collect();
             *description = (!stack.is_empty()).then(|| stack.join("\n").into());
         }
         suite.add_test_case(case);

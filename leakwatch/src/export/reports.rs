@@ -347,7 +347,7 @@ struct SiteJson {
     #[serde(default)]
     waiting: Vec<WaitingJson>,
     #[serde(default)]
-    creation_stack: Vec<String>,
+    creation_stack: Vec<Arc<str>>,
     verdict: VerdictJson,
     why: String,
     confidence: Option<f64>,
@@ -384,7 +384,7 @@ struct LifetimeJson {
 struct WaitingJson {
     reason: String,
     #[serde(default)]
-    stack: Vec<String>,
+    stack: Vec<Arc<str>>,
     count: u64,
     longest_s: Option<f64>,
     share: Option<f64>,

@@ -37,7 +37,7 @@ pub use callers::{NativeFrame, NativeStack, NativeUnwinder, Registers, RuntimeSt
 pub use demangle::{demangle, without_parameters};
 pub use libraries::Library;
 pub use modules::{Module, Modules};
-pub use names::{Created, Frame, is_hidden};
+pub use names::{Created, Frame, Words, is_hidden};
 use program::Program;
 pub use sites::{check_bytes, hex};
 pub use symbols::{MOST_MATCHES, SymbolFile, Wanted};
@@ -290,6 +290,12 @@ impl Image {
     pub fn frames(&self, pc: u64) -> Vec<Frame> {
         let pc = pc.wrapping_sub(self.loaded.bias);
         self.loaded.program.frames(pc)
+    }
+
+    /// The same in words: `of` says them, always the same way, and is asked once for all processes that run this program. `None`: no
+    /// function holds the address.
+    pub fn words(&self, pc: u64, of: impl FnOnce(Vec<Frame>) -> Words) -> Option<Words> {
+        self.loaded.program.words(pc.wrapping_sub(self.loaded.bias), of)
     }
 }
 

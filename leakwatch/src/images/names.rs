@@ -4,7 +4,7 @@
 //! `isSystemGoroutine`, `showfuncinfo`), read in Go 1.19 and 1.21 to 1.27:
 //! <https://github.com/golang/go/blob/go1.26.0/src/runtime/traceback.go>.
 
-use std::{cell::OnceCell, hash::Hash};
+use std::{cell::OnceCell, hash::Hash, sync::Arc};
 
 use leakwatch_inspect::{
     Arch, Inspection,
@@ -44,12 +44,16 @@ pub struct Frame {
     pub internal: bool,
 }
 
+/// Frames in words, shared by all who have them.
+pub type Words = Arc<[Arc<str>]>;
+
 /// The caches. Keys are link-time addresses.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     created: FxHashMap<u64, Created>,
     functions: FxHashMap<u64, Option<String>>,
     frames: FxHashMap<u64, Vec<Frame>>,
+    words: FxHashMap<u64, Option<Words>>,
     /// Read when a program without a runtime of its own tables is asked for a name.
     native: OnceCell<Native>,
 }
@@ -84,6 +88,23 @@ impl Names {
             }
             table(exe, inspection).map_or_else(Vec::new, |table| frames_in(&table, inspection.elf.arch, pc))
         })
+    }
+}
+
+impl Names {
+    /// The frames at an address in words, as `of` says them: whoever asks for one of them must say all of them so.
+    pub(super) fn words(
+        &mut self,
+        exe: &Executable,
+        inspection: &Inspection,
+        pc: u64,
+        of: impl FnOnce(Vec<Frame>) -> Words,
+    ) -> Option<Words> {
+        if let Some(known) = self.words.get(&pc) {
+            return known.clone();
+        }
+        let frames = self.frames(exe, inspection, pc);
+        cached(&mut self.words, pc, || (!frames.is_empty()).then(|| of(frames)))
     }
 }
 

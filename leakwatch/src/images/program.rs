@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     bias,
-    names::{Created, Frame, Names},
+    names::{Created, Frame, Names, Words},
 };
 use crate::host::{Executable, FileIdentity, maps::Mapping};
 
@@ -56,6 +56,10 @@ impl Program {
 
     pub(super) fn frames(&self, link: u64) -> Vec<Frame> {
         self.names().frames(&self.exe, &self.inspection, link)
+    }
+
+    pub(super) fn words(&self, link: u64, of: impl FnOnce(Vec<Frame>) -> Words) -> Option<Words> {
+        self.names().words(&self.exe, &self.inspection, link, of)
     }
 
     /// A cache is as good as before when somebody panicked with it.

@@ -1,5 +1,7 @@
 //! One creation site: its verdict with the evidence, its pictures, the stacks of its tasks.
 
+use std::sync::Arc;
+
 use maud::{Markup, html};
 
 use super::{
@@ -182,7 +184,7 @@ fn stack(group: &WaitingReport, most: usize) -> Markup {
     }
 }
 
-fn frames(stack: &[String], most: usize) -> Markup {
+fn frames(stack: &[Arc<str>], most: usize) -> Markup {
     html! {
         @if !stack.is_empty() {
             ol.stack {

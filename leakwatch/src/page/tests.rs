@@ -372,10 +372,10 @@ fn all_named(word: &str) -> Report {
         (site.task, site.task_file, site.task_line) = (Some(name()), Some(name()), Some(7));
         (site.why, site.settles) = (name(), name());
         site.line = Some(7);
-        site.creation_stack = vec![name()];
+        site.creation_stack = vec![name().into()];
         site.waiting = vec![WaitingReport {
             reason: name(),
-            stack: vec![name(), name()],
+            stack: vec![name().into(), name().into()],
             count: 3,
             ..WaitingReport::default()
         }];
@@ -433,7 +433,7 @@ fn a_hundred_sites_are_below_a_megabyte() {
     site.waiting = (0..8)
         .map(|count| WaitingReport {
             reason: "chan receive".to_owned(),
-            stack: vec![frame.to_owned(); 12],
+            stack: vec![frame.into(); 12],
             count,
             ..WaitingReport::default()
         })

@@ -331,17 +331,16 @@ fn waiting_report(site: &SiteView<'_>, names: &mut dyn Names) -> Vec<WaitingRepo
 }
 
 /// A stack in words, an address where there is no name; nothing where stacks are not told.
-fn frames(stack: &[u64], names: &mut dyn Names) -> Vec<String> {
+fn frames(stack: &[u64], names: &mut dyn Names) -> Vec<Arc<str>> {
     if !names.tells_stacks() {
         return Vec::new();
     }
     let mut words = Vec::with_capacity(stack.len());
     for &pc in stack {
-        let frames = names.frame(pc);
-        if frames.is_empty() {
-            words.push(format!("0x{pc:x}"));
+        match names.words(pc) {
+            Some(frames) => words.extend(frames.iter().cloned()),
+            None => words.push(format!("0x{pc:x}").into()),
         }
-        words.extend(frames.iter().filter(|frame| !frame.internal).map(ToString::to_string));
     }
     words
 }

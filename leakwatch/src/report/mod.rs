@@ -38,7 +38,7 @@ pub use assemble::{Context, ProcessInfo, ProcessInput, assemble, assemble_proces
 pub use clock::WallClock;
 pub use jiff::Timestamp;
 pub use lives::{Bucket, Lives, Step};
-pub use names::{FrameName, Identities, Names, SiteName};
+pub use names::{FrameName, Identities, Names, SiteName, in_words};
 
 /// A report.
 #[derive(Clone, Debug, PartialEq)]
@@ -341,7 +341,7 @@ pub struct SiteReport {
     pub spawns: Vec<SpawnReport>,
     /// The stack on which the first of them was made, frames as `function (file:line)`, innermost first; empty where it was
     /// not seen.
-    pub creation_stack: Vec<String>,
+    pub creation_stack: Vec<Arc<str>>,
     /// The runtime's own tasks.
     pub system: bool,
     /// Alive.
@@ -407,7 +407,7 @@ pub struct WaitingReport {
     /// Wait reason or status.
     pub reason: String,
     /// Frames as `func (file:line)`, innermost first; empty when stacks were not read.
-    pub stack: Vec<String>,
+    pub stack: Vec<Arc<str>>,
     /// How many.
     pub count: u64,
     /// Longest wait, seconds.

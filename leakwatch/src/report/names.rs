@@ -3,6 +3,7 @@
 use leakwatch_common::RuntimeKind;
 use rustc_hash::FxHashMap;
 
+use crate::images::Words;
 use crate::model::{Classify, SiteClass};
 use crate::observe::SiteId;
 use crate::report::SpawnReport;
@@ -27,6 +28,16 @@ pub trait Names {
     }
     /// Frames of a return address, innermost first; several where code was inlined, none when it is unknown.
     fn frame(&mut self, pc: u64) -> Vec<FrameName>;
+    /// Those of them that tracebacks show, as a report's stacks have them; `None`: the address is unknown.
+    fn words(&mut self, pc: u64) -> Option<Words> {
+        let frames = self.frame(pc);
+        (!frames.is_empty()).then(|| in_words(&frames))
+    }
+}
+
+/// These frames as `func (file:line)`, without the runtime's own machinery.
+pub fn in_words(frames: &[FrameName]) -> Words {
+    frames.iter().filter(|frame| !frame.internal).map(|frame| frame.to_string().into()).collect()
 }
 
 /// Names of a creation site; `None` is unknown.

@@ -108,7 +108,7 @@ pub(crate) fn site(function: &str, file: &str, line: u32, task: &str) -> SiteRep
 }
 
 fn waits(reason: &str, count: u64, longest_s: f64, stack: &[&str]) -> WaitingReport {
-    let stack = stack.iter().map(|frame| (*frame).to_owned()).collect();
+    let stack = stack.iter().map(|frame| (*frame).into()).collect();
     WaitingReport {
         reason: reason.to_owned(),
         stack,

@@ -88,7 +88,7 @@ mod tests {
     fn waits(count: u64, stack: &[&str]) -> WaitingReport {
         WaitingReport {
             reason: "chan receive".to_owned(),
-            stack: stack.iter().map(|frame| (*frame).to_owned()).collect(),
+            stack: stack.iter().map(|frame| (*frame).into()).collect(),
             count,
             seen: Some(0.8),
             longest_s: Some(float(count)),

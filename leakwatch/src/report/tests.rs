@@ -166,7 +166,7 @@ fn stacks_are_named_and_alike_ones_are_one() {
     assert_eq!(waiting.len(), 2);
     assert_eq!((waiting[0].count, waiting[0].longest_s), (10, Some(7.0)));
     let frames = ["main.inner (/src/main.go:3)", "main.outer (/src/main.go:7)", "main.noline", "0x99"];
-    assert_eq!(waiting[0].stack, frames);
+    assert_eq!(waiting[0].stack, frames.map(Into::into));
     assert_eq!(waiting[1].reason, "select");
 }
 

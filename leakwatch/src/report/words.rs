@@ -1,5 +1,7 @@
 //! What things are called, for people: every output says the same. Names come out harmless ([`super::clean`]).
 
+use std::sync::Arc;
+
 use super::clean::{clean, file_name, shorten};
 use super::units::{bytes_signed, count, duration, signed_rate};
 use super::{Ages, Forecast, ProcessReport, SiteReport, WaitingReport};
@@ -71,8 +73,8 @@ pub fn outlook(forecast: &Forecast) -> String {
 }
 
 /// A stack without the runtime's own frames at both ends, which are the same wherever a goroutine parks.
-pub fn telling(stack: &[String]) -> &[String] {
-    let own = |frame: &String| frame.starts_with("runtime.");
+pub fn telling(stack: &[Arc<str>]) -> &[Arc<str>] {
+    let own = |frame: &Arc<str>| frame.starts_with("runtime.");
     let first = stack.iter().position(|frame| !own(frame)).unwrap_or(0);
     let last = stack.iter().rposition(|frame| !own(frame)).map_or(stack.len(), |last| last + 1);
     stack.get(first..last).unwrap_or(stack)

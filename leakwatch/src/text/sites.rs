@@ -1,5 +1,7 @@
 //! The sites, worst first: one line each where the terminal is wide, two where it is not.
 
+use std::sync::Arc;
+
 use super::Options;
 use super::canvas::{Canvas, Style};
 use crate::report::clean::{clean, file_name, short_function, shorten, width};
@@ -247,7 +249,7 @@ impl<'a> Row<'a> {
 }
 
 /// The innermost frames of a stack.
-fn write_stack(canvas: &mut Canvas, stack: &[String]) {
+fn write_stack(canvas: &mut Canvas, stack: &[Arc<str>]) {
     for frame in stack.iter().take(FRAMES) {
         let frame = frame_text(&clean(frame), canvas.width() - 6);
         canvas.line(Style::Faint, &format!("      {frame}"));

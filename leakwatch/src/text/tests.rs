@@ -96,7 +96,7 @@ proptest! {
         process.sites[1].task = Some(raw.clone());
         process.sites[2].file = Some(raw.clone());
         process.sites[0].waiting[0].reason = raw.clone();
-        process.sites[0].waiting[0].stack = vec![raw.clone(), name];
+        process.sites[0].waiting[0].stack = vec![raw.as_str().into(), name.into()];
         process.runtimes[0].problems = vec![raw];
         let text = render(&samples::report(vec![process]), &Options { stacks, ..self::columns(columns) });
         for line in text.lines() {

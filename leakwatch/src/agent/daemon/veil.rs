@@ -7,8 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::options::Redact;
 use crate::{
+    images::Words,
     observe::SiteId,
-    report::{FrameName, Names, SiteName, SpawnReport},
+    report::{FrameName, Names, SiteName, SpawnReport, in_words},
 };
 
 /// Bytes of a hash that are shown: names of one program do not meet in them.
@@ -83,6 +84,14 @@ impl<N: Names> Names for Veiled<'_, N> {
             internal,
         };
         frames.into_iter().map(veil).collect()
+    }
+
+    fn words(&mut self, pc: u64) -> Option<Words> {
+        if self.redact.symbols {
+            let frames = self.frame(pc);
+            return (!frames.is_empty()).then(|| in_words(&frames));
+        }
+        self.names.words(pc)
     }
 }
 

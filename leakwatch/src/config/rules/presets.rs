@@ -92,7 +92,7 @@ mod tests {
     fn with_stacks(count: u64, near: u64, seen: f64) -> ProcessReport {
         let group = |count, top: &str| WaitingReport {
             reason: "chan receive".to_owned(),
-            stack: [top, "b (b.go:1)", "c (c.go:1)", "d (d.go:1)", "e (e.go:1)"].map(str::to_owned).to_vec(),
+            stack: [top, "b (b.go:1)", "c (c.go:1)", "d (d.go:1)", "e (e.go:1)"].map(Into::into).to_vec(),
             count,
             seen: Some(seen),
             ..WaitingReport::default()
