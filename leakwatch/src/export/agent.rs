@@ -1,5 +1,11 @@
 //! The host agent and the processes that it watches as JSON, schema `leakwatch.agent/1`: what `/api/v1/processes` answers.
+//!
+//! A host has hundreds of processes and somebody asks every few seconds: their rows are written as they are read, without a tree of
+//! values in between.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -11,13 +17,19 @@ use crate::report::{
     agent::{AgentReport, FeatureReport, Named, WatchedReport},
 };
 
+/// The agent and its processes.
+#[derive(Serialize)]
+struct AgentJson<'a> {
+    #[serde(flatten)]
+    about: Value,
+    processes: Vec<Row<'a>>,
+}
+
 /// The JSON text, indented, with a newline at its end.
 pub fn agent_to_json(report: &Report, agent: &AgentReport) -> String {
-    let processes: Vec<Value> =
-        report.processes.iter().zip(&agent.watched).map(|(process, watched)| row(process, watched)).collect();
-    let mut about = about(report, agent);
-    about["processes"] = processes.into();
-    safe::page(&about)
+    let rows = report.processes.iter().zip(&agent.watched);
+    let processes = rows.map(|(process, watched)| Row::of(process, watched)).collect();
+    safe::page(&AgentJson { about: about(report, agent), processes })
 }
 
 /// The agent, without its processes.
@@ -58,51 +70,114 @@ pub(super) fn about(report: &Report, agent: &AgentReport) -> Value {
 }
 
 /// A process in a few figures.
-pub(super) fn row(process: &ProcessReport, watched: &WatchedReport) -> Value {
-    let known = |value: Option<f64>| value.and_then(number);
-    let worst = process.sites.first();
-    json!({
-        "pid": process.pid,
-        "start_time": process.start_time.map(|time| rfc3339(time, 3)),
-        "comm": process.comm,
-        "exe": process.exe,
-        "container": process.container.as_ref().map(|container| &container.id),
-        "container_name": process.container.as_ref().map(|container| &container.name),
-        "container_engine": process.container.as_ref().map(|container| &container.engine),
-        "image": process.container.as_ref().map(|container| &container.image),
-        "pod": process.pod.as_ref().map(|pod| json!({
-            "name": pod.name,
-            "namespace": pod.namespace,
-            "uid": pod.uid,
-            "labels": pod.labels,
-        })),
-        "runtimes": process.runtimes.iter().map(|runtime| json!({
-            "kind": runtime.kind,
-            "version": runtime.version,
-        })).collect::<Vec<_>>(),
-        "tier": watched.tier,
-        "watched_s": number(process.watched_s),
-        "looks": watched.looks,
-        "probe_hits": watched.probe_hits,
-        "added_percent": known(watched.added_percent),
-        "tasks_live": process.tasks.live,
-        "start_rate_per_s": known(process.tasks.start_rate_per_s),
-        "end_rate_per_s": known(process.tasks.end_rate_per_s),
-        "growth_per_min": known(process.tasks.growth_per_min),
-        "threads_live": process.threads.live,
-        "rss_bytes": process.memory.rss_bytes,
-        "lost": process.losses.iter().map(|loss| loss.count).sum::<u64>(),
-        "leaks": process.leaks,
-        "suspects": process.sites.iter().filter(|site| is_suspect(site)).count(),
-        "verdict": worst.map(|site| site.verdict.name()),
-        "worst": worst.map(|site| json!({
-            "function": site.function,
-            "file": site.file,
-            "line": site.line,
-            "task": site.task,
-            "runtime": site.runtime,
-        })),
-    })
+#[derive(Serialize)]
+pub(super) struct Row<'a> {
+    pid: u32,
+    start_time: Option<String>,
+    comm: &'a str,
+    exe: Option<&'a str>,
+    container: Option<&'a str>,
+    container_name: Option<&'a str>,
+    container_engine: Option<&'a str>,
+    image: Option<&'a str>,
+    pod: Option<PodJson<'a>>,
+    runtimes: Vec<RuntimeJson<'a>>,
+    tier: &'static str,
+    watched_s: Option<f64>,
+    looks: u64,
+    probe_hits: u64,
+    added_percent: Option<f64>,
+    tasks_live: u64,
+    start_rate_per_s: Option<f64>,
+    end_rate_per_s: Option<f64>,
+    growth_per_min: Option<f64>,
+    threads_live: Option<u64>,
+    rss_bytes: Option<u64>,
+    lost: u64,
+    leaks: usize,
+    suspects: usize,
+    verdict: Option<&'static str>,
+    worst: Option<Worst<'a>>,
+    /// Seconds since attach, and tasks alive then; only for who asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) curve: Option<Vec<(Option<f64>, u64)>>,
+}
+
+#[derive(Serialize)]
+struct PodJson<'a> {
+    name: Option<&'a str>,
+    namespace: Option<&'a str>,
+    uid: Option<&'a str>,
+    labels: Option<&'a BTreeMap<String, String>>,
+}
+
+#[derive(Serialize)]
+struct RuntimeJson<'a> {
+    kind: &'a str,
+    version: Option<&'a str>,
+}
+
+/// The site that is worst.
+#[derive(Serialize)]
+struct Worst<'a> {
+    function: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    task: Option<&'a str>,
+    runtime: &'a str,
+}
+
+impl<'a> Row<'a> {
+    /// Of a process.
+    pub(super) fn of(process: &'a ProcessReport, watched: &WatchedReport) -> Self {
+        let known = |value: Option<f64>| value.and_then(number);
+        let container = process.container.as_ref();
+        let worst = process.sites.first();
+        Self {
+            pid: process.pid,
+            start_time: process.start_time.map(|time| rfc3339(time, 3)),
+            comm: &process.comm,
+            exe: process.exe.as_deref(),
+            container: container.map(|container| &*container.id),
+            container_name: container.and_then(|container| container.name.as_deref()),
+            container_engine: container.and_then(|container| container.engine.as_deref()),
+            image: container.and_then(|container| container.image.as_deref()),
+            pod: process.pod.as_ref().map(|pod| PodJson {
+                name: pod.name.as_deref(),
+                namespace: pod.namespace.as_deref(),
+                uid: pod.uid.as_deref(),
+                labels: pod.labels.as_ref(),
+            }),
+            runtimes: process
+                .runtimes
+                .iter()
+                .map(|runtime| RuntimeJson { kind: &runtime.kind, version: runtime.version.as_deref() })
+                .collect(),
+            tier: watched.tier,
+            watched_s: number(process.watched_s),
+            looks: watched.looks,
+            probe_hits: watched.probe_hits,
+            added_percent: known(watched.added_percent),
+            tasks_live: process.tasks.live,
+            start_rate_per_s: known(process.tasks.start_rate_per_s),
+            end_rate_per_s: known(process.tasks.end_rate_per_s),
+            growth_per_min: known(process.tasks.growth_per_min),
+            threads_live: process.threads.live,
+            rss_bytes: process.memory.rss_bytes,
+            lost: process.losses.iter().map(|loss| loss.count).sum(),
+            leaks: process.leaks,
+            suspects: process.sites.iter().filter(|site| is_suspect(site)).count(),
+            verdict: worst.map(|site| site.verdict.name()),
+            worst: worst.map(|site| Worst {
+                function: site.function.as_deref(),
+                file: site.file.as_deref(),
+                line: site.line,
+                task: site.task.as_deref(),
+                runtime: &site.runtime,
+            }),
+            curve: None,
+        }
+    }
 }
 
 fn is_suspect(site: &SiteReport) -> bool {

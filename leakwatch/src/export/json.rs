@@ -41,7 +41,7 @@ fn text(report: &Report, form: Form) -> String {
         bytes.clear();
     }
     bytes.push(b'\n');
-    String::from_utf8_lossy(&bytes).into_owned()
+    safe::text_of(bytes)
 }
 
 /// A time as RFC 3339 in UTC with this many decimals.

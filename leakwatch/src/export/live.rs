@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    agent::{about, row},
+    agent::{Row, about},
     alerts::AlertingJson,
     json::number,
     safe,
@@ -53,39 +54,51 @@ impl Told {
             if before == Some(&now) {
                 continue;
             }
-            let row = row(process, watched);
+            let mut row = Row::of(process, watched);
             // A pid is used again, or its program became another: the curve begins anew.
             let is_another = |before: &Known| before.start_time != start_time || watched_s < before.watched_s;
-            changed.push(if before.is_none_or(is_another) { with_curve(row, process) } else { row });
+            row.curve = before.is_none_or(is_another).then(|| curve(process));
+            changed.push(row);
             self.processes.insert(process.pid, now);
         }
         let here: BTreeSet<u32> = report.processes.iter().map(|process| process.pid).collect();
         let gone: Vec<u32> = self.processes.keys().copied().filter(|pid| !here.contains(pid)).collect();
         self.processes.retain(|pid, _| here.contains(pid));
-        let mut news = json!({
-            "schema": EVENTS_SCHEMA,
-            "at_s": number(report.duration_s),
-            "agent": about(report, agent),
-            "processes": changed,
-            "gone": gone,
-        });
         let alerting = json!(AlertingJson::from(&report.alerting));
-        if alerting != self.alerting {
-            news["alerting"] = alerting.clone();
+        let is_new = alerting != self.alerting;
+        if is_new {
             self.alerting = alerting;
         }
-        safe::line(&news)
+        safe::line(&News {
+            schema: EVENTS_SCHEMA,
+            at_s: number(report.duration_s),
+            agent: about(report, agent),
+            processes: changed,
+            gone,
+            alerting: is_new.then_some(&self.alerting),
+        })
     }
 }
 
+/// What is new.
+#[derive(Serialize)]
+struct News<'a> {
+    schema: &'static str,
+    at_s: Option<f64>,
+    agent: Value,
+    processes: Vec<Row<'a>>,
+    gone: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerting: Option<&'a Value>,
+}
+
 /// Seconds since attach, and tasks alive then.
-fn with_curve(mut row: Value, process: &ProcessReport) -> Value {
+fn curve(process: &ProcessReport) -> Vec<(Option<f64>, u64)> {
     let step = process.recent.len().div_ceil(POINTS).max(1);
     // From the newest back, so that it is among them.
     let mut points: Vec<&Moment> = process.recent.iter().rev().step_by(step).collect();
     points.reverse();
-    row["curve"] = points.iter().map(|moment| json!([number(moment.at_s), moment.live])).collect();
-    row
+    points.iter().map(|moment| (number(moment.at_s), moment.live)).collect()
 }
 
 #[cfg(test)]

@@ -38,7 +38,12 @@ fn text<T: Serialize>(value: &T, pretty: bool) -> String {
     if write(&mut bytes, value, pretty).is_err() {
         bytes.clear();
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    text_of(bytes)
+}
+
+/// What serde wrote, which is text.
+pub(super) fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Characters beyond JSON's own escapes that are not written as they are: DEL and the C1 controls, which terminals
@@ -57,6 +62,10 @@ impl<F: Formatter> Formatter for Safe<F> {
         out: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        // As nearly all is.
+        if fragment.bytes().all(|byte| byte < 0x7f) {
+            return out.write_all(fragment.as_bytes());
+        }
         for part in fragment.split_inclusive(unsafe_to_show) {
             let Some(last) = part.chars().next_back().filter(|last| unsafe_to_show(*last)) else {
                 out.write_all(part.as_bytes())?;
