@@ -22,6 +22,8 @@ pub mod process_flags {
     /// Of slot 0, which belongs to nobody: every `execve` of the machine is told of
     /// ([`crate::EventKind::HostExec`]).
     pub const ANNOUNCE: u32 = 128;
+    /// Beside [`ANNOUNCE`]: the reader asks for them often enough by itself, and is not woken up.
+    pub const GATHER: u32 = 256;
 }
 
 /// A watched process: value of the array of slots, and, by the tgid in the kernel's first pid namespace, which slot

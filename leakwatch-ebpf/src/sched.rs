@@ -92,7 +92,9 @@ fn announce_exec() {
         return;
     }
     let pid = bpf_get_current_pid_tgid() >> 32;
-    ring::send(row, record(nobody, EventKind::HostExec, now(), pid, 0, 0, 0), Urgency::Now);
+    let gathers = nobody.flags & process_flags::GATHER != 0;
+    let urgency = if gathers { Urgency::Lazy } else { Urgency::Now };
+    ring::send(row, record(nobody, EventKind::HostExec, now(), pid, 0, 0, 0), urgency);
 }
 
 /// The current thread ends.

@@ -11,12 +11,13 @@ use super::{
 use crate::observe::Counters;
 
 impl Kernel {
-    /// Has every `execve` of the machine told of ([`crate::observe::Observed::HostExec`]), or not any more.
+    /// Has every `execve` of the machine told of ([`crate::observe::Observed::HostExec`]) from now on: at once, or `together`, which
+    /// wakes nobody up: the caller asks often enough.
     ///
     /// # Errors
     /// When the kernel's tables cannot be written.
-    pub fn announce_execs(&mut self, on: bool) -> Result<(), KernelError> {
-        let flags = if on { process_flags::ANNOUNCE } else { 0 };
+    pub fn announce_execs(&mut self, together: bool) -> Result<(), KernelError> {
+        let flags = process_flags::ANNOUNCE | if together { process_flags::GATHER } else { 0 };
         let map_error = |source| KernelError::Map { map: "SLOTS", source: Box::new(source) };
         let map = self.ebpf.map_mut("SLOTS").ok_or(KernelError::Missing { name: "SLOTS" })?;
         let mut slots = Array::<_, Plain<ProcessSlot>>::try_from(map).map_err(map_error)?;

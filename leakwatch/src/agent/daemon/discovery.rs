@@ -145,7 +145,9 @@ impl Discovery {
             });
             pids.extend(others);
         }
-        found.iter_mut().for_each(|found| found.newborn = true);
+        for one in &mut found {
+            one.newborn = true;
+        }
         if !pids.is_empty() {
             self.ask(Ask::Executed(pids));
         }

@@ -266,10 +266,19 @@ impl Fleet {
         self.watches.insert(pid, watched);
     }
 
-    /// The process with this number has ended.
-    pub(super) fn ended(&mut self, number: u64) {
-        if let Some(&pid) = self.numbers.get(&number) {
-            self.forget(pid);
+    /// Forgets those that have ended since the last time.
+    pub(super) fn forget_ended(&mut self) {
+        match self.ends.take() {
+            Ok(numbers) => {
+                for pid in
+                    numbers.iter().filter_map(|number| self.numbers.get(number).copied()).collect::<Vec<_>>()
+                {
+                    self.forget(pid);
+                }
+            }
+            Err(error) => {
+                self.complain(ErrorKind::Kernel, &format_args!("ends of processes cannot be read: {error}"));
+            }
         }
     }
 
@@ -334,6 +343,16 @@ impl Fleet {
                 true
             }
         }
+    }
+
+    /// Execs are told of together, and whoever calls this asks for them in time; or each at once. Whether they are told of together now.
+    pub(super) fn gather_execs(&mut self, together: bool) -> bool {
+        let Some(kernel) = self.kernel.as_mut() else { return false };
+        let told = kernel.announce_execs(together);
+        if let Err(error) = &told {
+            self.complain(ErrorKind::Kernel, error);
+        }
+        together && told.is_ok()
     }
 
     /// Other options from now on. Which processes they do not want discovery tells; the rest keep their figures.

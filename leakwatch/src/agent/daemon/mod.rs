@@ -44,9 +44,13 @@ pub use self::{
 };
 use self::{
     discovery::{Discovery, News},
+    ends::Ends,
     fleet::Fleet,
 };
-use super::process;
+use super::{
+    clock,
+    process::{self, nanoseconds},
+};
 use crate::{
     export::metrics::ExportFigures,
     host::Root,
@@ -60,6 +64,10 @@ const TURN: Duration = Duration::from_secs(1);
 
 /// From a turn until a snapshot is published in between, where processes came or went: who is a second old is in the list.
 const HALF_TURN: Duration = Duration::from_millis(500);
+
+/// Programs that executed one after the other within this time are told of together from then on, as long as some come in each such
+/// time: each by itself would wake the agent up, and find it cold.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Records taken from the ring before anything else gets its turn.
 const DRAIN: usize = 65_536;
@@ -136,18 +144,21 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (news_sender, mut news) = mpsc::unbounded_channel();
-    let (ends, mut ended) = ends::ends()?;
+    let ends = Ends::new()?;
     let mut events = None;
     if let Some(kernel) = kernel.as_mut() {
         events = Some(process::readable(kernel.take_events()?)?);
         // From here on no exec is missed: the look through all processes comes after.
-        kernel.announce_execs(true)?;
+        kernel.announce_execs(false)?;
     }
     let discovery = Discovery::start(options.discover.clone(), Arc::clone(&root), news_sender)?;
     let mut fleet = Fleet::new(Parts { kernel, hit_ns, features, options, host, root, reading }, ends);
     let mut turns = pin!(tokio::time::interval(TURN));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut between = pin!(tokio::time::sleep(HALF_TURN));
+    let mut gathered = pin!(tokio::time::sleep(GATHER));
+    let mut gathers = false;
+    let mut executed_ns = 0;
     let mut scanned = false;
     let mut ready = false;
     loop {
@@ -157,33 +168,31 @@ pub async fn run(
             _ = terminate.recv() => break,
             _ = hangup.recv() => {
                 owner.stage(Stage::Reloading);
-                let taken = match owner.reload() {
-                    Ok(options) => {
-                        discovery.want(options.discover.clone());
-                        fleet.reload(options);
-                        if scanned {
-                            publish(&mut fleet, owner, &snapshots, true);
-                        }
-                        true
-                    }
-                    Err(error) => {
-                        fleet.note(ErrorKind::Reload);
-                        warn!("the configuration is wrong, the agent goes on with the one it has: {error:#}");
-                        false
-                    }
-                };
-                owner.stage(Stage::Reloaded { taken });
-            }
-            ended = ended.next() => {
-                let ended = ended?;
-                drain(&mut events, &mut fleet, &discovery, &news).await;
-                for number in ended {
-                    fleet.ended(number);
+                let taken = reload(&mut fleet, owner, &discovery);
+                if taken && scanned {
+                    publish(&mut fleet, owner, &snapshots, true);
                 }
+                owner.stage(Stage::Reloaded { taken });
             }
             ready = readable(&mut events) => {
                 ready?;
-                drain(&mut events, &mut fleet, &discovery, &news).await;
+                let executed = drain(&mut events, &mut fleet, &discovery, &news).await;
+                let now_ns = clock::monotonic_ns();
+                if executed && !gathers {
+                    let since_ns = now_ns.saturating_sub(std::mem::replace(&mut executed_ns, now_ns));
+                    gathers = since_ns < nanoseconds(GATHER) && fleet.gather_execs(true);
+                    gathered.set(tokio::time::sleep(GATHER));
+                }
+            }
+            () = &mut gathered, if gathers => {
+                gathers = drain(&mut events, &mut fleet, &discovery, &news).await;
+                if gathers {
+                    gathered.set(tokio::time::sleep(GATHER));
+                } else {
+                    fleet.gather_execs(false);
+                    // Who came before that woke nobody.
+                    drain(&mut events, &mut fleet, &discovery, &news).await;
+                }
             }
             Some(news) = news.recv() => match news {
                 News::Found(found) => fleet.attach(*found).await,
@@ -193,13 +202,20 @@ pub async fn run(
                     scanned = true;
                 }
             },
-            () = &mut between, if scanned && (fleet.came_or_went() || fleet.has_new()) => {
-                fleet.look_at_new();
-                publish(&mut fleet, owner, &snapshots, false);
-                between.set(tokio::time::sleep(until_next(&fleet)));
+            () = &mut between => {
+                // What happened before an end is counted before it.
+                drain(&mut events, &mut fleet, &discovery, &news).await;
+                fleet.forget_ended();
+                if scanned && (fleet.came_or_went() || fleet.has_new()) {
+                    fleet.look_at_new();
+                    publish(&mut fleet, owner, &snapshots, false);
+                }
+                // The next turn, which sets it again, comes first.
+                between.set(tokio::time::sleep(if fleet.has_new() { Duration::ZERO } else { TURN }));
             }
             _ = turns.tick() => {
                 drain(&mut events, &mut fleet, &discovery, &news).await;
+                fleet.forget_ended();
                 if fleet.lost_execs() {
                     discovery.scan();
                 }
@@ -221,6 +237,22 @@ pub async fn run(
     drop(discovery);
     fleet.close();
     Ok(())
+}
+
+/// Takes the configuration over as it is now, if it is right; whether it is.
+fn reload(fleet: &mut Fleet, owner: &mut dyn Owner, discovery: &Discovery) -> bool {
+    match owner.reload() {
+        Ok(options) => {
+            discovery.want(options.discover.clone());
+            fleet.reload(options);
+            true
+        }
+        Err(error) => {
+            fleet.note(ErrorKind::Reload);
+            warn!("the configuration is wrong, the agent goes on with the one it has: {error:#}");
+            false
+        }
+    }
 }
 
 /// How long after a snapshot the next one may be published in between: at once, where some were left out of that one.
@@ -259,14 +291,14 @@ async fn readable(events: &mut Option<AsyncFd<EventReader>>) -> io::Result<()> {
     }
 }
 
-/// Takes what waits in the ring.
+/// Takes what waits in the ring; whether some process executed a program.
 async fn drain(
     events: &mut Option<AsyncFd<EventReader>>,
     fleet: &mut Fleet,
     discovery: &Discovery,
     news: &mpsc::UnboundedReceiver<News>,
-) {
-    let Some(events) = events else { return };
+) -> bool {
+    let Some(events) = events else { return false };
     let mut stacks = Vec::new();
     let mut executed = Vec::new();
     events.get_mut().drain(DRAIN, |observed| match observed {
@@ -281,7 +313,9 @@ async fn drain(
     }
     executed.sort_unstable();
     executed.dedup();
+    let some = !executed.is_empty();
     for found in discovery.executed(executed, news) {
         fleet.attach(found).await;
     }
+    some
 }
