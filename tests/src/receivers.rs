@@ -165,6 +165,8 @@ impl Drop for Collector {
 /// What was posted to a [`Sink`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
+    /// By which connection: the port of who posts.
+    pub from: u16,
     /// The path.
     pub path: String,
     /// The headers, as they came.
@@ -211,6 +213,7 @@ impl Sink {
 
 /// One connection's requests.
 fn take(stream: TcpStream, kept: &Kept<Posted>) -> std::io::Result<()> {
+    let from = stream.peer_addr()?.port();
     let mut stream = BufReader::new(stream);
     loop {
         let mut headers = String::new();
@@ -226,7 +229,7 @@ fn take(stream: TcpStream, kept: &Kept<Posted>) -> std::io::Result<()> {
         });
         let mut body = vec![0; length.unwrap_or(0)];
         stream.read_exact(&mut body)?;
-        kept.push(Posted { path, headers, body });
+        kept.push(Posted { from, path, headers, body });
         stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
     }
 }

@@ -251,9 +251,11 @@ impl Owner for Host {
             );
         }
         let terms = Terms::read(&options.http, &options.redact)?;
+        let exports = self.exports.prepare(&options.export)?;
         let renamed = options.redact != self.running.redact;
         let over = self.alarms.replace(rules, actions, renamed)?;
         // From here on nothing fails.
+        self.exports.change(exports);
         self.exports.changed(&over);
         if let Some(serving) = &self.serving {
             serving.change(terms);

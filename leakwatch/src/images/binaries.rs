@@ -89,6 +89,17 @@ impl Binaries {
         Self { largest_library: bytes, ..self }
     }
 
+    /// Keeps this many at most from now on; those that were asked for last stay.
+    pub fn keep_at_most(&mut self, most: usize) {
+        self.most = most;
+        if self.known.len() > most {
+            let mut known: Vec<(FileIdentity, Entry)> = self.known.drain().collect();
+            known.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.asked));
+            known.truncate(most);
+            self.known.extend(known);
+        }
+    }
+
     /// From now on only these are read; [`ImageError::Unread`] says that another one would have to be.
     pub fn limit_to(&mut self, reading: Reading) {
         self.reading = reading;
@@ -370,6 +381,22 @@ mod tests {
         assert_eq!(binaries.figures().inspected, 3, "the first was asked for later than the second");
         assert!(binaries.inspection(file(2), b"no ELF").is_err());
         assert_eq!(binaries.figures().inspected, 4);
+    }
+
+    #[test]
+    fn those_that_were_asked_for_last_stay_when_there_may_be_fewer() {
+        let mut binaries = Binaries::new(8);
+        for ino in [1, 2, 3, 1] {
+            assert!(binaries.inspection(file(ino), b"no ELF").is_err());
+        }
+        binaries.keep_at_most(2);
+        assert_eq!(binaries.figures(), BinaryFigures { known: 2, inspected: 3, reused: 1 });
+        for ino in [1, 3] {
+            assert!(binaries.inspection(file(ino), b"no ELF").is_err());
+        }
+        assert_eq!(binaries.figures().inspected, 3);
+        binaries.keep_at_most(0);
+        assert_eq!(binaries.figures().known, 0);
     }
 
     #[test]

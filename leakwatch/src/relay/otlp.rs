@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse, logs_service_client::LogsServiceClient,
@@ -12,20 +13,23 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_client::MetricsServiceClient,
 };
 use prost::Message as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tonic::Status;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::answer::{self, Answer, PATIENCE};
 use super::outage::Outage;
-use super::{Board, Otlp, RelayError, Round, grpc, post};
+use super::{Board, Otlp, RelayError, Round, Sending, grpc, pause, post};
 use crate::export::otlp::{Sender, logs, metrics};
 use crate::http::{self, Authorization};
 use crate::report::Timestamp;
 
 /// What this receiver is called in figures.
 pub(super) const NAME: &str = "otlp";
+
+/// And in the log.
+const RECEIVER: &str = "the OpenTelemetry receiver";
 
 /// Which transport.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,35 +90,35 @@ enum Transport {
     Grpc(Box<Endpoint>),
 }
 
-/// One receiver.
+/// How to send to a receiver, with what that takes at hand.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Terms {
     transport: Transport,
     authorization: Authorization,
-    sender: Sender,
-    waiting: RefCell<VecDeque<(Request, usize)>>,
-    bytes: Cell<usize>,
-    most: usize,
-    changed: Notify,
-    ended: Cell<bool>,
-    clock: fn() -> Timestamp,
-    board: Board,
+    /// Most bytes that wait.
+    memory: usize,
 }
 
-impl Client {
-    pub(super) fn new(
-        options: Otlp,
-        sender: Sender,
-        clock: fn() -> Timestamp,
-        board: &Board,
-    ) -> Result<Self, RelayError> {
+impl Terms {
+    /// Those of these options.
+    ///
+    /// # Errors
+    /// When one is of no use.
+    pub fn of(options: &Otlp) -> Result<Self, RelayError> {
+        let transport = Transport::of(options)?;
+        Ok(Self { transport, authorization: options.authorization.clone(), memory: options.memory })
+    }
+}
+
+impl Transport {
+    fn of(options: &Otlp) -> Result<Self, RelayError> {
         const WHAT: &str = "export.otlp.endpoint";
         let url = answer::url(WHAT, &options.endpoint)?;
-        let transport = match options.protocol {
+        Ok(match options.protocol {
             Protocol::Http => {
                 let client = Box::new(answer::client(WHAT)?);
                 let (metrics, logs) = (http::below(&url, "/v1/metrics"), http::below(&url, "/v1/logs"));
-                Transport::Http { client, metrics, logs }
+                Self::Http { client, metrics, logs }
             }
             Protocol::Grpc => {
                 let unusable = |error: tonic::transport::Error| RelayError::Unusable {
@@ -128,41 +132,53 @@ impl Client {
                 } else {
                     endpoint
                 };
-                Transport::Grpc(Box::new(endpoint))
+                Self::Grpc(Box::new(endpoint))
             }
-        };
-        post(board, NAME, |_| {});
-        Ok(Self {
-            transport,
-            authorization: options.authorization,
+        })
+    }
+}
+
+/// One receiver.
+#[derive(Debug)]
+pub(super) struct Client {
+    terms: watch::Receiver<Arc<Terms>>,
+    sender: Sender,
+    waiting: RefCell<VecDeque<(Request, usize)>>,
+    bytes: Cell<usize>,
+    changed: Notify,
+    ended: Cell<bool>,
+    clock: fn() -> Timestamp,
+    board: Board,
+}
+
+impl Client {
+    pub(super) fn new(
+        terms: watch::Receiver<Arc<Terms>>,
+        sender: Sender,
+        clock: fn() -> Timestamp,
+        board: Board,
+    ) -> Self {
+        post(&board, NAME, |_| {});
+        Self {
+            terms,
             sender,
             waiting: RefCell::default(),
             bytes: Cell::new(0),
-            most: options.memory,
             changed: Notify::new(),
             ended: Cell::new(false),
             clock,
-            board: Board::clone(board),
-        })
-    }
-
-    /// A round to be sent.
-    pub(super) fn take(&self, round: &Round) {
-        let processes = &round.report.processes;
-        let request = metrics(&round.families, processes, &self.sender, round.now);
-        self.queue(Request::Metrics(request));
-        if !round.alerts.is_empty() {
-            self.queue(Request::Logs(logs(&round.alerts, processes, &self.sender, round.now)));
+            board,
         }
     }
 
     fn queue(&self, request: Request) {
+        let most = self.terms.borrow().memory;
         let mut waiting = self.waiting.borrow_mut();
         let size = request.size();
         self.bytes.set(self.bytes.get() + size);
         waiting.push_back((request, size));
         let mut dropped = 0u64;
-        while self.bytes.get() > self.most
+        while self.bytes.get() > most
             && let Some((request, size)) = waiting.pop_front()
         {
             self.bytes.set(self.bytes.get().saturating_sub(size));
@@ -176,59 +192,8 @@ impl Client {
         self.changed.notify_one();
     }
 
-    /// No more rounds.
-    pub(super) fn end(&self) {
-        self.ended.set(true);
-        self.changed.notify_one();
-    }
-
-    /// Sends what waits, and what comes, until the end.
-    pub(super) async fn send_all(&self) {
-        let mut channel = None;
-        let mut outage = Outage::of("the OpenTelemetry receiver".to_owned());
-        loop {
-            let next = self.waiting.borrow_mut().pop_front();
-            let Some((request, size)) = next else {
-                if self.ended.get() {
-                    return;
-                }
-                self.changed.notified().await;
-                continue;
-            };
-            self.bytes.set(self.bytes.get().saturating_sub(size));
-            match self.send(&request, &mut channel).await {
-                Answer::Taken(_) => {
-                    outage.is_over();
-                    let queued = self.bytes.get() as u64;
-                    post(&self.board, NAME, |row| {
-                        row.sent = row.sent.saturating_add(1);
-                        row.queued_bytes = queued;
-                    });
-                }
-                Answer::Refused(why) => {
-                    outage.is_over();
-                    tracing::warn!("the OpenTelemetry receiver refuses: {why}");
-                    let weight = request.weight();
-                    post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
-                }
-                Answer::Later(why, after) => {
-                    post(&self.board, NAME, |row| row.failed = row.failed.saturating_add(1));
-                    // Back to its place, unless newer ones have taken its room.
-                    if self.bytes.get() + size <= self.most {
-                        self.bytes.set(self.bytes.get() + size);
-                        self.waiting.borrow_mut().push_front((request, size));
-                    } else {
-                        let weight = request.weight();
-                        post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
-                    }
-                    tokio::time::sleep(outage.goes_on(&why, after)).await;
-                }
-            }
-        }
-    }
-
-    async fn send(&self, request: &Request, channel: &mut Option<Channel>) -> Answer {
-        match &self.transport {
+    async fn send(&self, request: &Request, terms: &Terms, channel: &mut Option<Channel>) -> Answer {
+        match &terms.transport {
             Transport::Http { client, metrics, logs } => {
                 let (url, body) = match request {
                     Request::Metrics(request) => (metrics, request.encode_to_vec()),
@@ -236,28 +201,30 @@ impl Client {
                 };
                 let post =
                     client.post(url.clone()).header("Content-Type", "application/x-protobuf").body(body);
-                let reply = answer::ask(post, &self.authorization).await;
+                let reply = answer::ask(post, &terms.authorization).await;
                 let answer = answer::judge(reply, (self.clock)());
                 if let Answer::Taken(body) = &answer {
                     self.in_part(request, body);
                 }
                 answer
             }
-            Transport::Grpc(endpoint) => match self.call(request, endpoint, channel).await {
-                Ok(body) => {
-                    self.in_part(request, &body);
-                    Answer::Taken(body)
-                }
-                Err(status) => {
-                    *channel = None;
-                    let why = format!("{:?}: {}", status.code(), status.message());
-                    if grpc::is_passing(status.code()) {
-                        Answer::Later(why, grpc::retry_delay(status.details()))
-                    } else {
-                        Answer::Refused(why)
+            Transport::Grpc(endpoint) => {
+                match self.call(request, endpoint, &terms.authorization, channel).await {
+                    Ok(body) => {
+                        self.in_part(request, &body);
+                        Answer::Taken(body)
+                    }
+                    Err(status) => {
+                        *channel = None;
+                        let why = format!("{:?}: {}", status.code(), status.message());
+                        if grpc::is_passing(status.code()) {
+                            Answer::Later(why, grpc::retry_delay(status.details()))
+                        } else {
+                            Answer::Refused(why)
+                        }
                     }
                 }
-            },
+            }
         }
     }
 
@@ -265,6 +232,7 @@ impl Client {
         &self,
         request: &Request,
         endpoint: &Endpoint,
+        authorization: &Authorization,
         channel: &mut Option<Channel>,
     ) -> Result<Vec<u8>, Status> {
         let open = if let Some(open) = channel {
@@ -274,7 +242,7 @@ impl Client {
             let connected = connected.map_err(|error| Status::unavailable(http::with_causes(&error)))?;
             channel.insert(connected).clone()
         };
-        let bearer = self.authorization.bearer().map_err(Status::unavailable)?;
+        let bearer = authorization.bearer().map_err(Status::unavailable)?;
         let bearer = bearer.map(AsciiMetadataValue::try_from).transpose();
         let bearer = bearer
             .map_err(|_invisible| Status::unavailable("the token has characters that no header may have"))?;
@@ -311,8 +279,76 @@ impl Client {
         }
         .unwrap_or_default();
         if let Ok(rejected @ 1..) = u64::try_from(rejected) {
-            tracing::warn!("the OpenTelemetry receiver refuses {rejected} points: {why}");
+            tracing::warn!("{RECEIVER} refuses {rejected} points: {why}");
             post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(rejected));
+        }
+    }
+}
+
+impl Sending for Client {
+    fn take(&self, round: &Round) {
+        let processes = &round.report.processes;
+        let request = metrics(&round.families, processes, &self.sender, round.now);
+        self.queue(Request::Metrics(request));
+        if !round.alerts.is_empty() {
+            self.queue(Request::Logs(logs(&round.alerts, processes, &self.sender, round.now)));
+        }
+    }
+
+    fn end(&self, _last: Option<Timestamp>) {
+        self.ended.set(true);
+        self.changed.notify_one();
+    }
+
+    async fn send_all(&self) {
+        let mut terms = self.terms.clone();
+        let mut now = Arc::clone(&terms.borrow_and_update());
+        let mut channel = None;
+        let mut outage = Outage::of(RECEIVER.to_owned());
+        loop {
+            let next = self.waiting.borrow_mut().pop_front();
+            let Some((request, size)) = next else {
+                if self.ended.get() {
+                    return;
+                }
+                self.changed.notified().await;
+                continue;
+            };
+            let newest = Arc::clone(&terms.borrow_and_update());
+            if !Arc::ptr_eq(&newest, &now) {
+                now = newest;
+                channel = None;
+                outage = Outage::of(RECEIVER.to_owned());
+            }
+            self.bytes.set(self.bytes.get().saturating_sub(size));
+            match self.send(&request, &now, &mut channel).await {
+                Answer::Taken(_) => {
+                    outage.is_over();
+                    let queued = self.bytes.get() as u64;
+                    post(&self.board, NAME, |row| {
+                        row.sent = row.sent.saturating_add(1);
+                        row.queued_bytes = queued;
+                    });
+                }
+                Answer::Refused(why) => {
+                    outage.is_over();
+                    tracing::warn!("{RECEIVER} refuses: {why}");
+                    let weight = request.weight();
+                    post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
+                }
+                Answer::Later(why, after) => {
+                    post(&self.board, NAME, |row| row.failed = row.failed.saturating_add(1));
+                    // Back to its place, unless newer ones have taken its room.
+                    if self.bytes.get() + size <= now.memory {
+                        self.bytes.set(self.bytes.get() + size);
+                        self.waiting.borrow_mut().push_front((request, size));
+                    } else {
+                        let weight = request.weight();
+                        post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(weight));
+                    }
+                    pause(outage.goes_on(&why, after), &mut terms).await;
+                }
+            }
         }
     }
 }

@@ -150,6 +150,11 @@ impl Queue {
         Ok(queue)
     }
 
+    /// Other limits from the next record on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Puts a record behind all others. Beyond the limit the oldest segment goes.
     ///
     /// # Errors

@@ -100,13 +100,14 @@ fn now(second: i64) -> Timestamp {
 }
 
 /// Hands over the round of a second in which the process has this many tasks.
-fn take(relay: &Relay, second: i64) {
+fn take<T>(relay: &Relay<T>, second: i64) {
     let mut process = samples::process(7, "server");
     process.tasks.live = u64::try_from(second).expect("a count");
     let report = Arc::new(samples::report(vec![process]));
     let families =
         metrics::families(&report.processes, &AgentFigures::default(), &metrics::Limits::default());
-    while !relay.take(&report, families.clone(), Vec::new(), now(second)) {
+    let round = Round { report, families: families.into(), alerts: Arc::default(), now: now(second) };
+    while !relay.take(round.clone()) {
         std::thread::yield_now();
     }
 }
@@ -122,19 +123,20 @@ fn live(seen: &Seen) -> Vec<(i64, f64)> {
         .collect()
 }
 
-fn options(port: u16, queue: &std::path::Path) -> Options {
-    Options {
-        sender: Sender { host: "h".to_owned(), version: "1".to_owned() },
-        clock: || now(0),
-        remote_write: Some(RemoteWrite {
-            url: format!("http://127.0.0.1:{port}/api/v1/write"),
-            authorization: Authorization::None,
-            queue: queue.to_owned(),
-            limits: Limits::default(),
-            encoding: encoding::Options { version: Version::V1, ..encoding::Options::default() },
-        }),
-        otlp: None,
+fn options(port: u16, queue: &std::path::Path) -> RemoteWrite {
+    RemoteWrite {
+        url: format!("http://127.0.0.1:{port}/api/v1/write"),
+        authorization: Authorization::None,
+        queue: queue.to_owned(),
+        limits: Limits::default(),
+        encoding: encoding::Options { version: Version::V1, ..encoding::Options::default() },
     }
+}
+
+fn start(options: &RemoteWrite) -> Relay<remote_write::Terms> {
+    let relay = Relay::to_remote_write(options, || now(0)).expect("a relay");
+    relay.begin();
+    relay
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn what_a_receiver_does_not_take_now_it_gets_later_once_and_in_order() {
         "204 No Content",
         "400 Bad Request",
     ]);
-    let relay = Relay::start(options(receiver.port, folder.path())).expect("a relay");
+    let relay = start(&options(receiver.port, folder.path()));
     for second in 1..=5 {
         take(&relay, second);
     }
@@ -160,7 +162,7 @@ fn what_a_receiver_does_not_take_now_it_gets_later_once_and_in_order() {
     }
     // Three times it was told to come again with the second one; the third was refused for good.
     assert_eq!(seconds, [1, 2, 2, 2, 2, 3, 4, 5]);
-    relay.finish(LIMIT);
+    relay.end(LIMIT).join();
     let last = receiver.next();
     let body = snap::raw::Decoder::new().decompress_vec(&last.body).expect("snappy");
     let ended = encoding::samples_of(&body, "leakwatch_tasks_live");
@@ -198,10 +200,8 @@ fn who_knows_no_2_0_gets_1_0_until_it_was_away() {
         "204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 1000",
     ]);
     let mut options = options(receiver.port, folder.path());
-    if let Some(remote_write) = &mut options.remote_write {
-        remote_write.encoding.version = Version::V2;
-    }
-    let relay = Relay::start(options).expect("a relay");
+    options.encoding.version = Version::V2;
+    let relay = start(&options);
     for second in 1..=5 {
         take(&relay, second);
     }
@@ -212,7 +212,7 @@ fn who_knows_no_2_0_gets_1_0_until_it_was_away() {
         [v2.clone(), v1(1), v1(2), v1(3), v2.clone(), v1(3), v1(4), v2.clone(), v1(4), v2],
         "{seen:?}"
     );
-    relay.finish(LIMIT);
+    relay.end(LIMIT).join();
 }
 
 #[test]
@@ -224,10 +224,8 @@ fn what_is_written_in_part_is_given_up_in_part() {
          X-Prometheus-Remote-Write-Histograms-Written: 1",
     ]);
     let mut options = options(receiver.port, folder.path());
-    if let Some(remote_write) = &mut options.remote_write {
-        remote_write.encoding.version = Version::V2;
-    }
-    let relay = Relay::start(options).expect("a relay");
+    options.encoding.version = Version::V2;
+    let relay = start(&options);
     take(&relay, 1);
     take(&relay, 2);
     let in_a_round = |seen: Seen| {
@@ -242,7 +240,7 @@ fn what_is_written_in_part_is_given_up_in_part() {
         std::thread::yield_now();
     }
     assert_eq!((row().sent, row().dropped), (1, all - 2));
-    relay.finish(LIMIT);
+    relay.end(LIMIT).join();
 }
 
 #[test]
@@ -252,13 +250,13 @@ fn an_outage_and_a_restart_lose_nothing() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     drop(listener);
-    let relay = Relay::start(options(port, folder.path())).expect("a relay");
+    let relay = start(&options(port, folder.path()));
     for second in 1..=3 {
         take(&relay, second);
     }
     // The receiver is away for all of its patience.
-    relay.finish(Duration::from_millis(200));
-    let relay = Relay::start(options(port, folder.path())).expect("a relay");
+    relay.end(Duration::from_millis(200)).join();
+    let relay = start(&options(port, folder.path()));
     assert!(relay.figures()[0].queued_bytes > 0);
     take(&relay, 10);
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
@@ -270,29 +268,27 @@ fn an_outage_and_a_restart_lose_nothing() {
         seconds.extend(new.iter().filter(|(_, value)| !value.is_nan()).map(|(second, _)| *second));
     }
     assert_eq!(seconds, [1, 2, 3, 10]);
-    relay.finish(LIMIT);
+    relay.end(LIMIT).join();
 }
 
 #[test]
 fn the_protocol_by_http_has_metrics_and_alerts() {
     let receiver = Receiver::start(vec!["200 OK", "502 Bad Gateway"]);
-    let options = Options {
-        sender: Sender { host: "h".to_owned(), version: "1".to_owned() },
-        clock: || now(0),
-        remote_write: None,
-        otlp: Some(Otlp {
-            endpoint: format!("http://127.0.0.1:{}/", receiver.port),
-            protocol: Protocol::Http,
-            authorization: Authorization::None,
-            memory: 1 << 24,
-        }),
+    let options = Otlp {
+        endpoint: format!("http://127.0.0.1:{}/", receiver.port),
+        protocol: Protocol::Http,
+        authorization: Authorization::None,
+        memory: 1 << 24,
     };
-    let relay = Relay::start(options).expect("a relay");
+    let sender = Sender { host: "h".to_owned(), version: "1".to_owned() };
+    let relay = Relay::to_otlp(&options, sender, || now(0)).expect("a relay");
+    relay.begin();
     let report = Arc::new(samples::report(vec![samples::leaking()]));
     let families =
         metrics::families(&report.processes, &AgentFigures::default(), &metrics::Limits::default());
     let alert = AlertReport { rule: "leak".to_owned(), pid: 4_242, ..AlertReport::default() };
-    assert!(relay.take(&report, families, vec![alert], now(1)));
+    let (families, alerts) = (families.into(), Arc::from([alert]));
+    assert!(relay.take(Round { report, families, alerts, now: now(1) }));
     let first = receiver.next();
     assert_eq!(
         (first.path.as_str(), first.header("content-type")),
@@ -308,7 +304,7 @@ fn the_protocol_by_http_has_metrics_and_alerts() {
             opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest::decode(&*seen.body);
         assert_eq!(request.expect("a request").resource_logs.len(), 1);
     }
-    relay.finish(LIMIT);
+    relay.end(LIMIT).join();
 }
 
 #[tokio::test]
@@ -337,8 +333,64 @@ async fn a_receiver_says_when_it_wants_to_be_asked_again() {
 fn useless_settings_are_told_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut bad = options(1, folder.path());
-    if let Some(remote_write) = &mut bad.remote_write {
-        remote_write.url = "ftp://x".to_owned();
+    bad.url = "ftp://x".to_owned();
+    let refused = Relay::to_remote_write(&bad, || now(0)).map(drop);
+    assert!(matches!(refused, Err(RelayError::Unusable { what: "export.remote_write.url", .. })));
+}
+
+#[test]
+fn other_terms_take_over_what_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = Receiver::start(vec![
+        "204 No Content",
+        // It would be asked again after five minutes.
+        "503 Service Unavailable\r\nRetry-After: 300",
+    ]);
+    let written = "204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: 100000";
+    let second = Receiver::start(vec![written; 4]);
+    let relay = start(&options(first.port, folder.path()));
+    for second in 1..=3 {
+        take(&relay, second);
     }
-    assert!(matches!(Relay::start(bad), Err(RelayError::Unusable { what: "export.remote_write.url", .. })));
+    let asked: Vec<i64> = (0..2).flat_map(|_| live(&first.next())).map(|(second, _)| second).collect();
+    assert_eq!(asked, [1, 2]);
+    let mut other = options(second.port, folder.path());
+    other.encoding.version = Version::V2;
+    relay.change(remote_write::Terms::of(&other).expect("of use"));
+    take(&relay, 4);
+    // What was made by the old terms is sent as it is; what is new is of 2.0.
+    let seen: Vec<Seen> = (0..3).map(|_| second.next()).collect();
+    let waited: Vec<i64> = seen[..2].iter().flat_map(live).map(|(second, _)| second).collect();
+    assert_eq!((waited.as_slice(), spoken(&seen[2]).0.as_str()), ([2, 3].as_slice(), "2.0.0"));
+    while relay.figures()[0].queued_bytes > 0 {
+        std::thread::yield_now();
+    }
+    let figures = relay.figures()[0].clone();
+    assert_eq!((figures.sent, figures.failed, figures.dropped), (4, 1, 0), "the counts go on");
+    relay.end(LIMIT).join();
+    assert!(first.seen.try_recv().is_err(), "the first one is asked again");
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_to_be_and_who_is_hurried_frees_the_queue() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let receiver = Receiver::start(vec!["503 Service Unavailable\r\nRetry-After: 300"]);
+    let relay = start(&options(receiver.port, folder.path()));
+    take(&relay, 1);
+    receiver.next();
+    // It would go on for a minute.
+    let ending = relay.end(LIMIT);
+    assert!(!ending.is_over());
+    ending.hurry();
+    let nobody = Receiver::start(Vec::new());
+    let waiting = Relay::to_remote_write(&options(nobody.port, folder.path()), || now(0)).expect("free");
+    assert!(waiting.figures()[0].queued_bytes > 0);
+    let ending = waiting.ending;
+    drop((waiting.rounds, waiting.terms));
+    drop(ending.course);
+    ending.thread.expect("one").join().expect("it ends");
+    assert!(nobody.seen.try_recv().is_err(), "it was not told to begin");
+    let relay = start(&options(nobody.port, folder.path()));
+    assert_eq!(live(&nobody.next()).len(), 1);
+    relay.end(LIMIT).join();
 }

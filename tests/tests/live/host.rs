@@ -456,7 +456,12 @@ fn a_reload_that_cannot_be_taken_is_refused_as_a_whole() {
             format!("{nobody}{rule}{action}[[action]]\nkind = \"command\"\ncommand = [\"/bin/true\"]\n"),
         ),
         ("choose another `listen`", format!("{nobody}{rule}[[action]]\nkind = \"hold\"\n{hold}\n")),
-        (begins, format!("{nobody}{rule}{action}[export]\ninterval = \"99s\"\n")),
+        (
+            "the rights of queue_dir",
+            format!(
+                "{nobody}{rule}{action}[export.remote_write]\nurl = \"http://127.0.0.1:1/\"\nqueue_dir = \"/proc/no\"\n"
+            ),
+        ),
         (begins, format!("[http]\nconnections = 9\n{nobody}{rule}{action}")),
         (
             "no certificate chain",

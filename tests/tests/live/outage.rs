@@ -20,7 +20,7 @@ const HEADER: usize = 17;
 
 // `prometheus.WriteRequest` of <https://github.com/prometheus/prometheus/blob/v2.42.0/prompb/types.proto>, what is looked at here.
 #[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
+pub(crate) struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
     timeseries: Vec<TimeSeries>,
 }
@@ -49,11 +49,26 @@ struct Sample {
     timestamp: i64,
 }
 
+impl WriteRequest {
+    /// The one in a body.
+    #[track_caller]
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let body = snap::raw::Decoder::new().decompress_vec(body).expect("snappy");
+        Self::decode(body.as_slice()).expect("a request")
+    }
+
+    /// All that it says is that series are over.
+    pub(crate) fn is_an_end(&self) -> bool {
+        let mut samples = self.timeseries.iter().flat_map(|series| &series.samples);
+        !self.timeseries.is_empty() && samples.all(|sample| sample.value.is_nan())
+    }
+}
+
 /// Samples by their series: times in ms, and the bits of the values.
-type Samples = BTreeMap<BTreeMap<String, String>, Vec<(i64, u64)>>;
+pub(crate) type Samples = BTreeMap<BTreeMap<String, String>, Vec<(i64, u64)>>;
 
 /// Requests in the segments of a queue, oldest first. The last one may be in the making.
-fn requests(queue: &Path) -> Vec<WriteRequest> {
+pub(crate) fn requests(queue: &Path) -> Vec<WriteRequest> {
     let entries = fs::read_dir(queue).into_iter().flatten().flatten();
     let mut segments: Vec<_> = entries.map(|entry| entry.path()).collect();
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
@@ -65,8 +80,7 @@ fn requests(queue: &Path) -> Vec<WriteRequest> {
             // The protocol's byte is a part of the length.
             let end = HEADER - 1 + usize::try_from(u32::from_le_bytes(*length)).expect("small");
             let Some(body) = rest.get(HEADER..end) else { break };
-            let body = snap::raw::Decoder::new().decompress_vec(body).expect("snappy");
-            requests.push(WriteRequest::decode(body.as_slice()).expect("a request"));
+            requests.push(WriteRequest::of(body));
             rest = &rest[end..];
         }
     }
@@ -74,7 +88,7 @@ fn requests(queue: &Path) -> Vec<WriteRequest> {
 }
 
 /// What they have, but for the marks of series that end.
-fn samples_of(requests: &[WriteRequest]) -> Samples {
+pub(crate) fn samples_of(requests: &[WriteRequest]) -> Samples {
     let mut all = Samples::new();
     for series in requests.iter().flat_map(|request| &request.timeseries) {
         let labels = series.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect();

@@ -7,6 +7,7 @@ use leakwatch_tests::{HostAgent, Target, gate, matrix, need};
 use serde_json::Value;
 
 use crate::folder::Folder;
+use crate::outage::{self, WriteRequest};
 
 const TOKENS: [&str; 2] = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
 
@@ -163,5 +164,82 @@ fn what_is_redacted_from_now_on_is_in_no_answer() {
         (host.get("/metrics", &[("Authorization", &bearer)]).status, dump(&host, target.pid(), token))
     };
     assert_eq!((status(TOKENS[0]), status(TOKENS[1])), ((401, 401), (200, 200)));
+    assert_eq!(host.terminate().code(), Some(0));
+}
+
+const WRITE: &str = "/api/v1/write";
+
+/// What a receiver of remote write has, as it came.
+fn written_to(sink: &Sink) -> Vec<WriteRequest> {
+    sink.posted(WRITE).iter().map(|posted| WriteRequest::of(&posted.body)).collect()
+}
+
+/// A figure of what is sent; `None`: there is none.
+fn figure(host: &HostAgent, name: &str, to: &str) -> Option<f64> {
+    let start = format!("leakwatch_export_{name}{{to=\"{to}\"}} ");
+    host.get("/metrics", &[]).body.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok())
+}
+
+#[test]
+fn exports_are_changed_taken_away_and_added_and_nothing_is_lost_or_sent_twice() {
+    need!(gate::live(), gate::file(&matrix::any_go_target().path));
+    let folder = Folder::new("reload-export");
+    let mut target = Target::start(&folder.copy("served"));
+    target.command("spawn chan 20");
+    folder.secret("token", TOKENS[0]);
+    let (first, second, collector) = (Sink::start(), Sink::start(), Sink::start());
+    let queue = folder.path().join("queue");
+    let otlp = format!("[export.otlp]\nendpoint = \"http://{}\"\n", collector.address());
+    let remote_write = |sink: &Sink| {
+        format!(
+            "[export.remote_write]\nurl = \"http://{}{WRITE}\"\nqueue_dir = \"{}\"\n",
+            sink.address(),
+            queue.display()
+        )
+    };
+    let rest = format!("{}[export]\ninterval = \"1s\"\n{otlp}", watching(&folder, ""));
+    let mut host = HostAgent::start("reload-export", &format!("{rest}{}", remote_write(&first)));
+    let has =
+        |sink: &Sink, path: &str, count: usize| eventually(PATIENCE, || sink.posted(path).len() >= count);
+    assert!(has(&first, WRITE, 3) && has(&collector, "/v1/metrics", 3), "nothing is sent");
+
+    // Another one gets what was not sent yet, and what comes.
+    host.reload(&format!("{rest}{}", remote_write(&second)));
+    host.wait_said(TAKEN);
+    let sent = figure(&host, "requests_sent_total", "remote_write").expect("it goes on");
+    assert!(sent >= 3.0, "counted anew: {sent}");
+    assert!(has(&second, WRITE, 3), "the second one gets nothing");
+    let to_first = first.posted(WRITE).len();
+
+    // All that was ever measured, as the queue has it, is at one of the two, once.
+    let known = outage::requests(&queue);
+    let all = || [written_to(&first), written_to(&second)].concat();
+    assert!(eventually(PATIENCE, || all().len() >= known.len()), "{} requests in the queue", known.len());
+    assert_eq!(outage::samples_of(&all()[..known.len()]), outage::samples_of(&known));
+    assert_eq!(first.posted(WRITE).len(), to_first, "the first one is sent to again");
+
+    // Taken away: its series end, and it has no figures. What it left in the queue is there.
+    host.reload(&rest);
+    host.wait_said(TAKEN);
+    assert_eq!(figure(&host, "requests_sent_total", "remote_write"), None);
+    assert!(
+        eventually(PATIENCE, || written_to(&second).last().is_some_and(WriteRequest::is_an_end)),
+        "no series ends"
+    );
+    let to_second = second.posted(WRITE).len();
+    let told = collector.posted("/v1/metrics").len();
+    assert!(has(&collector, "/v1/metrics", told + 3), "the other receiver gets nothing more");
+    assert_eq!(second.posted(WRITE).len(), to_second);
+
+    // And added again, by the same queue.
+    host.reload(&format!("{rest}{}", remote_write(&second)));
+    host.wait_said(TAKEN);
+    assert!(has(&second, WRITE, to_second + 2), "it is not sent to again");
+    // Who was not touched has been sent to by one connection all the while.
+    let from: std::collections::BTreeSet<u16> =
+        collector.posted("/v1/metrics").iter().map(|posted| posted.from).collect();
+    assert_eq!(from.len(), 1, "{from:?}");
+    let dropped = ["remote_write", "otlp"].map(|to| figure(&host, "samples_dropped_total", to));
+    assert_eq!(dropped, [Some(0.0), Some(0.0)]);
     assert_eq!(host.terminate().code(), Some(0));
 }

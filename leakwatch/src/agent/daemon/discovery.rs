@@ -39,6 +39,9 @@ const AT_ONCE: usize = 64;
 /// What is known of binaries is written no more often than this, ns.
 const WRITTEN_EVERY_NS: u64 = 60_000_000_000;
 
+/// And where they cannot be written, half as often after each failure, an hour apart at most.
+const MOST_DOUBLINGS: u32 = 6;
+
 /// What discovery is asked.
 #[derive(Debug)]
 enum Ask {
@@ -206,39 +209,88 @@ struct Finder {
     root: Arc<Root>,
     news: UnboundedSender<News>,
     binaries: Binaries,
-    /// Where they are kept; `None`: nowhere, or that does not work.
+    /// Where they are kept; `None`: nowhere.
     cache: Option<PathBuf>,
-    /// When they were written, and how many had been read by then.
-    written: (u64, u64),
+    /// How many had been read when they were written last; `None`: they are to be written, whatever was read.
+    written: Option<u64>,
+    /// They are not written before this, ns.
+    keep_from_ns: u64,
+    /// How often they could not be written, in a row.
+    unwritten: u32,
     known: BTreeMap<u32, Known>,
 }
 
 impl Finder {
     fn new(wanted: Discover, root: Arc<Root>, news: UnboundedSender<News>) -> Self {
-        let mut binaries = Binaries::new(wanted.most_binaries).with_largest_library(LARGEST_LIBRARY);
-        let cache = wanted.cache.clone().filter(|_| wanted.most_binaries > 0);
-        if let Some(path) = &cache {
-            match binaries.read(path) {
-                Ok(known) => tracing::debug!("{known} binaries are known from {}", path.display()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!("{} is passed over, binaries are read anew: {error}", path.display());
-                }
-            }
-        }
+        let binaries = Binaries::new(wanted.most_binaries).with_largest_library(LARGEST_LIBRARY);
         let own = std::process::id();
-        Self { own, wanted, root, news, binaries, cache, written: (0, 0), known: BTreeMap::new() }
+        let mut finder = Self {
+            own,
+            wanted,
+            root,
+            news,
+            binaries,
+            cache: None,
+            written: Some(0),
+            keep_from_ns: 0,
+            unwritten: 0,
+            known: BTreeMap::new(),
+        };
+        finder.open_cache();
+        finder
     }
 
-    /// Writes what is known of binaries, if there is something new.
+    /// Other processes are wanted from now on, and what is known of binaries is kept elsewhere, or less of it.
+    fn want(&mut self, wanted: Discover) {
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        self.binaries.keep_at_most(self.wanted.most_binaries);
+        if (before.cache, before.most_binaries == 0)
+            != (self.wanted.cache.clone(), self.wanted.most_binaries == 0)
+        {
+            self.open_cache();
+            (self.written, self.keep_from_ns, self.unwritten) = (None, 0, 0);
+        }
+        self.ask_again();
+    }
+
+    /// Takes in what is known of binaries from the runs before; what is known then is written there.
+    fn open_cache(&mut self) {
+        self.cache = self.wanted.cache.clone().filter(|_| self.wanted.most_binaries > 0);
+        let Some(path) = &self.cache else { return };
+        match self.binaries.read(path) {
+            Ok(known) => tracing::debug!("{known} binaries are known from {}", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!("{} is passed over, binaries are read anew: {error}", path.display());
+            }
+        }
+    }
+
+    /// Writes what is known of binaries, if there is something new. Where that does not go, as on a disk that is full, it is tried again,
+    /// ever more rarely: whatever is known has to be put together for each attempt.
     fn keep(&mut self) {
         let read = self.binaries.figures().inspected;
-        let Some(path) = self.cache.as_ref().filter(|_| read != self.written.1) else { return };
-        if let Err(error) = self.binaries.write(path) {
-            tracing::warn!("what is known of binaries is not kept: cannot write {}: {error}", path.display());
-            self.cache = None;
-        }
-        self.written = (clock::monotonic_ns(), read);
+        let Some(path) = self.cache.as_ref().filter(|_| self.written != Some(read)) else { return };
+        let wait = match self.binaries.write(path) {
+            Ok(()) => {
+                if std::mem::take(&mut self.unwritten) > 0 {
+                    tracing::info!("what is known of binaries is kept in {} again", path.display());
+                }
+                self.written = Some(read);
+                WRITTEN_EVERY_NS
+            }
+            Err(error) => {
+                if self.unwritten == 0 {
+                    let path = path.display();
+                    tracing::warn!(
+                        "what is known of binaries is not kept for now: cannot write {path}: {error}"
+                    );
+                }
+                self.unwritten += 1;
+                WRITTEN_EVERY_NS << self.unwritten.min(MOST_DOUBLINGS)
+            }
+        };
+        self.keep_from_ns = clock::monotonic_ns().saturating_add(wait);
     }
 
     /// Other processes are wanted: those that were left out are as good as new, and of those that were handed over the ones that are
@@ -364,13 +416,12 @@ fn run(finder: &Mutex<Finder>, questions: &Receiver<Ask>, waiting: &AtomicUsize)
             Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| finder.find(pid, true)),
             Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => due_ns = 0,
             Ok(Ask::Wanted(wanted)) => {
-                finder.wanted = *wanted;
-                finder.ask_again();
+                finder.want(*wanted);
                 due_ns = 0;
             }
             Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return finder.keep(),
         }
-        if clock::monotonic_ns().saturating_sub(finder.written.0) >= WRITTEN_EVERY_NS {
+        if clock::monotonic_ns() >= finder.keep_from_ns {
             finder.keep();
         }
         if was_asked {

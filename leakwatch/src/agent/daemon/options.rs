@@ -31,14 +31,8 @@ impl Options {
     /// What of these an agent that runs with `self` would have to be restarted for: what it gave up its rights with.
     pub fn fixed(&self, other: &Self) -> Option<&'static str> {
         let of_server = |http: &Http| (http.listen, http.connections, http.timeout);
-        let of_binaries = |discover: &Discover| (discover.cache.clone(), discover.most_binaries);
-        if of_server(&self.http) != of_server(&other.http) {
-            return Some("listen, connections and timeout of [http]");
-        }
-        if of_binaries(&self.discover) != of_binaries(&other.discover) {
-            return Some("cache and max_binaries of [discover]");
-        }
-        (self.export != other.export).then_some("[export]")
+        (of_server(&self.http) != of_server(&other.http))
+            .then_some("listen, connections and timeout of [http]")
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) const DISCOVER: Section = Section {
         Key {
             name: "max_binaries",
             default: Default::Is("512"),
-            doc: "Binaries of which it is remembered what is in them. Read at the start only.",
+            doc: "Binaries of which it is remembered what is in them.",
             set: |options, value| {
                 options.discover.most_binaries = count(value, 0, 100_000)?;
                 Ok(())
@@ -83,7 +83,7 @@ pub(super) const DISCOVER: Section = Section {
         Key {
             name: "cache",
             default: Default::Is("\"/var/lib/leakwatch/binaries.cache\""),
-            doc: "Where that is kept from one run to the next; \"off\": nowhere. Read at the start only.",
+            doc: "Where that is kept from one run to the next; \"off\": nowhere.",
             set: |options, value| {
                 let path = path(value)?;
                 options.discover.cache = (path.as_os_str() != "off").then_some(path);

@@ -10,7 +10,7 @@ use crate::{
 /// `[export]`.
 pub(super) const EXPORT: Section = Section {
     name: "export",
-    about: "What is sent to others, besides being there for who asks. Read at the start only.",
+    about: "What is sent to others, besides being there for who asks.",
     keys: &[Key {
         name: "interval",
         default: Default::Is("\"15s\""),

@@ -120,6 +120,11 @@ impl Encoder {
         Self { options, last: BTreeSet::new() }
     }
 
+    /// From the next round on it makes others; series that go on are the same.
+    pub fn change(&mut self, options: &Options) {
+        self.options.clone_from(options);
+    }
+
     /// The requests for these families at this time, in milliseconds since 1970.
     pub fn encode(&mut self, families: &[Family], time_ms: i64) -> Vec<Batch> {
         let mut points = self.points(families, time_ms);
