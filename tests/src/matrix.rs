@@ -188,6 +188,11 @@ pub fn any_go_target() -> GoTarget {
     go_target(GO_RELEASES[GO_RELEASES.len() - 1], "plain")
 }
 
+/// The program with known truth and 5,000 places more that start goroutines.
+pub fn go_many() -> PathBuf {
+    any_go_target().path.with_file_name("many")
+}
+
 /// The executable of a program that nobody here wrote, or why there is none.
 pub fn third_party(name: &str) -> Result<PathBuf, String> {
     let path = work_dir().join("tools").join("third-party").join(name);

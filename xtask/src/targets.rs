@@ -9,6 +9,7 @@ mod c;
 mod corpus;
 mod custom;
 mod go;
+mod many;
 mod tokio;
 
 use std::fmt::Write as _;
@@ -40,13 +41,19 @@ type Make = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
 /// `cargo xtask targets [WORD…]`: all, or those whose name has every word.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let started = shell::Stopwatch::start();
-    let batches: Vec<Vec<Target>> =
-        [tokio::targets()?, go::targets()?, custom::targets()?, c::targets()?, corpus::targets()?]
-            .into_iter()
-            .flatten()
-            .map(|batch| batch.into_iter().filter(|target| target.matches(arguments)).collect::<Vec<_>>())
-            .filter(|batch| !batch.is_empty())
-            .collect();
+    let batches: Vec<Vec<Target>> = [
+        tokio::targets()?,
+        go::targets()?,
+        many::targets()?,
+        custom::targets()?,
+        c::targets()?,
+        corpus::targets()?,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|batch| batch.into_iter().filter(|target| target.matches(arguments)).collect::<Vec<_>>())
+    .filter(|batch| !batch.is_empty())
+    .collect();
     let total: usize = batches.iter().map(Vec::len).sum();
     if total == 0 {
         bail!("no target's name has the words {}", arguments.join(" "));

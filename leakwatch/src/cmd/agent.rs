@@ -58,7 +58,12 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     // What is asked for and cannot be had is an error before anything is touched.
     let server = Server::bind(&options.http, terms, published)?;
     let mut features = Vec::new();
-    let mut kernel = match load(kernel_options(&args.sizes, verbose)) {
+    let mut sizes = kernel_options(&args.sizes, verbose);
+    // Row 0 of the counters is nobody's.
+    sizes.processes =
+        sizes.processes.max(u32::try_from(options.discover.most_processes).unwrap_or(u32::MAX - 1) + 1);
+    let room = sizes.processes as usize - 1;
+    let mut kernel = match load(sizes) {
         Ok(kernel) => Some(kernel),
         Err(error) => {
             tracing::warn!("no kernel side: {error:#}");
@@ -89,7 +94,7 @@ pub(super) fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<()> {
     let serving = server.map(|server| server.serve(alarms.dispatcher().holds(), dumper)).transpose()?;
     let running = options.clone();
     let parts = Parts { kernel, hit_ns, features, options, host, root, reading };
-    let mut owner = Host { file, running, programs, serving, alarms, exports };
+    let mut owner = Host { file, running, room, programs, serving, alarms, exports };
     let ended = block_on(daemon::run(parts, snapshots, &mut owner));
     owner.exports.finish();
     alarms::finish(Some(owner.alarms))?;
@@ -232,6 +237,8 @@ struct Host {
     file: Configuration,
     /// As it was read last.
     running: Options,
+    /// Processes that the kernel's tables have room for.
+    room: usize,
     /// Programs may be executed: this was not given up.
     programs: bool,
     serving: Option<Serving>,
@@ -244,6 +251,12 @@ impl Owner for Host {
         let AgentFile { options, alarms: RuleFile { rules, actions } } = self.file.read()?;
         if let Some(fixed) = self.running.fixed(&options) {
             bail!("{fixed} are read at the start only: restart the agent for their changes");
+        }
+        if options.discover.most_processes > self.room {
+            bail!(
+                "the kernel's tables have room for {} processes: restart the agent for more `max_processes`",
+                self.room
+            );
         }
         if !self.programs && actions.iter().any(is_program) {
             bail!(

@@ -183,6 +183,7 @@ impl Kernel {
             .map_max_entries("SLOTS", options.processes)
             .map_max_entries("COUNTER_ROWS", options.processes)
             .map_max_entries("STACK_BUDGETS", options.processes)
+            .map_max_entries("INTERPRETERS", options.processes)
             .map_max_entries("EVENTS", options.ring_bytes)
             .load(OBJECT)
             .map_err(|source| KernelError::Load(Box::new(source)))?;

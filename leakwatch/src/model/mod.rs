@@ -18,7 +18,7 @@ pub mod trend;
 mod tests;
 
 pub use ages::Ages;
-pub use loss::{Loss, Losses};
+pub use loss::{Loss, Losses, SITES_OVER_LIMIT};
 pub use process::{Attach, Moment, Overflow, ProcessModel, TaskTotals, TasksAre, ThreadTotals};
 pub use site::{Classify, EachItself, Point, SiteClass, SiteProof, SiteView, growth_per_min};
 pub use survival::Plateau;

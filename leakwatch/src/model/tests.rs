@@ -145,7 +145,7 @@ fn sites_beyond_the_limit_stay_in_the_totals() {
     assert_eq!(model.sites().len(), 3);
     assert_eq!(model.overflow(), Overflow { sites: 7, live: 14, live_at_attach: 7, started: 14, ended: 7 });
     assert_eq!(model.tasks().live, 20);
-    assert_eq!(model.losses().count(loss::SITES_OVER_LIMIT), 7);
+    assert_eq!(model.losses().count(SITES_OVER_LIMIT), 7);
 }
 
 #[test]

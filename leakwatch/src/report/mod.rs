@@ -31,6 +31,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use crate::detect::{Forecast, Verdict, units};
+use crate::model::SITES_OVER_LIMIT;
 pub use crate::model::{Ages, Loss, Moment, Point, Span, float, seconds};
 pub use crate::observe::ProofSample;
 pub use alerting::Alerting;
@@ -143,6 +144,12 @@ impl ProcessReport {
     /// Tasks that it left behind when it ended; 0 when nobody asked.
     pub fn left_behind(&self) -> u64 {
         self.sites.iter().filter_map(|site| site.left_behind).sum()
+    }
+
+    /// Sites that there was no room for: their tasks are in the totals alone.
+    pub fn sites_beyond(&self) -> u64 {
+        let beyond = self.losses.iter().find(|loss| loss.name == SITES_OVER_LIMIT);
+        beyond.map_or(0, |loss| loss.count)
     }
 }
 

@@ -7,6 +7,7 @@ mod browser;
 mod compressed;
 mod confined;
 mod containers;
+mod crowd;
 mod custom;
 mod deploy;
 mod documents;

@@ -9,7 +9,7 @@ use leakwatch_tests::{Agent, Target, gate, matrix, need};
 use crate::folder::Folder;
 
 /// Samples of a text exposition: the name with its labels as they are printed, and the value.
-fn samples(text: &str) -> Vec<(&str, f64)> {
+pub(crate) fn samples(text: &str) -> Vec<(&str, f64)> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
         .map(|line| line.rsplit_once(' ').expect("a value"))
@@ -18,7 +18,7 @@ fn samples(text: &str) -> Vec<(&str, f64)> {
 }
 
 /// The sum of a metric's samples that have all these texts among their labels.
-fn sum(text: &str, metric: &str, having: &[&str]) -> f64 {
+pub(crate) fn sum(text: &str, metric: &str, having: &[&str]) -> f64 {
     let of = samples(text).into_iter().filter(|(name, _)| {
         name.strip_prefix(metric).is_some_and(|labels| labels.starts_with('{'))
             && having.iter().all(|part| name.contains(part))

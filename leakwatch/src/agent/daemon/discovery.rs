@@ -47,6 +47,8 @@ const MOST_DOUBLINGS: u32 = 6;
 enum Ask {
     /// These processes executed a program.
     Executed(Vec<u32>),
+    /// These processes were handed over and could not be taken; now they can.
+    Again(Vec<u32>),
     /// Look through all processes.
     Scan,
     /// Other processes are wanted from now on.
@@ -66,6 +68,8 @@ pub enum Reason {
     NotPermitted,
     /// It runs nothing that we read, or reading it failed.
     Unreadable,
+    /// It is wanted, and as many as may be are watched.
+    NoRoom,
     /// It is wanted, and its memory is so large that the first look at it is not over yet.
     FirstLook,
 }
@@ -78,6 +82,7 @@ impl Reason {
             Self::NoRuntime => "no_runtime",
             Self::NotPermitted => "not_permitted",
             Self::Unreadable => "unreadable",
+            Self::NoRoom => "no_room",
             Self::FirstLook => "first_look",
         }
     }
@@ -160,6 +165,13 @@ impl Discovery {
     /// News was lost: look through all processes.
     pub(super) fn scan(&self) {
         self.ask(Ask::Scan);
+    }
+
+    /// Tell of these processes again, if they are there still: there was no room for them, and is now.
+    pub(super) fn again(&self, pids: Vec<u32>) {
+        if !pids.is_empty() {
+            self.ask(Ask::Again(pids));
+        }
     }
 
     /// Other processes are wanted from now on.
@@ -414,6 +426,7 @@ fn run(finder: &Mutex<Finder>, questions: &Receiver<Ask>, waiting: &AtomicUsize)
         let mut finder = hold(finder);
         match asked {
             Ok(Ask::Executed(pids)) => pids.into_iter().for_each(|pid| finder.find(pid, true)),
+            Ok(Ask::Again(pids)) => pids.into_iter().for_each(|pid| finder.find(pid, false)),
             Ok(Ask::Scan) | Err(RecvTimeoutError::Timeout) => due_ns = 0,
             Ok(Ask::Wanted(wanted)) => {
                 finder.want(*wanted);

@@ -38,6 +38,7 @@ impl Snapshot {
             rss_bytes: figures.own.rss_bytes,
             open_fds: figures.own.open_fds,
             look_s: Some(figures.turn_s),
+            turned_away: figures.left_out.get(&Reason::NoRoom).copied().unwrap_or(0),
             tiers: Tier::ALL.into_iter().map(|tier| (tier.name(), of_tier(tier))).collect(),
             overhead: added.collect(),
             errors: ErrorKind::ALL.map(|kind| (kind.name(), figures.errors.get(kind))).to_vec(),

@@ -1,6 +1,10 @@
 //! All processes that the agent watches, and what it decides about them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use leakwatch_common::Counter;
 use tracing::{debug, info, warn};
@@ -66,6 +70,8 @@ pub(super) struct Fleet {
     incarnations: BTreeMap<u32, u32>,
     /// Without a runtime, and too young to be watched; by pid.
     young: BTreeMap<u32, Found>,
+    /// Wanted ones that there was no room for.
+    turned_away: BTreeSet<u32>,
     ends: Ends,
     next_number: u64,
     started: WallClock,
@@ -126,6 +132,7 @@ impl Fleet {
             numbers: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             young: BTreeMap::new(),
+            turned_away: BTreeSet::new(),
             ends,
             next_number: 0,
             started: WallClock { wall: clock::now(), monotonic_ns: clock::monotonic_ns() },
@@ -171,6 +178,15 @@ impl Fleet {
     pub(super) fn scanned(&mut self, left_out: BTreeMap<Reason, u64>, binaries: BinaryFigures) {
         self.left_out = left_out;
         self.binaries = binaries;
+        // Nobody waits for the end of what is not watched.
+        self.turned_away.retain(|&pid| host::identity(pid).is_some());
+    }
+
+    /// Those that there was no room for, as many of them as there is room for now.
+    pub(super) fn with_room(&mut self) -> Vec<u32> {
+        let room = self.options.discover.most_processes;
+        let room = room.saturating_sub(self.watches.len() + self.fresh.len());
+        std::iter::from_fn(|| self.turned_away.pop_first()).take(room).collect()
     }
 
     /// Watches a process that was found. Whatever was watched under its pid is another process or program by now.
@@ -178,8 +194,10 @@ impl Fleet {
         let pid = found.process.pid();
         self.forget(pid);
         self.young.remove(&pid);
+        self.turned_away.remove(&pid);
         let watched = self.watches.len() + self.fresh.len();
         if watched >= self.options.discover.most_processes {
+            self.turned_away.insert(pid);
             self.complain(
                 ErrorKind::Attach,
                 &format_args!(
@@ -370,6 +388,7 @@ impl Fleet {
     /// The configuration does not want it any more.
     pub(super) fn unwanted(&mut self, pid: u32) {
         self.young.remove(&pid);
+        self.turned_away.remove(&pid);
         self.forget(pid);
     }
 
@@ -630,6 +649,9 @@ impl Fleet {
         let mut left_out = self.left_out.clone();
         if unseen > 0 {
             left_out.insert(Reason::FirstLook, unseen);
+        }
+        if !self.turned_away.is_empty() {
+            left_out.insert(Reason::NoRoom, self.turned_away.len() as u64);
         }
         let figures = Figures {
             started: self.started.wall,

@@ -220,6 +220,7 @@ pub async fn run(
                     discovery.scan();
                 }
                 fleet.turn().await;
+                discovery.again(fleet.with_room());
                 if scanned {
                     let round = fleet.round_is_due();
                     publish(&mut fleet, owner, &snapshots, round);

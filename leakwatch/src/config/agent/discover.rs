@@ -65,9 +65,10 @@ pub(super) const DISCOVER: Section = Section {
         Key {
             name: "max_processes",
             default: Default::Is("1000"),
-            doc: "Processes watched at once.",
+            doc: "Processes watched at once; the others wait until one of them ends. Each beyond 1023 takes half a kilobyte of the kernel's \
+                  memory for each processor, also while there are fewer: more than 1023 are read at the start only.",
             set: |options, value| {
-                options.discover.most_processes = count(value, 1, 1023)?;
+                options.discover.most_processes = count(value, 1, 16383)?;
                 Ok(())
             },
         },

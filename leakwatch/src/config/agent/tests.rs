@@ -176,7 +176,7 @@ fn errors_name_the_line_and_what_is_allowed() {
     refused("[promote]\nhold = \"1h\"\n", "agent.toml: [promote] longest is shorter than hold");
     refused(
         "[discover]\nmax_processes = 0\n",
-        "agent.toml:2: `max_processes` is a whole number from 1 to 1023",
+        "agent.toml:2: `max_processes` is a whole number from 1 to 16383",
     );
     assert!(agent("f", "[http\n").expect_err("no TOML").to_string().starts_with("f:1: not TOML: "));
     assert!(

@@ -28,8 +28,9 @@ pub fn families(processes: &[Arc<ProcessReport>], agent: &AgentFigures, limits: 
     }
     filler.others(others);
     filler.agent(agent, processes.len());
-    for (what, count) in [("processes", others.len()), ("sites", sites_left_out)] {
-        filler.own(Metric::LeftOut, &[("what", what)], float(count as u64));
+    let processes_left_out = (others.len() as u64).saturating_add(agent.turned_away);
+    for (what, count) in [("processes", processes_left_out), ("sites", sites_left_out)] {
+        filler.own(Metric::LeftOut, &[("what", what)], float(count));
     }
     filler.families.retain(|family| !family.series.is_empty());
     filler.families
@@ -190,11 +191,12 @@ impl Filler<'_> {
     }
 
     /// A process; answers with how many of its sites have no series of their own.
-    fn process(&mut self, place: usize, process: &ProcessReport, shown: &[usize]) -> usize {
+    fn process(&mut self, place: usize, process: &ProcessReport, shown: &[usize]) -> u64 {
         let subject = Subject::Process(place);
         let most = self.limits.label;
         let whole = labels::process(process, most);
-        for (runtime, tasks) in tasks_by_runtime(process) {
+        let by_runtime = tasks_by_runtime(process);
+        for (&runtime, tasks) in &by_runtime {
             let labels = labels::with_runtime(&whole, runtime, most);
             self.count(Metric::TasksLive, subject, &labels, Some(tasks.live));
             self.count(Metric::TasksStarted, subject, &labels, Some(tasks.started));
@@ -237,15 +239,30 @@ impl Filler<'_> {
         for (labels, count) in zombies {
             self.count(Metric::Zombies, subject, &labels, Some(count));
         }
-        self.sites(subject, process, &whole, shown)
+        self.sites(subject, process, &whole, shown, &by_runtime)
     }
 
-    fn sites(&mut self, subject: Subject, process: &ProcessReport, whole: &Labels, shown: &[usize]) -> usize {
+    fn sites(
+        &mut self,
+        subject: Subject,
+        process: &ProcessReport,
+        whole: &Labels,
+        shown: &[usize],
+        by_runtime: &BTreeMap<&str, TaskFigures>,
+    ) -> u64 {
         let most = self.limits.label;
         // Names that were cut may have become equal: a series must not come twice.
         let mut named: BTreeMap<Labels, SiteFigures> = BTreeMap::new();
         let mut others: BTreeMap<&str, SiteFigures> = BTreeMap::new();
-        let mut left_out = 0;
+        let mut left_out = process.sites_beyond();
+        for (&runtime, tasks) in by_runtime {
+            let own = process.sites.iter().filter(|site| !site.system && site.runtime == runtime);
+            let live = own.fold(0, |sum: u64, site| sum.saturating_add(site.live));
+            let unnamed = tasks.live.saturating_sub(live);
+            if unnamed > 0 {
+                others.entry(runtime).or_default().live = unnamed;
+            }
+        }
         for (place, site) in process.sites.iter().enumerate().filter(|(_, site)| !site.system) {
             if shown.contains(&place) {
                 let mut labels = labels::with_runtime(whole, &site.runtime, most);

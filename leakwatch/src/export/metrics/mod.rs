@@ -80,6 +80,8 @@ pub struct AgentFigures {
     pub open_fds: Option<u64>,
     /// How long its last look at all processes took, seconds.
     pub look_s: Option<f64>,
+    /// Processes that are wanted and not watched, for want of room.
+    pub turned_away: u64,
     /// Processes by how they are looked at.
     pub tiers: Vec<(&'static str, u64)>,
     /// Processor time that probes add to a process, as a share of one core, by pid.

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{protobuf::MetricFamily, *};
-use crate::report::{Container, Pod, ProcessReport, SiteReport, Verdict, agent::ProofTotals, float, samples};
+use crate::report::{
+    Container, Loss, Pod, ProcessReport, SiteReport, Verdict, agent::ProofTotals, float, samples,
+};
 
 /// A sample as a reader of the text sees it: its name, its labels, its value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -201,9 +203,14 @@ proptest! {
         sites in proptest::collection::vec(site(), 0..40),
         sites_of_a_process in 0usize..10,
         most in 0usize..10,
+        beyond in 0u64..3,
     ) {
         let mut process = samples::process(7, "any\nname");
         process.tasks.live = sites.iter().filter(|site| !site.system && site.runtime != "thread").map(|site| site.live).sum();
+        // Of sites that the report has no place for.
+        process.tasks.live += 100 * beyond;
+        process.losses = vec![Loss { name: "sites_over_limit".into(), count: beyond }];
+        let all = sites.iter().filter(|site| !site.system).count() as u64 + beyond;
         process.sites = sites;
         let limits = Limits { sites_of_a_process, sites: most, label: 64, ..Limits::default() };
         let text = text(&[process.clone().into()], &limits);
@@ -225,6 +232,9 @@ proptest! {
             name == "leakwatch_site_tasks_live" && labels.get("function").is_none_or(|name| name != OTHER)
         });
         prop_assert!(shown.count() <= most.min(sites_of_a_process));
+        let named = process.sites.iter().filter(|site| !site.system).count().min(most.min(sites_of_a_process));
+        let left_out = samples.iter().find(|(name, labels, _)| name == "leakwatch_series_left_out" && labels["what"] == "sites");
+        prop_assert_eq!(left_out.map(|(.., count)| *count), Some(float(all - named as u64)));
     }
 }
 
@@ -284,7 +294,7 @@ fn whole() -> (ProcessReport, AgentFigures) {
         image: Some("nats:2.11".to_owned()),
     });
     process.probe_hits = 2_148;
-    process.losses = vec![crate::report::Loss { name: "ring_full".into(), count: 3 }];
+    process.losses = vec![Loss { name: "ring_full".into(), count: 3 }];
     process.leaks = 1;
     let site = &mut process.sites[0];
     (site.verdict, site.proven, site.leak_rate_per_min) = (Verdict::Leak, Some(300), Some(300.0));
@@ -292,6 +302,7 @@ fn whole() -> (ProcessReport, AgentFigures) {
     let mut totals = Totals::default();
     totals.add(&[process.clone().into()]);
     let figures = AgentFigures {
+        turned_away: 1,
         version: "0.1.0",
         revision: "abc",
         started: process.start_time,
