@@ -46,7 +46,7 @@ pub const TOKIO_FLAVOURS: [&[&str]; 5] = [
 ];
 
 /// Programs that nobody here wrote: of Go, of tokio and what loads them, and of Rust without tokio.
-pub const THIRD_PARTY: [&str; 22] = [
+pub const THIRD_PARTY: [&str; 23] = [
     "caddy",
     "traefik",
     "nats-server",
@@ -69,6 +69,7 @@ pub const THIRD_PARTY: [&str; 22] = [
     "panicparse",
     "promtool",
     "prometheus-alertmanager",
+    "prometheus-3",
 ];
 
 /// Those of `THIRD_PARTY` that have tokio in them.

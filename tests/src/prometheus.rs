@@ -38,6 +38,23 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
+/// Posts a body to loopback: the status.
+pub fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(ANSWER)).ok()?;
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
 /// One series of an answer: its labels and its value.
 pub type Series = (BTreeMap<String, String>, f64);
 
@@ -50,6 +67,7 @@ pub struct Prometheus {
     guard: Guard,
     port: u16,
     folder: PathBuf,
+    program: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -58,6 +76,19 @@ impl Prometheus {
     /// `files` are names and contents.
     #[track_caller]
     pub fn start(name: &str, config: &str, files: &[(&str, &str)], more: &[&str]) -> Self {
+        Self::start_version("prometheus", name, config, files, more)
+    }
+
+    /// The same of a version that the machine's Debian does not have: `prometheus-3`.
+    #[track_caller]
+    pub fn start_version(
+        version: &str,
+        name: &str,
+        config: &str,
+        files: &[(&str, &str)],
+        more: &[&str],
+    ) -> Self {
+        let program = matrix::third_party(version).expect("the gate has looked");
         let folder = std::env::temp_dir().join(format!("leakwatch-prometheus-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         for (name, content) in files.iter().chain([&("prometheus.yml", config)]) {
@@ -70,15 +101,9 @@ impl Prometheus {
             format!("--web.listen-address=127.0.0.1:{port}"),
         ];
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        let mut prometheus = Self { guard: Self::launch(&arguments), port, folder, arguments };
+        let mut prometheus = Self { guard: launch(&program, &arguments), port, folder, program, arguments };
         prometheus.wait_ready();
         prometheus
-    }
-
-    fn launch(arguments: &[String]) -> Guard {
-        let program = matrix::third_party("prometheus").expect("the gate has looked");
-        let mut command = Command::new(program);
-        Guard::start(command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
     }
 
     #[track_caller]
@@ -106,7 +131,7 @@ impl Prometheus {
     /// Starts it again on its data.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.guard = Self::launch(&self.arguments);
+        self.guard = launch(&self.program, &self.arguments);
         self.wait_ready();
     }
 
@@ -151,6 +176,12 @@ impl Prometheus {
         let answer: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
         if answer["status"] == "success" { Ok(answer["data"].clone()) } else { Err(body) }
     }
+}
+
+#[track_caller]
+fn launch(program: &Path, arguments: &[String]) -> Guard {
+    let mut command = Command::new(program);
+    Guard::start(command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
 impl Drop for Prometheus {

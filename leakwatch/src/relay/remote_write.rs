@@ -183,15 +183,16 @@ impl Writer {
 
     /// Sends a request of 2.0, and as one of 1.0 to whoever does not know 2.0.
     async fn post_v2(&self, body: &[u8], terms: &Terms) -> Result<Reply, String> {
-        let as_v1 = || encoding::as_v1(body).ok_or("a request in the queue cannot be read".to_owned());
-        if self.only_v1.get() {
-            return terms.post(Version::V1, as_v1()?).await;
+        if self.only_v1.get()
+            && let Some(as_v1) = encoding::as_v1(body)
+        {
+            return terms.post(Version::V1, as_v1).await;
         }
         let reply = terms.post(Version::V2, body.to_vec()).await?;
-        if knows_v2(&reply) {
+        let Some(as_v1) = (!knows_v2(&reply)).then(|| encoding::as_v1(body)).flatten() else {
             return Ok(reply);
-        }
-        let again = terms.post(Version::V1, as_v1()?).await?;
+        };
+        let again = terms.post(Version::V1, as_v1).await?;
         if !again.status.is_success() {
             // It was not that.
             return Ok(again);

