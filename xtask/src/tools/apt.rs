@@ -104,8 +104,11 @@ impl OtherRelease {
     /// One of its suites (`trixie`, `trixie-security`), from where this machine gets that of its own release. Its lists are kept in
     /// `dir`.
     pub(super) fn new(suite: &str, dir: &Path) -> Result<Self> {
-        let part = suite.find('-').map_or("", |dash| &suite[dash..]);
-        let (own, other) = (format!(" {}{part} ", release()?), format!(" {suite} "));
+        let own = match suite.split_once('-') {
+            Some((_, part)) => format!(" {}-{part} ", release()?),
+            None => format!(" {} ", release()?),
+        };
+        let other = format!(" {suite} ");
         let mut text = String::new();
         for line in sources()?.iter().filter(|line| line.contains(&own)) {
             text.push_str(&line.replace(&own, &other));
