@@ -123,9 +123,11 @@ impl Machine {
         for place in folders(["usr/share/qemu", "usr/share/seabios"]) {
             qemu.args(["-L", &place]);
         }
+        // One thread for both processors: with one for each, QEMU 7.2 may go on with what it translated while the other processor
+        // patched it, and the kernel, which patches itself where perf events begin, stumbles over a breakpoint that is gone.
         qemu.args([
             "-accel",
-            "tcg,thread=multi",
+            "tcg,thread=single",
             "-machine",
             "q35",
             "-cpu",

@@ -3,6 +3,7 @@
 //!
 //! Everything is one test, since a machine that is emulated takes its time: each part goes on where the one before it ended.
 
+mod certificates;
 mod clock;
 mod kernels;
 

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const TOKEN: &str = "the token of the receiver";
 
 /// An authority of somebody's own.
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, name);

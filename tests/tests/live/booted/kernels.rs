@@ -7,7 +7,7 @@ use leakwatch_tests::machine::{self, Linux};
 use leakwatch_tests::{Machine, NativeTarget, Report, Server, Target, gate, matrix, need};
 use serde_json::Value;
 
-use super::{CODE, PROMPT, STATE, configure, counted, of_the_service, stopped};
+use super::{CODE, PROMPT, STATE, certificates, configure, counted, of_the_service, stopped};
 use crate::folder::Folder;
 
 /// The programs of known truth: one with goroutines, one with threads and children.
@@ -120,6 +120,7 @@ fn a_newer_kernel_has_everything() {
     }
     stopped(&machine, &mut programs.tasks);
     assert_eq!(machine.have(CODE), code, "nothing is left in it");
+    certificates::crossed(&machine, &config());
 }
 
 /// Memory, and the tracepoints, tell of everything but what probes alone know.
