@@ -1,6 +1,6 @@
 //! The wall clock of the machine is set across the ends of what certificates are valid for: what `docs/agent.md` says of it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use leakwatch_tests::Machine;
 use leakwatch_tests::process::eventually;
@@ -17,14 +17,16 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// A certificate for this machine's addresses, valid for an hour on both sides of `middle`, and its key; in PEM.
-fn certificate(authority: &CertifiedIssuer<'static, KeyPair>, middle: SystemTime) -> [String; 2] {
+/// A certificate for both machines, valid for an hour before and after what the booted one's clock says, and its key; in PEM.
+#[track_caller]
+fn certificate(machine: &Machine, authority: &CertifiedIssuer<'static, KeyPair>) -> [String; 2] {
     // The machine, as it is seen from inside and from outside, and this machine as it is seen from there.
     let names = ["localhost", "127.0.0.1", "10.0.2.2"].map(str::to_owned);
     let mut params = CertificateParams::new(names.to_vec()).expect("names");
-    let since_1970 = middle.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    params.not_before = rcgen::date_time_ymd(1970, 1, 1) + (since_1970 - HOUR);
-    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + (since_1970 + HOUR);
+    let since_1970 = machine.have("date +%s").parse().expect("a number");
+    let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(since_1970);
+    params.not_before = now - HOUR;
+    params.not_after = now + HOUR;
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, authority).expect("signed");
     [certificate.pem(), key.serialize_pem()]
@@ -54,7 +56,7 @@ fn asked_inside(machine: &Machine) -> String {
 #[track_caller]
 pub(super) fn crossed(machine: &Machine, config: &str) {
     let authority = trust::authority("ours");
-    let valid = certificate(&authority, SystemTime::now());
+    let valid = certificate(machine, &authority);
     let collector = Collector::start_over_tls(TOKEN, &valid[0], &valid[1]);
     machine.have(&format!(
         "cat >/opt/test/roots.pem <<'end'\n{}end\necho {TOKEN} >/opt/test/token",
@@ -119,7 +121,7 @@ pub(super) fn crossed(machine: &Machine, config: &str) {
     machine.have("systemctl restart leakwatch-agent");
     refuses("expired");
     // Renewed, without a restart.
-    install(machine, &certificate(&authority, SystemTime::now() + 2 * HOUR));
+    install(machine, &certificate(machine, &authority));
     machine.have("systemctl reload leakwatch-agent");
     is_believed();
     step(machine, -2);
