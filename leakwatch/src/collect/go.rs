@@ -177,9 +177,9 @@ impl GoRuntime {
         let mut tried = 0;
         loop {
             let (length, array) = memory.read_in_order(self.allglen, self.allgptr)?;
-            let addresses = memory.read_words(array, length, MOST_GOROUTINES);
             // The old array may be freed while we read it.
-            let held_still = memory.read_u64(self.allgptr)? == array;
+            let (addresses, then) = memory.read_words_before(array, length, MOST_GOROUTINES, self.allgptr)?;
+            let held_still = then == array;
             tried += 1;
             match addresses {
                 Ok(addresses) if held_still => return Ok(addresses),
@@ -218,10 +218,7 @@ impl GoRuntime {
             })
             .collect();
         drop(requests);
-        if stacks == Stacks::Read {
-            self.read_stacks(memory, &mut seen, &buffers.structs, span);
-        }
-        self.confirm(memory, &mut seen);
+        self.look_again(memory, stacks, &mut seen, &buffers.structs, span);
         seen.into_iter().for_each(each);
     }
 
@@ -277,11 +274,65 @@ impl GoRuntime {
         parsed.unwrap_or_else(|| Unread::at(address))
     }
 
-    /// Walks the stacks of parked goroutines by their frame pointers (DESIGN 2.3): `sched.pc`, then from
-    /// `sched.bp` up, inside the stack. All stacks of a batch are read in one call.
-    fn read_stacks(&self, memory: &impl Memory, seen: &mut [Seen], structs: &[u8], span: usize) {
+    /// Reads the stacks of parked goroutines, and after them once more what tells whether each of all was the same goroutine
+    /// meanwhile: all of a batch in one call.
+    fn look_again(
+        &self,
+        memory: &impl Memory,
+        stacks: Stacks,
+        seen: &mut [Seen],
+        structs: &[u8],
+        span: usize,
+    ) {
+        let walks = if stacks == Stacks::Read { self.walks(seen, structs, span) } else { Vec::new() };
+        let live: Vec<(usize, u64)> = seen
+            .iter()
+            .enumerate()
+            .filter_map(|(index, one)| match one {
+                Seen::Live(task) => Some((index, task.address)),
+                Seen::Dead { .. } | Seen::Foreign { .. } | Seen::Unreadable { .. } => None,
+            })
+            .collect();
+        let (first, last) = window(&[(self.layout.atomicstatus, 4), (self.layout.goid, 8)]);
+        let width = (last - first) as usize;
+        let of_stacks: usize = walks.iter().map(|walk| walk.length).sum();
+        let mut bytes = vec![0; of_stacks + live.len() * width];
+        let (mut stack_bytes, field_bytes) = bytes.split_at_mut(of_stacks);
+        let mut requests = Vec::with_capacity(walks.len() + live.len());
+        for walk in &walks {
+            let (own, others) = stack_bytes.split_at_mut(walk.length);
+            requests.push(ReadRequest::new(walk.sp, own));
+            stack_bytes = others;
+        }
+        let fields = live.iter().zip(field_bytes.chunks_exact_mut(width));
+        requests.extend(
+            fields
+                .map(|(&(_, address), into)| ReadRequest::new(address.wrapping_add(u64::from(first)), into)),
+        );
+        memory.read_many(&mut requests);
+        let (of_stacks, of_fields) = requests.split_at(walks.len());
+        for (walk, read) in walks.iter().zip(of_stacks) {
+            if let (true, Some(Seen::Live(task))) = (read.ok, seen.get_mut(walk.index)) {
+                task.stack = walk.frames(read.into);
+            }
+        }
+        for (&(index, address), read) in live.iter().zip(of_fields) {
+            let look = (|| {
+                let id = u64_at(read.into, self.layout.goid - first)?;
+                let status = u32_at(read.into, self.layout.atomicstatus - first)? & !G_SCAN;
+                read.ok.then_some((id, status))
+            })();
+            if let Some(one) = seen.get_mut(index) {
+                confirm(one, address, look);
+            }
+        }
+    }
+
+    /// The stacks that can be walked by their frame pointers (DESIGN 2.3): `sched.pc`, then from `sched.bp` up, inside the
+    /// stack.
+    fn walks(&self, seen: &[Seen], structs: &[u8], span: usize) -> Vec<Walk> {
         let layout = &self.layout;
-        let mut walks = Vec::new();
+        let mut walks = Vec::with_capacity(seen.len());
         for (index, (one, bytes)) in seen.iter().zip(structs.chunks_exact(span)).enumerate() {
             let Seen::Live(task) = one else { continue };
             if !matches!(task.status, TaskStatus::Waiting | TaskStatus::Runnable | TaskStatus::Preempted) {
@@ -299,66 +350,29 @@ impl GoRuntime {
                 continue;
             }
             let length = usize::try_from((high - sp).min(MOST_STACK)).unwrap_or(0) & !7;
-            walks.push(Walk { index, sp, pc, bp, bytes: vec![0; length] });
+            walks.push(Walk { index, sp, pc, bp, length });
         }
-        let mut requests: Vec<_> =
-            walks.iter_mut().map(|walk| ReadRequest::new(walk.sp, &mut walk.bytes)).collect();
-        memory.read_many(&mut requests);
-        let served: Vec<bool> = requests.iter().map(|request| request.ok).collect();
-        drop(requests);
-        for (walk, ok) in walks.into_iter().zip(served) {
-            if let (true, Some(Seen::Live(task))) = (ok, seen.get_mut(walk.index)) {
-                task.stack = walk.frames();
-            }
-        }
+        walks
     }
+}
 
-    /// A second look at every live goroutine: one whose goid changed is another goroutine by now, and what was read
-    /// may be of either. A status that changed makes its stack and its wait doubtful, not its life.
-    fn confirm(&self, memory: &impl Memory, seen: &mut [Seen]) {
-        let live: Vec<(usize, u64)> = seen
-            .iter()
-            .enumerate()
-            .filter_map(|(index, one)| match one {
-                Seen::Live(task) => Some((index, task.address)),
-                Seen::Dead { .. } | Seen::Foreign { .. } | Seen::Unreadable { .. } => None,
-            })
-            .collect();
-        let (first, last) = window(&[(self.layout.atomicstatus, 4), (self.layout.goid, 8)]);
-        let width = (last - first) as usize;
-        let mut bytes = vec![0; live.len() * width];
-        let mut requests: Vec<_> = live
-            .iter()
-            .zip(bytes.chunks_exact_mut(width))
-            .map(|(&(_, address), into)| ReadRequest::new(address.wrapping_add(u64::from(first)), into))
-            .collect();
-        memory.read_many(&mut requests);
-        let looks: Vec<Option<(u64, u32)>> = requests
-            .iter()
-            .map(|request| {
-                let id = u64_at(request.into, self.layout.goid - first)?;
-                let status = u32_at(request.into, self.layout.atomicstatus - first)? & !G_SCAN;
-                request.ok.then_some((id, status))
-            })
-            .collect();
-        for (&(index, address), look) in live.iter().zip(looks) {
-            let Some(one) = seen.get_mut(index) else { continue };
-            let Seen::Live(task) = one else { continue };
-            match look {
-                Some((_, 0 | 6 | 11)) => *one = Seen::Dead { address },
-                // Before Go 1.23 the goid is written after the status: 0 may become a number.
-                Some((id, _)) if id != task.id && task.id != 0 => *one = Unread::at(address),
-                Some((_, 4 | 10)) if task.status == TaskStatus::Waiting => {}
-                Some((_, _)) if task.status != TaskStatus::Waiting => {}
-                Some(_) => {
-                    task.stack.clear();
-                    task.status = TaskStatus::Runnable;
-                    task.wait_reason = None;
-                    task.waiting_since_ns = None;
-                }
-                None => *one = Unread::at(address),
-            }
+/// A second look at a live goroutine, its number and its status: one whose goid changed is another goroutine by now, and what was
+/// read may be of either. A status that changed makes its stack and its wait doubtful, not its life.
+fn confirm(one: &mut Seen, address: u64, look: Option<(u64, u32)>) {
+    let Seen::Live(task) = one else { return };
+    match look {
+        Some((_, 0 | 6 | 11)) => *one = Seen::Dead { address },
+        // Before Go 1.23 the goid is written after the status: 0 may become a number.
+        Some((id, _)) if id != task.id && task.id != 0 => *one = Unread::at(address),
+        Some((_, 4 | 10)) if task.status == TaskStatus::Waiting => {}
+        Some((_, _)) if task.status != TaskStatus::Waiting => {}
+        Some(_) => {
+            task.stack.clear();
+            task.status = TaskStatus::Runnable;
+            task.wait_reason = None;
+            task.waiting_since_ns = None;
         }
+        None => *one = Unread::at(address),
     }
 }
 
@@ -406,11 +420,12 @@ struct Walk {
     sp: u64,
     pc: u64,
     bp: u64,
-    bytes: Vec<u8>,
+    /// Bytes of it that are read.
+    length: usize,
 }
 
 impl Walk {
-    fn frames(&self) -> Vec<u64> {
+    fn frames(&self, bytes: &[u8]) -> Vec<u64> {
         let mut frames = vec![self.pc];
         let mut frame = self.bp;
         while frames.len() < MOST_FRAMES {
@@ -419,7 +434,7 @@ impl Walk {
                 break;
             };
             let Some(after) = offset.checked_add(8) else { break };
-            let (Some(next), Some(back)) = (u64_at(&self.bytes, offset), u64_at(&self.bytes, after)) else {
+            let (Some(next), Some(back)) = (u64_at(bytes, offset), u64_at(bytes, after)) else {
                 break;
             };
             if back == 0 {

@@ -497,7 +497,7 @@ impl Session {
                     *looked_through = if look.read() > 0 { look.read() } else { *looked_through };
                     tokio.census_of(look, memory, see)
                 }),
-                Tasks::Go(_) => tasks.census(memory, stacks, now_ns, see).ok(),
+                Tasks::Go(_) => memory.in_one_go(|memory| tasks.census(memory, stacks, now_ns, see)).ok(),
             };
             match census {
                 Some(census) => sum.get_or_insert_default().add(census),

@@ -37,9 +37,7 @@ impl ProcDir {
     /// # Errors
     /// [`HostError::Ended`], [`HostError::NotPermitted`].
     pub fn mappings(&self) -> Result<Vec<Mapping>, HostError> {
-        let text = self.read(c"maps")?;
-        // A process that is ending has lost its memory before its directory says so.
-        if text.is_empty() { Err(HostError::Ended { pid: self.pid() }) } else { Ok(maps::parse(&text)) }
+        self.parse_maps(maps::parse)
     }
 
     /// Those of its mappings that are code.
@@ -47,8 +45,13 @@ impl ProcDir {
     /// # Errors
     /// As [`Self::mappings`].
     pub fn code(&self) -> Result<Vec<Mapping>, HostError> {
-        let text = self.read(c"maps")?;
-        if text.is_empty() { Err(HostError::Ended { pid: self.pid() }) } else { Ok(maps::parse_code(&text)) }
+        self.parse_maps(maps::parse_code)
+    }
+
+    fn parse_maps(&self, parse: impl FnOnce(&[u8]) -> Vec<Mapping>) -> Result<Vec<Mapping>, HostError> {
+        // A process that is ending has lost its memory before its directory says so.
+        let parse = |text: &[u8]| if text.is_empty() { None } else { Some(parse(text)) };
+        self.look_into(c"maps", parse)?.ok_or(HostError::Ended { pid: self.pid() })
     }
 
     /// Which file is behind a mapping: [`MappedFile::identity`] of what [`Self::open_mapped`] opens, most often without opening it.

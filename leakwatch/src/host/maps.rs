@@ -71,12 +71,9 @@ pub fn find(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
 /// # Errors
 /// [`HostError::Ended`], [`HostError::NotPermitted`].
 pub fn entry_address(process: &Process) -> Result<Option<u64>, HostError> {
-    let bytes = process.dir().read(c"auxv")?;
     // Without memory it has none.
-    if bytes.is_empty() {
-        return Err(HostError::Ended { pid: process.pid() });
-    }
-    Ok(parse_entry(&bytes))
+    let parse = |auxv: &[u8]| if auxv.is_empty() { None } else { Some(parse_entry(auxv)) };
+    process.dir().look_into(c"auxv", parse)?.ok_or(HostError::Ended { pid: process.pid() })
 }
 
 fn parse_entry(auxv: &[u8]) -> Option<u64> {

@@ -5,6 +5,7 @@
 //! in the directory, without a path. Nothing here interprets what it reads.
 
 use std::{
+    cell::Cell,
     ffi::CStr,
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -20,6 +21,14 @@ use super::{FileIdentity, HostError, process::of_proc};
 
 /// Bytes that nearly every file of `/proc/PID` has less of.
 const TYPICAL: usize = 4096;
+
+/// A larger buffer is not kept for the next file.
+const MOST_KEPT: usize = 16 * TYPICAL;
+
+thread_local! {
+    /// What files are read into: some for each process that comes, each larger than what an allocator has at hand.
+    static READ_INTO: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Bytes that nearly every path has less of.
 const TYPICAL_PATH: usize = 256;
@@ -63,17 +72,25 @@ impl ProcDir {
         rustix::fs::openat(&self.dir, name, flags, Mode::empty())
     }
 
-    /// All bytes of one of its files.
-    pub(super) fn read(&self, name: &CStr) -> Result<Vec<u8>, HostError> {
-        let read = || {
-            let file = self.file(name)?;
-            let mut bytes = Vec::with_capacity(TYPICAL);
-            while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))? > 0 {
-                bytes.reserve(TYPICAL);
-            }
-            Ok(bytes)
-        };
-        read().map_err(|errno| self.failed("read the state", name, errno))
+    /// All bytes of one of its files, as long as `look` looks at them.
+    pub(super) fn look_into<T>(&self, name: &CStr, look: impl FnOnce(&[u8]) -> T) -> Result<T, HostError> {
+        let mut bytes = READ_INTO.take();
+        let read = self.read_into(name, &mut bytes);
+        let seen = read.map(|()| look(&bytes)).map_err(|errno| self.failed("read the state", name, errno));
+        if bytes.capacity() <= MOST_KEPT {
+            READ_INTO.set(bytes);
+        }
+        seen
+    }
+
+    fn read_into(&self, name: &CStr, bytes: &mut Vec<u8>) -> Result<(), Errno> {
+        let file = self.file(name)?;
+        bytes.clear();
+        bytes.reserve(TYPICAL);
+        while rustix::io::read(&file, rustix::buffer::spare_capacity(bytes))? > 0 {
+            bytes.reserve(TYPICAL);
+        }
+        Ok(())
     }
 
     /// Where one of its links points.
@@ -120,11 +137,12 @@ mod tests {
     fn an_open_directory_is_of_its_process_alone() {
         let mut child = Target::sleeping("sleep");
         let dir = ProcDir::open(child.pid()).expect("its directory");
-        assert!(dir.read(c"stat").expect("read").starts_with(child.pid().to_string().as_bytes()));
+        let is_its = |stat: &[u8]| stat.starts_with(child.pid().to_string().as_bytes());
+        assert!(dir.look_into(c"stat", is_its).expect("read"));
         assert_eq!(dir.owner().expect("its owner"), rustix::process::geteuid().as_raw());
         child.end();
         for name in [c"stat", c"cgroup", c"maps"] {
-            assert!(matches!(dir.read(name), Err(HostError::Ended { .. })), "{name:?}");
+            assert!(matches!(dir.look_into(name, <[u8]>::len), Err(HostError::Ended { .. })), "{name:?}");
         }
         assert!(matches!(dir.program(), Err(HostError::Ended { .. })));
         assert!(matches!(ProcDir::open(child.pid()), Err(HostError::Ended { .. })));
@@ -134,7 +152,11 @@ mod tests {
     fn what_is_longer_than_usual_is_read_whole() {
         let dir = ProcDir::open(std::process::id()).expect("our directory");
         // Of each mapping twenty lines.
-        let maps = dir.read(c"smaps").expect("our mappings");
-        assert!(maps.len() > 2 * TYPICAL && maps.ends_with(b"\n"), "{}", maps.len());
+        let look = |maps: &[u8]| {
+            assert!(maps.len() > 2 * TYPICAL && maps.ends_with(b"\n"), "{}", maps.len());
+            // Who looks into another file meanwhile disturbs nobody.
+            dir.look_into(c"comm", |comm| assert!(comm.len() < 20)).expect("our name");
+        };
+        dir.look_into(c"smaps", look).expect("our mappings");
     }
 }

@@ -141,8 +141,8 @@ impl Process {
     /// then nothing is known.
     pub fn place(&self) -> &Place {
         self.place.get_or_init(|| {
-            let cgroups = self.dir.read(c"cgroup").unwrap_or_default();
-            Place::parse(&String::from_utf8_lossy(&cgroups))
+            let parse = |cgroups: &[u8]| Place::parse(&String::from_utf8_lossy(cgroups));
+            self.dir.look_into(c"cgroup", parse).unwrap_or_default()
         })
     }
 

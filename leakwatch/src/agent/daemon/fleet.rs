@@ -61,7 +61,7 @@ pub(super) struct Fleet {
     detector: Detector,
     watches: Watches,
     /// Counted, and not looked at yet; by pid.
-    fresh: BTreeMap<u32, Fresh>,
+    fresh: BTreeMap<u32, Box<Fresh>>,
     /// Some came or went since the last report.
     came_or_went: bool,
     /// Numbers of watchings, to pids.
@@ -245,9 +245,9 @@ impl Fleet {
         self.attached += 1;
         self.came_or_went = true;
         debug!(pid, comm = session.process().comm(), "watched");
-        let fresh = Fresh { number, session, since: clock::now() };
+        let fresh = Box::new(Fresh { number, session, since: clock::now() });
         if at_once {
-            self.look_first(pid, fresh);
+            self.look_first(pid, *fresh);
         } else {
             self.fresh.insert(pid, fresh);
         }
@@ -260,7 +260,7 @@ impl Fleet {
         while clock::monotonic_ns().saturating_sub(begun_ns) <= SLICE_NS
             && let Some((pid, fresh)) = self.fresh.pop_first()
         {
-            self.look_first(pid, fresh);
+            self.look_first(pid, *fresh);
         }
     }
 

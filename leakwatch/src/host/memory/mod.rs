@@ -145,21 +145,50 @@ pub trait Memory {
         Ok((self.read_u64(first)?, self.read_u64(second)?))
     }
 
+    /// The words that [`Self::read_words`] gives, and the word at `after`, read after them.
+    ///
+    /// # Errors
+    /// When the word at `after` cannot be read; inside, when the others cannot.
+    fn read_words_before(
+        &self,
+        address: u64,
+        count: u64,
+        cap: u64,
+        after: u64,
+    ) -> Result<(Result<Vec<u64>, ReadError>, u64), ReadError> {
+        let mut words = match room(address, count, cap) {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok((Err(error), self.read_u64(after)?)),
+        };
+        let mut last = [0; 8];
+        let mut both = [ReadRequest::new(address, &mut words), ReadRequest::new(after, &mut last)];
+        if self.read_many(&mut both) == both.len() {
+            return Ok((Ok(words.chunks_exact(8).map(word).collect()), u64::from_le_bytes(last)));
+        }
+        // One by one, for what is wrong.
+        Ok((self.read_words(address, count, cap), self.read_u64(after)?))
+    }
+
     /// `count` words from `address` on. `count` is often a foreign number: more than `cap` is an error, and
     /// nothing is allocated for it.
     ///
     /// # Errors
     /// When any of them cannot be read, or there would be too many.
     fn read_words(&self, address: u64, count: u64, cap: u64) -> Result<Vec<u64>, ReadError> {
-        let too_many = ReadError::TooMany { address, count, cap };
-        if count > cap {
-            return Err(too_many);
-        }
-        let bytes = count.checked_mul(8).and_then(|bytes| usize::try_from(bytes).ok()).ok_or(too_many)?;
-        let mut buffer = vec![0; bytes];
+        let mut buffer = room(address, count, cap)?;
         self.read(address, &mut buffer)?;
         Ok(buffer.chunks_exact(8).map(word).collect())
     }
+}
+
+/// Room for so many words, if they are not too many.
+fn room(address: u64, count: u64, cap: u64) -> Result<Vec<u8>, ReadError> {
+    let too_many = ReadError::TooMany { address, count, cap };
+    if count > cap {
+        return Err(too_many);
+    }
+    let bytes = count.checked_mul(8).and_then(|bytes| usize::try_from(bytes).ok()).ok_or(too_many)?;
+    Ok(vec![0; bytes])
 }
 
 fn word(bytes: &[u8]) -> u64 {

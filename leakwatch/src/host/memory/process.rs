@@ -55,6 +55,55 @@ impl ProcessMemory {
         is_alive(self.pidfd.as_fd())
     }
 
+    /// Several reads as one: whether the process still runs is asked once, after the last of them.
+    ///
+    /// # Errors
+    /// [`ReadError::Ended`], and then nothing that was read is of the process for sure; else what `read` says.
+    pub fn in_one_go<T>(
+        &self,
+        read: impl FnOnce(&Unconfirmed<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let done = read(&Unconfirmed(self));
+        if self.is_alive() { done } else { Err(ReadError::Ended) }
+    }
+
+    fn read_unconfirmed(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let length = into.len();
+        let remote = [RemoteIoVec { base: to_usize(address), len: length }];
+        match process_vm_readv(self.pid, &mut [IoSliceMut::new(into)], &remote) {
+            Ok(read) if read == length => Ok(()),
+            Ok(_) | Err(Errno::EFAULT) => Err(ReadError::Unmapped { address, length }),
+            Err(Errno::ESRCH) => Err(ReadError::Ended),
+            Err(Errno::EPERM) => Err(ReadError::NotPermitted),
+            Err(errno) => Err(ReadError::Other { address, length, errno: errno as i32 }),
+        }
+    }
+
+    fn read_many_unconfirmed(&self, requests: &mut [ReadRequest<'_>]) -> usize {
+        for request in &mut *requests {
+            request.ok = false;
+        }
+        let mut total = 0;
+        let mut rest = &mut *requests;
+        let mut size = BATCH;
+        while !rest.is_empty() {
+            let batch = rest.len().min(size);
+            let (now, _) = rest.split_at_mut(batch);
+            let served = match self.read_batch(now) {
+                Ok(served) => served,
+                Err(Errno::EFAULT | Errno::EINVAL) => 0,
+                // Ended, not permitted, out of memory: none of the others will do better.
+                Err(_) => break,
+            };
+            total += served;
+            // The one that stopped the batch stays marked as failed. Where many fail, long batches are made in vain.
+            let (done, next) = if served == batch { (batch, size * 2) } else { (served + 1, served * 2) };
+            size = next.clamp(SMALL_BATCH, BATCH);
+            rest = rest.split_at_mut(done).1;
+        }
+        total
+    }
+
     /// Serves requests from the first on until one cannot be served; tells how many were.
     fn read_batch(&self, requests: &mut [ReadRequest<'_>]) -> Result<usize, Errno> {
         let remote: Vec<RemoteIoVec> = requests
@@ -89,43 +138,11 @@ impl Memory for ProcessMemory {
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let length = into.len();
-        let remote = [RemoteIoVec { base: to_usize(address), len: length }];
-        let result = process_vm_readv(self.pid, &mut [IoSliceMut::new(into)], &remote);
-        if !self.is_alive() {
-            return Err(ReadError::Ended);
-        }
-        match result {
-            Ok(read) if read == length => Ok(()),
-            Ok(_) | Err(Errno::EFAULT) => Err(ReadError::Unmapped { address, length }),
-            Err(Errno::ESRCH) => Err(ReadError::Ended),
-            Err(Errno::EPERM) => Err(ReadError::NotPermitted),
-            Err(errno) => Err(ReadError::Other { address, length, errno: errno as i32 }),
-        }
+        self.in_one_go(|memory| memory.read(address, into))
     }
 
     fn read_many(&self, requests: &mut [ReadRequest<'_>]) -> usize {
-        for request in &mut *requests {
-            request.ok = false;
-        }
-        let mut total = 0;
-        let mut rest = &mut *requests;
-        let mut size = BATCH;
-        while !rest.is_empty() {
-            let batch = rest.len().min(size);
-            let (now, _) = rest.split_at_mut(batch);
-            let served = match self.read_batch(now) {
-                Ok(served) => served,
-                Err(Errno::EFAULT | Errno::EINVAL) => 0,
-                // Ended, not permitted, out of memory: none of the others will do better.
-                Err(_) => break,
-            };
-            total += served;
-            // The one that stopped the batch stays marked as failed. Where many fail, long batches are made in vain.
-            let (done, next) = if served == batch { (batch, size * 2) } else { (served + 1, served * 2) };
-            size = next.clamp(SMALL_BATCH, BATCH);
-            rest = rest.split_at_mut(done).1;
-        }
+        let total = self.read_many_unconfirmed(requests);
         if !self.is_alive() {
             for request in requests {
                 request.ok = false;
@@ -133,6 +150,28 @@ impl Memory for ProcessMemory {
             return 0;
         }
         total
+    }
+}
+
+/// A process's memory while somebody reads it in one go, see [`ProcessMemory::in_one_go`].
+#[derive(Debug)]
+pub struct Unconfirmed<'a>(&'a ProcessMemory);
+
+impl Memory for Unconfirmed<'_> {
+    fn writable(&self) -> Result<Vec<Written>, ReadError> {
+        self.0.writable()
+    }
+
+    fn touched(&self, addresses: Range<u64>) -> Vec<Range<u64>> {
+        self.0.touched(addresses)
+    }
+
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.0.read_unconfirmed(address, into)
+    }
+
+    fn read_many(&self, requests: &mut [ReadRequest<'_>]) -> usize {
+        self.0.read_many_unconfirmed(requests)
     }
 }
 
@@ -257,6 +296,7 @@ mod tests {
         assert_eq!(memory.read_u64(0x1000), Err(ReadError::Ended));
         let mut into = [0; 8];
         assert_eq!(memory.read_many(&mut [ReadRequest::new(0x1000, &mut into)]), 0);
+        assert_eq!(memory.in_one_go(|_| Ok(1)), Err(ReadError::Ended), "whatever was read");
         assert!(matches!(ProcessMemory::open(&process), Err(HostError::Ended { .. })));
     }
 
