@@ -128,7 +128,12 @@ impl Elf {
     pub fn build_id(&self) -> Option<String> {
         let bytes = self.build_id.as_deref()?;
         let digit = |half: u8| char::from_digit(u32::from(half), 16);
-        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+        for byte in bytes {
+            text.push(digit(byte >> 4)?);
+            text.push(digit(byte & 15)?);
+        }
+        Some(text)
     }
 
     /// The segment that holds an address.

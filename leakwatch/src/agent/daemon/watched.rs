@@ -65,9 +65,8 @@ impl Watched {
         let tasks = if session.runtimes().is_empty() { TasksAre::Threads } else { TasksAre::OfRuntimes };
         let now_ns = clock::monotonic_ns();
         let attach = Attach { process: id, time_ns: now_ns, tasks };
-        let mut info = ProcessInfo { blind: session.blind(), ..info };
-        info.runtimes = process::runtimes(&session);
-        info.build_id = session.image().inspection().elf.build_id();
+        let build_id = session.image().inspection().elf.build_id();
+        let info = ProcessInfo { blind: session.blind(), build_id, ..info };
         Self {
             number,
             session,
@@ -112,7 +111,6 @@ impl Watched {
             let mut names = ImageNames::new(self.session.names());
             self.model.apply(&sample, &mut self.identities.with(&mut names));
         }
-        self.info.runtimes = process::runtimes(&self.session);
         self.tell(detector, redact);
         let ended = self.session.ended_though_proven();
         self.proving.look(&self.report, self.course.tier() != Tier::Memory, ended);
@@ -123,6 +121,7 @@ impl Watched {
 
     /// Makes the report of what is known.
     pub(super) fn tell(&mut self, detector: &Detector, redact: &Redact) {
+        self.info.runtimes = process::runtimes(&self.session);
         let mut names = Veiled::new(ImageNames::new(self.session.names()), redact);
         let input = ProcessInput { info: &self.info, model: &self.model, names: &mut names };
         self.report = Arc::new(report::assemble_process(input, detector, Span::Watch));
