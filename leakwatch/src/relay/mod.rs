@@ -14,6 +14,7 @@ pub mod queue;
 pub mod remote_write;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

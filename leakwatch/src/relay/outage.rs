@@ -36,7 +36,8 @@ impl Outage {
     pub(super) fn is_over(&mut self) {
         let failures = std::mem::take(&mut self.failures);
         if failures > 0 {
-            tracing::info!(failures, "{}: works again", self.receiver);
+            // As loud as the beginning: whoever read that it fails is to read that it does not any more.
+            tracing::warn!(failures, "{}: works again", self.receiver);
         }
     }
 }

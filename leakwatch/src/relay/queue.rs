@@ -177,9 +177,11 @@ impl Queue {
             return Ok(());
         };
         if let Err(source) = file.write_all(&framed) {
-            // What was written of it is a cut tail: the next record goes to a new segment.
             let path = self.path.join(segment(*number));
-            self.writing = None;
+            // What was written of it goes; where it stays, it is a cut tail, and the next record goes to a new segment.
+            if file.set_len(*size).and_then(|()| file.seek(SeekFrom::Start(*size))).is_err() {
+                self.writing = None;
+            }
             return Err(QueueError::Io { what: "write", path, source });
         }
         *size += framed.len() as u64;
@@ -218,6 +220,15 @@ impl Queue {
         }
     }
 
+    /// Removes what was taken already, where nothing else is left; `false`: there was nothing to remove.
+    pub fn clear(&mut self) -> bool {
+        if self.waiting() > 0 || self.bytes() == 0 {
+            return false;
+        }
+        let taken: Vec<u64> = self.segments.iter().map(|(number, _)| *number).collect();
+        taken.into_iter().all(|number| self.remove(number).is_ok())
+    }
+
     /// The record of the last [`Self::peek`] is done with.
     ///
     /// # Errors
@@ -244,6 +255,11 @@ impl Queue {
     pub fn sync(&mut self) -> Result<(), QueueError> {
         let Some(file) = &self.writing else { return Ok(()) };
         file.sync_data().map_err(|source| QueueError::Io { what: "write", path: self.path.clone(), source })
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Bytes of all segments, those of the oldest that were taken already among them.

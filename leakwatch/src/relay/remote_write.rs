@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use super::answer::{self, Answer};
 use super::outage::Outage;
 use super::queue::{Limits, Queue, Record};
+use super::waiting::Waiting;
 use super::{Board, RelayError, RemoteWrite, Round, Sending, pause, post};
 use crate::export::metrics::Family;
 use crate::export::remote_write::{self as encoding, Encoder, Version};
@@ -68,7 +69,7 @@ impl Terms {
 pub(super) struct Writer {
     terms: watch::Receiver<Arc<Terms>>,
     encoder: RefCell<Encoder>,
-    queue: RefCell<Queue>,
+    queue: RefCell<Waiting>,
     /// The receiver has shown that it knows 1.0 alone, and nothing has failed since.
     only_v1: Cell<bool>,
     /// Something was put into the queue, or nothing will be any more.
@@ -88,7 +89,7 @@ impl Writer {
         board: Board,
     ) -> Result<Self, RelayError> {
         let now = Arc::clone(&terms.borrow());
-        let queue = Queue::open(queue, now.limits)?;
+        let queue = Waiting::behind(Queue::open(queue, now.limits)?);
         post(&board, NAME, |row| row.queued_bytes = queue.waiting());
         Ok(Self {
             terms,
@@ -120,10 +121,7 @@ impl Writer {
             let mut bytes = Vec::with_capacity(PREFIX + batch.body.len());
             bytes.push(version);
             bytes.extend_from_slice(&batch.body);
-            if let Err(error) = self.queue.borrow_mut().push(&Record { weight: batch.samples, bytes }) {
-                tracing::warn!("{} samples are lost: {error}", batch.samples);
-                post(&self.board, NAME, |row| row.dropped = row.dropped.saturating_add(batch.samples));
-            }
+            self.queue.borrow_mut().push(Record { weight: batch.samples, bytes });
         }
         self.tell();
         self.changed.notify_one();
@@ -210,9 +208,7 @@ impl Writer {
     }
 
     fn done(&self, record: &Record) {
-        if let Err(error) = self.queue.borrow_mut().advance(record) {
-            tracing::warn!("{error}");
-        }
+        self.queue.borrow_mut().advance(record);
     }
 }
 
@@ -232,9 +228,7 @@ impl Sending for Writer {
     }
 
     fn sync(&self) {
-        if let Err(error) = self.queue.borrow_mut().sync() {
-            tracing::warn!("{error}");
-        }
+        self.queue.borrow_mut().sync();
     }
 
     async fn send_all(&self) {
@@ -260,7 +254,10 @@ impl Sending for Writer {
                         self.tell();
                         continue;
                     }
-                    Err((why, after)) => outage.goes_on(&why, after),
+                    Err((why, after)) => {
+                        self.queue.borrow_mut().put_back();
+                        outage.goes_on(&why, after)
+                    }
                 },
                 Ok(None) if self.ended.get() => return,
                 Ok(None) => {

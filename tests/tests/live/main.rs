@@ -16,6 +16,7 @@ mod dumped;
 mod evidence;
 mod fleet;
 mod folder;
+mod full;
 mod harm;
 mod host;
 mod hostile;

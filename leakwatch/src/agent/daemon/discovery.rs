@@ -286,7 +286,7 @@ impl Finder {
         let wait = match self.binaries.write(path) {
             Ok(()) => {
                 if std::mem::take(&mut self.unwritten) > 0 {
-                    tracing::info!("what is known of binaries is kept in {} again", path.display());
+                    tracing::warn!("what is known of binaries is kept in {} again", path.display());
                 }
                 self.written = Some(read);
                 WRITTEN_EVERY_NS
