@@ -45,7 +45,7 @@ const WAY_IN: &str = "[Unit]\nRequires=way-in.socket\n[Service]\nExecStart=/lib/
 /// Where that listens.
 const WAY_IN_SOCKET: &str = "[Socket]\nListenStream=9465\n";
 
-/// What is known to Debian's releases as their kernels, and runs the same system here.
+/// The kernel that runs the system: each is that of a release of Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linux {
     /// 5.10, of Debian 11: older than what probes need.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::fetch::three_times;
 use crate::{demo, shell};
@@ -114,6 +114,7 @@ impl OtherRelease {
             text.push_str(&line.replace(&own, &other));
             text.push('\n');
         }
+        ensure!(!text.is_empty(), "this machine has no packages from{own}of its own, so none from{other}");
         fs::create_dir_all(dir.join("lists/partial"))
             .with_context(|| format!("failed to make {}", dir.display()))?;
         let list = dir.join("sources.list");

@@ -1,7 +1,7 @@
 //! A machine that a live test boots: QEMU, kernels of three releases of Debian, and a Debian with systemd on a disk.
 //!
 //! It is emulated, so that it is the same wherever the test runs: where `/dev/kvm` opens, what is behind it need not be able to run a
-//! kernel of the guest's own. Nothing of leakwatch is on the disk: the test brings that along on a second one.
+//! kernel of the guest's own. Nothing of leakwatch is on the disk: the test brings that along.
 
 use std::fs;
 use std::path::{Path, PathBuf};
