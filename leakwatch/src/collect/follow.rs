@@ -7,7 +7,6 @@
 //! Bounded: beyond [`MOST`] tasks, one in two, four, … is followed, chosen by a hash of its identity. It must never judge
 //! (that is `detect`), read a clock, or look at a process.
 
-use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
 
 use leakwatch_common::lifetime_bucket;
@@ -175,12 +174,13 @@ impl Follow {
     pub(super) fn end(&mut self) -> Vec<Followed> {
         self.bury();
         let Some(since_ns) = self.since_ns.filter(|_| self.look > 0) else { return Vec::new() };
-        let mut all: BTreeMap<SiteId, Followed> = BTreeMap::new();
-        let mut numbers: FxHashMap<SiteId, (u64, u64)> = FxHashMap::default();
+        // As the sites are.
+        let mut all: Vec<Followed> = self.sites.iter().map(|site| self.nothing(site.id, since_ns)).collect();
+        let mut numbers: Vec<Option<(u64, u64)>> = vec![None; all.len()];
         // Whom this look does not show is not said to live: with long times between looks that would be wrong for long.
         for (&(number, _), one) in self.tasks.iter().filter(|(_, one)| one.look == self.look) {
-            let Some(site) = site(&self.sites, one.site) else { continue };
-            let known = all.entry(site.id).or_insert_with(|| self.nothing(site.id, since_ns));
+            let at = one.site as usize;
+            let (Some(site), Some(known)) = (self.sites.get(at), all.get_mut(at)) else { continue };
             let still_ns = self.now_ns.saturating_sub(one.ran_ns);
             known.runs_seen |= one.runs.is_some();
             known.ran += u64::from(one.has_run);
@@ -193,14 +193,15 @@ impl Follow {
             let cohort = Cohort { born: 0, live: 1, stalled: u64::from(stalled) };
             if one.older {
                 known.older = known.older.plus(cohort);
-                let (low, high) = numbers.entry(site.id).or_insert((number, number));
-                (*low, *high) = ((*low).min(number), (*high).max(number));
+                if let Some(numbers) = numbers.get_mut(at) {
+                    let (low, high) = numbers.unwrap_or((number, number));
+                    *numbers = Some((low.min(number), high.max(number)));
+                }
             } else if let Some(sum) = known.cohorts.get_mut(self.stretch(one.met_ns)) {
                 *sum = sum.plus(cohort);
             }
         }
-        for site in &self.sites {
-            let known = all.entry(site.id).or_insert_with(|| self.nothing(site.id, since_ns));
+        for ((site, known), numbers) in self.sites.iter().zip(&mut all).zip(numbers) {
             known.older.born = site.older_born;
             for (cohort, &born) in known.cohorts.iter_mut().zip(&site.born) {
                 cohort.born = born;
@@ -208,12 +209,13 @@ impl Follow {
             known.lifetimes.clone_from(&site.lifetimes);
             known.older_ended_ns = site.older_ended_ns;
             known.longest_rest_ns = site.longest_rest_ns;
-            if let Some(&(low, high)) = numbers.get(&site.id).filter(|(low, high)| high > low) {
+            if let Some((low, high)) = numbers.filter(|(low, high)| high > low) {
                 let others = (high - low + 1).saturating_sub(known.older.live.saturating_mul(self.mask + 1));
                 known.apart = others.checked_div(known.older.live);
             }
         }
-        all.into_values().collect()
+        all.sort_unstable_by_key(|known| known.site);
+        all
     }
 
     fn nothing(&self, site: SiteId, since_ns: u64) -> Followed {
@@ -328,10 +330,6 @@ impl Follow {
 
 fn is_followed(key: Key, mask: u64) -> bool {
     FxBuildHasher.hash_one(key) >> 32 & mask == 0
-}
-
-fn site(sites: &[Site], place: u32) -> Option<&Site> {
-    sites.get(place as usize)
 }
 
 fn site_mut(sites: &mut [Site], place: u32) -> Option<&mut Site> {

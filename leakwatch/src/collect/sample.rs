@@ -63,18 +63,20 @@ pub fn sample_all<'a, 'k>(
     let kernel = kernel.into();
     let mut sessions: Vec<&mut Session> = sessions.into_iter().collect();
     let mut moved = FxHashMap::default();
-    let mut before_tables = FxHashMap::default();
+    let mut before_tables = Vec::with_capacity(sessions.len());
     let mut kinds = FxHashMap::default();
     let mut stale_ages = false;
     for session in &mut sessions {
-        let (Some(kernel), Some(watched)) = (kernel, &session.watched) else { continue };
+        let (Some(kernel), Some(watched)) = (kernel, &session.watched) else {
+            before_tables.push(Counters::default());
+            continue;
+        };
         let counters = kernel.counters(watched)?;
+        before_tables.push(counters);
         // Nothing of it is in the tables.
         if session.is_untouched() {
-            before_tables.insert(session.incarnation(), counters);
             continue;
         }
-        before_tables.insert(session.incarnation(), counters);
         let last = session.last.as_ref();
         stale_ages |= last
             .and_then(|last| last.ages.as_ref())
@@ -96,9 +98,8 @@ pub fn sample_all<'a, 'k>(
         }
     }
     let mut samples = Vec::with_capacity(sessions.len());
-    for session in &mut sessions {
+    for (session, before) in sessions.iter_mut().zip(before_tables) {
         let sites = moved.remove(&session.incarnation());
-        let before = before_tables.remove(&session.incarnation()).unwrap_or_default();
         samples.push(session.sample(kernel, before, sites, ages.as_mut(), looks, now_ns)?);
     }
     Ok(samples)

@@ -124,6 +124,9 @@ const AT_ONCE: usize = 32;
 /// 50 to 200 ms in all. Half of that is under a lock that all events share (`perf_uprobe_destroy` in
 /// `kernel/trace/trace_event_perf.c`); the other half may be the same time for many.
 fn take_off(mut links: Vec<UProbeLink>) {
+    if links.is_empty() {
+        return;
+    }
     let share = links.len().div_ceil(AT_ONCE).max(1);
     std::thread::scope(|scope| {
         while !links.is_empty() {
