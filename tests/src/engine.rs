@@ -274,6 +274,12 @@ impl Engine {
     /// Runs the program in a container of this name: with a root on an overlay, pid 1 of its own namespace, no network.
     #[track_caller]
     pub fn run(&self, name: &str) -> Contained {
+        self.run_as(name, &format!("{:064x}", std::process::id()))
+    }
+
+    /// The same; where the engine's user says what the container's id is, this one.
+    #[track_caller]
+    pub fn run_as(&self, name: &str, id: &str) -> Contained {
         let id_file = self.folder.join(format!("{name}.id"));
         let mut run = match self.kind {
             Kind::Podman => {
@@ -287,11 +293,10 @@ impl Engine {
                 run
             }
             Kind::Containerd => {
-                let id = format!("{:064x}", std::process::id());
-                fs::write(&id_file, &id).expect("written");
+                fs::write(&id_file, id).expect("written");
                 let mut run = self.ctr();
                 run.args(["run", "--rm", "--fifo-dir"]).arg(self.folder.join("run/fifo"));
-                run.args([IMAGE, &id, "/truth"]);
+                run.args([IMAGE, id, "/truth"]);
                 run
             }
             Kind::Node => panic!("it runs pods alone"),

@@ -34,12 +34,25 @@ pub(super) fn info(
     }
 }
 
+/// The id of the container that it runs in.
+pub(super) fn container_id(process: &Process, root: &Root) -> Option<String> {
+    let place = process.place();
+    place.container.clone().or_else(|| Some(engines::of_group(root, place.cgroup.as_deref()?)?.id))
+}
+
 /// The container and the pod that it runs in, with what their engine and the kubelet keep of them below `root`, and if wanted all
 /// labels of the pod.
 pub(super) fn home(process: &Process, root: &Root, labels: bool) -> (Option<Container>, Option<Pod>) {
-    let Place { container: id, pod: uid, engine, .. } = process.place();
+    let Place { container: id, pod: uid, engine, cgroup } = process.place();
     let upper = || process.upper_layer();
-    let kept = id.as_deref().and_then(|id| engines::container(root, id, &upper));
+    let (id, kept) = if let Some(id) = id {
+        (Some(id.clone()), engines::container(root, id, &upper))
+    } else if let Some(chosen) = cgroup.as_deref().and_then(|group| engines::of_group(root, group)) {
+        let kept = engines::container_in_namespace(root, &chosen, &upper);
+        (Some(chosen.id), kept)
+    } else {
+        (None, None)
+    };
     let uid = uid.clone().or_else(|| kept.as_ref()?.pod_uid.clone());
     let named = kept.as_ref().and_then(|kept| kept.pod.clone());
     let named = named.or_else(|| pods::of_uid(root, uid.as_deref()?));
@@ -62,7 +75,7 @@ pub(super) fn home(process: &Process, root: &Root, labels: bool) -> (Option<Cont
             labels: sandbox.and_then(|sandbox| engines::labels(root, sandbox, &upper)),
         }
     });
-    let container = id.clone().map(|id| {
+    let container = id.map(|id| {
         let engine = kept.as_ref().map(|kept| kept.engine).or(*engine);
         let image = kept.and_then(|kept| kept.image);
         Container { id, engine: engine.map(|engine| engine.name().to_owned()), name, image }

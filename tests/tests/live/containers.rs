@@ -95,6 +95,33 @@ fn a_program_in_a_container_of_containerd() {
     is_at_home(Kind::Containerd, "containerd");
 }
 
+/// The id of a container is what its user likes, and who likes that of a service of the machine is in no container for it.
+#[test]
+fn a_container_whose_id_its_user_chose_is_known() {
+    need!(gate::live(), gate::file(&matrix::any_go_target().path), engine::gate());
+    let engine = Engine::start(Kind::Containerd, &matrix::any_go_target().path);
+    let outside = Target::start(&matrix::any_go_target().path);
+    let Contained { mut target, pid, id } = engine.run_as("cart", "my.cart_1");
+    assert_eq!(id, "my.cart_1");
+    let chosen = prompt_with("include = [{ exe = \".*/truth\" }]\nexclude = [{ container = \"\" }]");
+    let host = watch(&engine, "chosen-id", &chosen);
+    host.wait_until("the program in the container", |host| host.process(pid).is_some());
+    assert_eq!(host.process(outside.pid()), None, "it is of the machine");
+    let process = host.process(pid).expect("watched");
+    let said =
+        ["container", "container_engine", "container_name", "image"].map(|field| process[field].clone());
+    assert_eq!(said, [json!(id), json!("containerd"), json!(null), json!(IMAGE)]);
+    target.command("spawn chan 50");
+    host.counts_exactly(pid, &mut target, 1000);
+    host.reload(&prompt_with("include = [{ container = \"my[.]cart.*\" }]"));
+    host.wait_live(pid, target.check().num_goroutine);
+    host.reload(&prompt_with("include = [{ exe = \".*/truth\", container = \"\" }]"));
+    host.wait_until("the machine's alone", |host| {
+        host.process(pid).is_none() && host.process(outside.pid()).is_some()
+    });
+    assert_eq!(host.terminate().code(), Some(0));
+}
+
 /// Pods that a real containerd runs for Kubernetes, before the agent and after it: named, chosen by what the configuration can say of
 /// them, and forgotten with their ends.
 #[test]

@@ -40,8 +40,8 @@ fn value(prometheus: &Prometheus, expression: &str) -> Option<f64> {
     }
 }
 
-fn count(number: u64) -> Option<f64> {
-    Some(f64::from(u32::try_from(number).expect("a count")))
+fn count(number: u64) -> f64 {
+    f64::from(u32::try_from(number).expect("a count"))
 }
 
 /// A figure of the agent about what it sends.
@@ -67,7 +67,8 @@ fn a_receiver_of_2_0_has_all_figures_and_since_when_they_count() {
     // ahead is the most that it takes.
     let series = [("__name__", "leakwatch_agent_open_fds"), ("instance", HOST), ("job", "leakwatch")];
     let labels = series.map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() });
-    let later = jiff::Timestamp::now().as_millisecond() + 8 * 60_000;
+    #[expect(clippy::cast_possible_truncation, reason = "a time in milliseconds")]
+    let later = (value(&prometheus, "time()").expect("its clock") * 1e3) as i64 + 8 * 60_000;
     let request = WriteRequest {
         timeseries: vec![TimeSeries {
             labels: labels.into(),
@@ -92,7 +93,7 @@ fn a_receiver_of_2_0_has_all_figures_and_since_when_they_count() {
     let truth = target.check();
     let of = format!("{{pid=\"{pid}\",job=\"leakwatch\",instance=\"{HOST}\"}}");
     let live = format!("leakwatch_tasks_live{of}");
-    let came = eventually(PATIENCE, || value(&prometheus, &live) == count(truth.num_goroutine));
+    let came = eventually(PATIENCE, || value(&prometheus, &live) == Some(count(truth.num_goroutine)));
     assert!(came, "{:?}, not {}", prometheus.query(&live), truth.num_goroutine);
     // Each number of the process is what /metrics has of it at rest, and the native histogram what the classic one has.
     let metrics = host.get("/metrics", &[]).body;
@@ -146,7 +147,7 @@ fn a_receiver_that_knows_1_0_alone_gets_that() {
     let host = agent(&folder, &program, &prometheus);
     let truth = target.check();
     let live = format!("leakwatch_tasks_live{{pid=\"{}\"}}", target.pid());
-    let came = eventually(PATIENCE, || value(&prometheus, &live) == count(truth.num_goroutine));
+    let came = eventually(PATIENCE, || value(&prometheus, &live) == Some(count(truth.num_goroutine)));
     assert!(came, "{:?}, not {}", prometheus.query(&live), truth.num_goroutine);
     host.wait_until("what was sent", |host| figure(host, "requests_sent_total") > 0.5);
     assert!(figure(&host, "samples_dropped_total") < 0.5);

@@ -14,7 +14,10 @@ use std::{os::unix::fs::FileExt as _, path::Path};
 use prost::Message as _;
 use serde::Deserialize;
 
-use super::{Bundle, Container, Engine, Kept, LARGEST, Labels, Sandbox, Upper, bolt, image, name, read};
+use super::{
+    Bundle, Container, Engine, InNamespace, Kept, LARGEST, Labels, Sandbox, Upper, bolt, image, is_id, name,
+    read,
+};
 use crate::host::{pods::PodName, root::Root};
 
 /// A containerd, if nobody moved it.
@@ -101,14 +104,24 @@ struct Config {
 }
 
 pub(super) fn container(root: &Root, id: &str, upper: Upper<'_>) -> Option<Container> {
+    of_namespaces(root, id, &|_| true, upper)
+}
+
+/// The one in a namespace that may be.
+pub(super) fn of_namespaces(
+    root: &Root,
+    id: &str,
+    may_be: &dyn Fn(&str) -> bool,
+    upper: Upper<'_>,
+) -> Option<Container> {
     HOMES.iter().find_map(|home| {
         let tasks = Path::new(home.state).join(TASKS);
-        root.names(&tasks, MOST_NAMESPACES).find_map(|namespace| {
+        let namespaces = root.names(&tasks, MOST_NAMESPACES).filter_map(|name| name.into_string().ok());
+        namespaces.filter(|namespace| may_be(namespace)).find_map(|namespace| {
             let bundle: Bundle<Annotations> =
                 read(root, &tasks.join(&namespace).join(id).join("config.json"), LARGEST)?;
             let Annotations { image: of, container, sandbox, pod, namespace: pods, uid, nerdctl } =
                 bundle.annotations;
-            let namespace = namespace.into_string().ok()?;
             let of = of.or_else(|| {
                 let kept = kept(root, home, upper, &[SCHEMA, &namespace, "containers", id, "image"])?;
                 String::from_utf8(kept).ok()
@@ -123,6 +136,37 @@ pub(super) fn container(root: &Root, id: &str, upper: Upper<'_>) -> Option<Conta
             })
         })
     })
+}
+
+/// The runtime's configuration, as far as it says where the container's control group is.
+#[derive(Deserialize)]
+struct Grouped {
+    linux: Linux,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    cgroups_path: String,
+}
+
+/// Control groups of containers are `/NAMESPACE/ID` where nobody wants others (`populateDefaultUnixSpec` in oci/spec.go). What looks so is one
+/// when the bundle says so, too: these files are root's.
+pub(super) fn of_group(root: &Root, cgroup: &str) -> Option<InNamespace> {
+    // Seen from below the machine's groups, a path begins with where those are.
+    let path = cgroup.trim_start_matches("/..");
+    let mut segments = path.split('/').skip(1);
+    let (namespace, id) = (segments.next()?, segments.next()?);
+    let of_systemd = |name: &str| [".slice", ".service", ".scope"].iter().any(|end| name.ends_with(end));
+    if !is_id(namespace) || !is_id(id) || of_systemd(namespace) || of_systemd(id) {
+        return None;
+    }
+    let is_its = HOMES.iter().any(|home| {
+        let bundle = Path::new(home.state).join(TASKS).join(namespace).join(id).join("config.json");
+        let group = read::<Grouped>(root, &bundle, LARGEST).map(|bundle| bundle.linux.cgroups_path);
+        group.is_some_and(|group| group == format!("/{namespace}/{id}"))
+    });
+    is_its.then(|| InNamespace { id: id.to_owned(), namespace: namespace.to_owned() })
 }
 
 /// Labels of the pod that this sandbox stands for.

@@ -136,9 +136,34 @@ pub fn labels(root: &Root, sandbox: &Sandbox, upper: Upper<'_>) -> Option<Labels
     Some(labels?.into_iter().filter(|(key, value)| of_pod(key) && is_label_value(value)).collect())
 }
 
-/// It can be the id of a container, which becomes part of paths.
+/// The longest id of a container, and namespace of containerd (pkg/identifiers there).
+const LONGEST_ID: usize = 76;
+
+/// It can be the id of a container, which becomes part of paths: hexadecimal as a rule, what its user liked with `ctr`.
 fn is_id(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    text.len() <= LONGEST_ID
+        && text.starts_with(|sign: char| sign.is_ascii_alphanumeric())
+        && text.bytes().all(allowed)
+}
+
+/// The container that a process with this control group is in, where the group's path does not show that it is one's: the id
+/// is its user's choice, and an engine says of it that this is its group.
+pub fn of_group(root: &Root, cgroup: &str) -> Option<InNamespace> {
+    containerd::of_group(root, cgroup)
+}
+
+/// A container whose id its user chose: in another of containerd's namespaces there may be another one with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InNamespace {
+    /// Its id.
+    pub id: String,
+    namespace: String,
+}
+
+/// What is known of it; as [`container`].
+pub fn container_in_namespace(root: &Root, which: &InNamespace, upper: Upper<'_>) -> Option<Container> {
+    containerd::of_namespaces(root, &which.id, &|namespace| namespace == which.namespace, upper)
 }
 
 /// The writable layer of a process's root, as the machine's mount namespace names it, out of `/proc/PID/mountinfo`

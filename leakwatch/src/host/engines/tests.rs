@@ -254,3 +254,45 @@ fn the_layer_of_a_root() {
     }
     assert!(Path::new("/d/o/x/diff").ancestors().nth(3) == Some(Path::new("/d")));
 }
+
+#[test]
+fn an_id_of_somebodys_choice_is_one_where_containerd_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = |namespace: &str, id: &str, group: &str| {
+        let bundle =
+            folder.path().join("run/containerd/io.containerd.runtime.v2.task").join(namespace).join(id);
+        fs::create_dir_all(&bundle).expect("made");
+        let text = format!(r#"{{"ociVersion":"1.1","linux":{{"cgroupsPath":"{group}"}}}}"#);
+        fs::write(bundle.join("config.json"), text).expect("written");
+    };
+    bundle("default", "my.cart_1", "/default/my.cart_1");
+    bundle("other", "my.cart_1", "/other/my.cart_1");
+    bundle("default", "elsewhere", "/system.slice/elsewhere");
+    bundle("default", "nginx.service", "/default/nginx.service");
+    let root = Root::at(folder.path()).expect("a root");
+    for namespace in ["default", "other"] {
+        let found = of_group(&root, &format!("/{namespace}/my.cart_1")).expect("it is one");
+        assert_eq!((found.id.as_str(), found.namespace.as_str()), ("my.cart_1", namespace));
+        let known = container_in_namespace(&root, &found, &|| None).expect("it is known");
+        assert_eq!(known.engine, Engine::Containerd);
+    }
+    for below in ["/default/my.cart_1/worker", "/../../default/my.cart_1"] {
+        assert!(of_group(&root, below).is_some(), "{below}");
+    }
+    for none in [
+        "/",
+        "",
+        "/default",
+        "/default/",
+        "/default/other",
+        "/default/elsewhere",
+        "/default/nginx.service",
+        "/default/..",
+        "/../my.cart_1",
+        "/user.slice/default/my.cart_1",
+        "/default//my.cart_1",
+        "/system.slice/my.cart_1",
+    ] {
+        assert_eq!(of_group(&root, none), None, "{none}");
+    }
+}
