@@ -32,6 +32,8 @@ pub(super) struct Waiting {
     /// Weight of what had no room in memory.
     dropped: u64,
     disk: Outage,
+    /// The disk's own writing of what it took.
+    kept: Outage,
     position: Outage,
 }
 
@@ -45,6 +47,7 @@ impl Waiting {
             looked: Looked::Nowhere,
             dropped: 0,
             disk: Outage::of(format!("the queue in {path}")),
+            kept: Outage::of(format!("the disk of the queue in {path}")),
             position: Outage::of(format!("the position in the queue in {path}")),
         }
     }
@@ -133,8 +136,9 @@ impl Waiting {
 
     /// Has the disk keep what was pushed.
     pub(super) fn sync(&mut self) {
-        if let Err(error) = self.queue.sync() {
-            self.disk.goes_on(&error.to_string(), None);
+        match self.queue.sync() {
+            Ok(()) => self.kept.is_over(),
+            Err(error) => drop(self.kept.goes_on(&error.to_string(), None)),
         }
     }
 
