@@ -3,13 +3,11 @@
 //! A host has hundreds of processes and somebody asks every few seconds: their rows are written as they are read, without a tree of
 //! values in between.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    json::{number, rfc3339},
+    json::{PodJson, number, rfc3339},
     safe,
 };
 use crate::report::{
@@ -104,14 +102,6 @@ pub(super) struct Row<'a> {
 }
 
 #[derive(Serialize)]
-struct PodJson<'a> {
-    name: Option<&'a str>,
-    namespace: Option<&'a str>,
-    uid: Option<&'a str>,
-    labels: Option<&'a BTreeMap<String, String>>,
-}
-
-#[derive(Serialize)]
 struct RuntimeJson<'a> {
     kind: &'a str,
     version: Option<&'a str>,
@@ -142,12 +132,7 @@ impl<'a> Row<'a> {
             container_name: container.and_then(|container| container.name.as_deref()),
             container_engine: container.and_then(|container| container.engine.as_deref()),
             image: container.and_then(|container| container.image.as_deref()),
-            pod: process.pod.as_ref().map(|pod| PodJson {
-                name: pod.name.as_deref(),
-                namespace: pod.namespace.as_deref(),
-                uid: pod.uid.as_deref(),
-                labels: pod.labels.as_ref(),
-            }),
+            pod: process.pod.as_ref().map(PodJson::from),
             runtimes: process
                 .runtimes
                 .iter()

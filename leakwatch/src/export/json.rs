@@ -128,8 +128,9 @@ impl From<&Moment> for MomentJson {
     }
 }
 
+/// A pod, in reports and lists alike.
 #[derive(Serialize)]
-struct PodJson<'a> {
+pub(super) struct PodJson<'a> {
     name: Option<&'a str>,
     namespace: Option<&'a str>,
     uid: Option<&'a str>,
