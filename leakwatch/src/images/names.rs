@@ -89,9 +89,7 @@ impl Names {
             table(exe, inspection).map_or_else(Vec::new, |table| frames_in(&table, inspection.elf.arch, pc))
         })
     }
-}
 
-impl Names {
     /// The frames at an address in words, as `of` says them: whoever asks for one of them must say all of them so.
     pub(super) fn words(
         &mut self,

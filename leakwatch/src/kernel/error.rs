@@ -116,9 +116,9 @@ impl KernelError {
     }
 }
 
-/// Whether a program was loaded; what the verifier said of it is in the log.
-pub(super) fn refused(program: &'static str, loaded: Result<(), ProgramError>) -> Result<(), KernelError> {
-    loaded.map_err(|error| {
+/// What a program was asked for, or that it is refused; what the verifier said of it is in the log.
+pub(super) fn refused<T>(program: &'static str, asked: Result<T, ProgramError>) -> Result<T, KernelError> {
+    asked.map_err(|error| {
         let why = match &error {
             ProgramError::LoadError { io_error, verifier_log } => {
                 let log = verifier_log.to_string();

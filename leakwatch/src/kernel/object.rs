@@ -6,7 +6,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
-        ProgramError, ProgramInfo, TracePoint, UProbe,
+        ProgramInfo, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
@@ -487,16 +487,12 @@ fn abi_of(object: &[u8]) -> Option<u64> {
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-    program
-        .try_into()
-        .map_err(|error: ProgramError| KernelError::Program { program: name, why: error.to_string() })
+    refused(name, program.try_into())
 }
 
 fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut TracePoint, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-    program
-        .try_into()
-        .map_err(|error: ProgramError| KernelError::Program { program: name, why: error.to_string() })
+    refused(name, program.try_into())
 }
 
 /// The raw data of a hash map.

@@ -477,11 +477,11 @@ fn reason_of(error: &CollectError) -> Option<Reason> {
 /// The configuration wants this process.
 fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
     let place = wanted.filter.asks_of_place().then(|| process.place());
-    let id = place.and_then(|_| process::container_id(process, root)).unwrap_or_default();
-    let (container, pod) = if wanted.filter.asks_of_names() {
-        process::home(process, root, wanted.filter.asks_of_labels())
+    let (id, container, pod) = if wanted.filter.asks_of_names() {
+        let (container, pod) = process::home(process, root, wanted.filter.asks_of_labels());
+        (container.as_ref().map(|container| container.id.clone()), container, pod)
     } else {
-        (None, None)
+        (place.and_then(|_| process::container_id(process, root)), None, None)
     };
     if let Some(pod) = pod.as_ref().filter(|pod| wanted.filter.asks_of_labels() && pod.labels.is_none()) {
         static SAID: Once = Once::new();
@@ -499,7 +499,7 @@ fn wants(wanted: &Discover, root: &Root, process: &Process) -> bool {
         exe: &process.exe().path.to_string_lossy(),
         uid: process.uid(),
         cgroup: place.and_then(|place| place.cgroup.as_deref()).unwrap_or_default(),
-        container: &id,
+        container: id.as_deref().unwrap_or_default(),
         image: &text(container.as_ref().map(|container| &container.image)),
         namespace: &text(pod.as_ref().map(|pod| &pod.namespace)),
         pod: &text(pod.as_ref().map(|pod| &pod.name)),

@@ -184,9 +184,13 @@ impl Fleet {
 
     /// Those that there was no room for, as many of them as there is room for now.
     pub(super) fn with_room(&mut self) -> Vec<u32> {
-        let room = self.options.discover.most_processes;
-        let room = room.saturating_sub(self.watches.len() + self.fresh.len());
+        let room = self.options.discover.most_processes.saturating_sub(self.watched());
         std::iter::from_fn(|| self.turned_away.pop_first()).take(room).collect()
+    }
+
+    /// How many processes are watched, those that were not looked at yet among them.
+    fn watched(&self) -> usize {
+        self.watches.len() + self.fresh.len()
     }
 
     /// Watches a process that was found. Whatever was watched under its pid is another process or program by now.
@@ -195,7 +199,7 @@ impl Fleet {
         self.forget(pid);
         self.young.remove(&pid);
         self.turned_away.remove(&pid);
-        let watched = self.watches.len() + self.fresh.len();
+        let watched = self.watched();
         if watched >= self.options.discover.most_processes {
             self.turned_away.insert(pid);
             self.complain(
@@ -245,11 +249,11 @@ impl Fleet {
         self.attached += 1;
         self.came_or_went = true;
         debug!(pid, comm = session.process().comm(), "watched");
-        let fresh = Box::new(Fresh { number, session, since: clock::now() });
+        let fresh = Fresh { number, session, since: clock::now() };
         if at_once {
-            self.look_first(pid, *fresh);
+            self.look_first(pid, fresh);
         } else {
-            self.fresh.insert(pid, fresh);
+            self.fresh.insert(pid, Box::new(fresh));
         }
     }
 
@@ -288,10 +292,10 @@ impl Fleet {
     pub(super) fn forget_ended(&mut self) {
         match self.ends.take() {
             Ok(numbers) => {
-                for pid in
-                    numbers.iter().filter_map(|number| self.numbers.get(number).copied()).collect::<Vec<_>>()
-                {
-                    self.forget(pid);
+                for number in numbers {
+                    if let Some(&pid) = self.numbers.get(&number) {
+                        self.forget(pid);
+                    }
                 }
             }
             Err(error) => {
@@ -624,7 +628,7 @@ impl Fleet {
         // Of a process whose first look is not over, nothing is known.
         let seen = || self.watches.iter().filter(|(_, watched)| !watched.session.is_unseen());
         let processes: Vec<_> = seen().map(|(_, watched)| Arc::clone(&watched.report)).collect();
-        let unseen = (self.watches.len() - processes.len() + self.fresh.len()) as u64;
+        let unseen = (self.watched() - processes.len()) as u64;
         self.totals.add(&processes);
         let hits = self.probe_hits();
         let context = Context {

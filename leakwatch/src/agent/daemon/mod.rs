@@ -211,7 +211,7 @@ pub async fn run(
                     publish(&mut fleet, owner, &snapshots, false);
                 }
                 // The next turn, which sets it again, comes first.
-                between.set(tokio::time::sleep(if fleet.has_new() { Duration::ZERO } else { TURN }));
+                between.set(tokio::time::sleep(until_next(&fleet, TURN)));
             }
             _ = turns.tick() => {
                 drain(&mut events, &mut fleet, &discovery, &news).await;
@@ -230,7 +230,7 @@ pub async fn run(
                     }
                 }
                 owner.stage(Stage::Turn);
-                between.set(tokio::time::sleep(until_next(&fleet)));
+                between.set(tokio::time::sleep(until_next(&fleet, HALF_TURN)));
             }
         }
     }
@@ -256,9 +256,9 @@ fn reload(fleet: &mut Fleet, owner: &mut dyn Owner, discovery: &Discovery) -> bo
     }
 }
 
-/// How long after a snapshot the next one may be published in between: at once, where some were left out of that one.
-fn until_next(fleet: &Fleet) -> Duration {
-    if fleet.has_new() { Duration::ZERO } else { HALF_TURN }
+/// How long after a snapshot the next one may be published in between: at once, where some were left out of that one, else `wait`.
+fn until_next(fleet: &Fleet, wait: Duration) -> Duration {
+    if fleet.has_new() { Duration::ZERO } else { wait }
 }
 
 /// Publishes what there is to be said now; in a `round` its owner adds to it, and is told of it.

@@ -1,7 +1,7 @@
 //! The same package on the kernels of other releases of Debian: an older one has no probes and says so, a newer one has everything.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use leakwatch_tests::machine::{self, Linux};
 use leakwatch_tests::{Machine, NativeTarget, Report, Server, Target, gate, matrix, need};
@@ -18,12 +18,20 @@ struct Programs {
     threads_pid: u32,
 }
 
+/// Where these are; `Err`: they are not built.
+fn programs() -> Result<[PathBuf; 2], String> {
+    let programs = [matrix::any_go_target().path, matrix::native_target("c", "debug")];
+    programs.iter().try_for_each(|program| gate::file(program))?;
+    Ok(programs)
+}
+
 /// Boots the machine, starts the programs, installs the package, and starts the agent.
 #[track_caller]
-fn boot(linux: Linux, folder: &Folder, [tasks, threads]: [&Path; 2]) -> (Machine, Programs) {
+fn boot(linux: Linux, folder: &Folder) -> (Machine, Programs) {
+    let [tasks, threads] = programs().expect("the gate has looked");
     let package = machine::package().expect("the gate has looked");
     fs::copy(package, folder.below("root/opt/test").join("leakwatch.deb")).expect("copied");
-    let machine = Machine::boot(linux, folder.path(), &[("target", tasks), ("threads", threads)]);
+    let machine = Machine::boot(linux, folder.path(), &[("target", &tasks), ("threads", &threads)]);
     machine.have("dpkg --install /opt/test/leakwatch.deb && systemctl start target threads");
     let programs = Programs {
         tasks: Target::start_command(&mut machine.target("target")),
@@ -95,16 +103,9 @@ fn by_function(report: &Report, programs: &Programs) -> Vec<(String, u64)> {
 
 #[test]
 fn a_newer_kernel_has_everything() {
-    let programs = [matrix::any_go_target().path, matrix::native_target("c", "debug")];
-    need!(
-        gate::root(),
-        gate::file(&programs[0]),
-        gate::file(&programs[1]),
-        machine::gate(),
-        machine::package().map(drop)
-    );
+    need!(gate::root(), programs().map(drop), machine::gate(), machine::package().map(drop));
     let folder = Folder::new("newer");
-    let (machine, mut programs) = boot(Linux::New, &folder, [&programs[0], &programs[1]]);
+    let (machine, mut programs) = boot(Linux::New, &folder);
     let host = machine.agent();
     machine.have("leakwatch doctor");
     assert_eq!(off(host), []);
@@ -126,16 +127,9 @@ fn a_newer_kernel_has_everything() {
 /// Memory, and the tracepoints, tell of everything but what probes alone know.
 #[test]
 fn an_older_kernel_counts_without_probes_and_says_so() {
-    let programs = [matrix::any_go_target().path, matrix::native_target("c", "debug")];
-    need!(
-        gate::root(),
-        gate::file(&programs[0]),
-        gate::file(&programs[1]),
-        machine::gate(),
-        machine::package().map(drop)
-    );
+    need!(gate::root(), programs().map(drop), machine::gate(), machine::package().map(drop));
     let folder = Folder::new("older");
-    let (machine, mut programs) = boot(Linux::Old, &folder, [&programs[0], &programs[1]]);
+    let (machine, mut programs) = boot(Linux::Old, &folder);
     let host = machine.agent();
     let code = machine.have(CODE);
 
